@@ -1,0 +1,1 @@
+"""What a density is good for, one quantity per file."""

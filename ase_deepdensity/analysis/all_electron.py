@@ -1,0 +1,32 @@
+"""All-electron density: cusps and core electrons put back, by GPAW's own routine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ase_deepdensity.state import PAWDensity
+
+
+def all_electron_density(
+    state: PAWDensity, *, spin: int | None = None, gridrefinement: int = 1, skip_core: bool = False
+) -> np.ndarray:
+    """All-electron density on a periodic grid (zero boundaries included), electrons/Å³.
+
+    Parameters
+    ----------
+    spin
+        0 or 1: one spin density; None: their sum.
+    gridrefinement
+        Points per grid interval: the shape is ``gridrefinement`` · ``state.grid.size_c``.
+    skip_core
+        Leave out the core electrons.
+    """
+    check_spin(state, spin)
+    n_sR = state.to_densities().all_electron_densities(grid_refinement=gridrefinement, skip_core=skip_core).data
+    return n_sR.sum(axis=0) if spin is None else n_sR[spin]
+
+
+def check_spin(state: PAWDensity, spin: int | None) -> None:
+    """Raise a ValueError unless the state has this spin component."""
+    if spin is not None and not 0 <= spin < state.nspins:
+        raise ValueError(f'spin must be None or 0 to {state.nspins - 1}, not {spin}')

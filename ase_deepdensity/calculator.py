@@ -1,0 +1,189 @@
+"""DeepDensity: predicted densities with the interface of an ASE calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, CalculatorSetupError, Parameters, all_changes
+
+from ase_deepdensity.analysis.all_electron import all_electron_density
+from ase_deepdensity.analysis.dipole import dipole_moment
+from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.model import DensityModel
+from ase_deepdensity.predict import PredictionError, Predictor
+from ase_deepdensity.state import PAWDensity
+
+
+class DeepDensity(Calculator):
+    """The PAW density of any atoms, from a trained model.
+
+    >>> atoms.calc = DeepDensity('water-pbe-dzp')
+    >>> atoms.get_dipole_moment()                # e·Å
+    >>> atoms.calc.get_all_electron_density()    # electrons/Å³
+    >>> density = atoms.calc.predict()           # all of it: a PAWDensity
+
+    A calculator speaks of *its* atoms as they are now: those it was attached to (``atoms.calc = calc``) or was last
+    given (``calc.predict(atoms)``).  It works anew when elements, positions, cell or boundary conditions have changed.
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, path of a model file, or a model.
+    gpts
+        (3,) numbers of grid intervals along the lattice vectors.
+    h
+        Grid spacing, Å.  Default, without ``gpts`` too: the grid that GPAW would choose at the model's level of theory.
+    device
+        Where to compute, as torch names it: 'cpu' (the default), 'cuda'.
+
+    Raises
+    ------
+    ModelError
+        Neither a shipped model nor a file of one.
+    CalculatorSetupError
+        Both ``gpts`` and ``h``, or values that are no grid.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ['dipole']
+    default_parameters: ClassVar[dict[str, Any]] = {'gpts': None, 'h': None, 'device': None}
+    ignored_changes: ClassVar[set[str]] = {'initial_charges', 'initial_magmoms'}
+    discard_results_on_any_change = True
+
+    def __init__(
+        self,
+        model: str | Path | DensityModel,
+        gpts: Sequence[int] | None = None,
+        h: float | None = None,
+        device: str | None = None,
+    ) -> None:
+        self._density: PAWDensity | None = None
+        self._given: Atoms | None = None  # the caller's own atoms, not a copy
+        super().__init__(model=model, gpts=gpts, h=h, device=device)
+
+    def __copy__(self) -> DeepDensity:
+        twin: DeepDensity = object.__new__(type(self))
+        twin.__dict__ |= self.__dict__ | {'parameters': Parameters(self.parameters), 'results': dict(self.results)}
+        return twin
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Change parameters; the arguments are those of the class."""
+        if unknown := sorted(kwargs.keys() - {'model', *self.default_parameters}):
+            raise CalculatorSetupError(f'DeepDensity has no {", ".join(unknown)}; it has model, gpts, h and device')
+        new = {**self.parameters, **kwargs}
+        kwargs |= _checked_grid(new['gpts'], new['h'])
+        if kwargs.keys() & {'model', 'device'}:
+            model = new['model'] if 'model' in kwargs else self.model
+            model = model if isinstance(model, DensityModel) else DensityModel.load(model)
+            self.predictor = Predictor(model, device=new['device'])
+            if 'model' in kwargs:
+                kwargs['model'] = model.name if isinstance(new['model'], DensityModel) else str(new['model'])
+        changes: dict[str, Any] = super().set(**kwargs)
+        return changes
+
+    def reset(self) -> None:
+        super().reset()
+        self._density = None
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """What ASE calls at ``atoms.calc = calculator``."""
+        self._given = atoms
+
+    @property
+    def model(self) -> DensityModel:
+        return self.predictor.model
+
+    def predict(self, atoms: Atoms | None = None) -> PAWDensity:
+        """The PAW density of ``atoms``; a copy of the caller's own, so that it may be changed.
+
+        Raises
+        ------
+        PredictionError
+            Elements that the model does not know, overlapping atoms, a flat cell, a grid that is too coarse, …
+
+        Warns
+        -----
+        UnfamiliarWarning
+            Environments unlike the training data.
+        """
+        density = self._predict(atoms)
+        return density.new(nt_sR=density.nt_sR.copy(), D_asii=[D_sii.copy() for D_sii in density.D_asii])
+
+    def get_pseudo_density(
+        self, spin: int | None = None, gridrefinement: int = 1, broadcast: bool = True
+    ) -> np.ndarray:
+        """Pseudo density with compensation charges, electrons/Å³, as GPAW's method: it holds all valence electrons.
+
+        Points on a boundary that is not periodic are included.  ``predict().nt_sR`` is the density without compensation
+        charges.  Every MPI process predicts for itself, so that ``broadcast`` changes nothing.
+        """
+        return pseudo_density(self._predict(), spin=spin, gridrefinement=gridrefinement)
+
+    def get_all_electron_density(
+        self, spin: int | None = None, gridrefinement: int = 1, broadcast: bool = True, skip_core: bool = False
+    ) -> np.ndarray:
+        """All-electron density, electrons/Å³, as GPAW's method; ``broadcast`` changes nothing."""
+        return all_electron_density(self._predict(), spin=spin, gridrefinement=gridrefinement, skip_core=skip_core)
+
+    def get_number_of_grid_points(self) -> np.ndarray:
+        """(3,) numbers of grid intervals along the lattice vectors."""
+        return self._grid(self._its_atoms()).size_c.copy()
+
+    def get_number_of_spins(self) -> int:
+        """1: the models are spin-paired."""
+        return self._predict().nspins
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        if name not in self.implemented_properties:
+            return super().get_property(name, atoms, allow_calculation)
+        return super().get_property(name, self._its_atoms(atoms), allow_calculation)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ('dipole',),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        self.results['dipole'] = dipole_moment(self._predict(atoms))
+
+    def get_spin_polarized(self) -> bool:
+        return self.get_number_of_spins() == 2
+
+    def _its_atoms(self, atoms: Atoms | None = None) -> Atoms:
+        """The atoms to speak of, from now on."""
+        if atoms is not None:
+            self._given = atoms
+        if self._given is None:
+            raise PredictionError('the calculator has no atoms yet: use atoms.calc = calc, or calc.predict(atoms)')
+        return self._given
+
+    def _grid(self, atoms: Atoms) -> Grid:
+        return self.predictor.grid(atoms, gpts=self.parameters['gpts'], h=self.parameters['h'])
+
+    def _predict(self, atoms: Atoms | None = None) -> PAWDensity:
+        atoms = self._its_atoms(atoms)
+        if self._density is None or self.check_state(atoms):
+            self.reset()
+            self._density = self.predictor.predict(atoms, self._grid(atoms))
+            self.atoms = atoms.copy()
+        return self._density
+
+
+def _checked_grid(gpts: Any, h: Any) -> dict[str, Any]:
+    """gpts and h as plain numbers."""
+    if gpts is not None and h is not None:
+        raise CalculatorSetupError(f'give gpts or h, not both (gpts={gpts}, h={h})')
+    if gpts is not None:
+        n_c = np.asarray(gpts)
+        if n_c.shape != (3,) or n_c.dtype.kind not in 'iu' or (n_c < 1).any():
+            raise CalculatorSetupError(f'gpts must be three positive integers, not {gpts!r}')
+        gpts = tuple(n_c.tolist())
+    if h is not None:
+        if isinstance(h, bool) or not isinstance(h, int | float | np.number) or not 0 < h < np.inf:
+            raise CalculatorSetupError(f'h must be a positive number of Å, not {h!r}')
+        h = float(h)
+    return {'gpts': gpts, 'h': h}

@@ -1,0 +1,131 @@
+"""``deepdensity evaluate``: the errors of a model on a data set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ase_deepdensity.analysis.scores import Scores
+    from ase_deepdensity.dataset import Dataset
+    from ase_deepdensity.level import Level
+    from ase_deepdensity.model import DensityModel
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('model', metavar='MODEL', help='name of a shipped model, or a model file')
+    add('dataset', nargs='+', metavar='DATASET', help='folders of snapshots at one level of theory')
+    add('--json', metavar='FILE', help='write all figures to a file, too')
+    add(
+        '--on-mismatch',
+        choices=('error', 'warn'),
+        default='error',
+        help='what to do if model and data set are at different levels of theory (default: %(default)s)',
+    )
+    add('--device', help='cpu (default) or cuda')
+    add('--float64', action='store_true', help='double precision')
+
+
+def run(args: argparse.Namespace) -> int:
+    import warnings
+
+    import torch
+
+    from ase_deepdensity.analysis.scores import mean_scores, reference_means, score
+    from ase_deepdensity.cli.warn import plain_warnings
+    from ase_deepdensity.dataset import Dataset
+    from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.predict import Predictor
+
+    model, dataset = DensityModel.load(args.model), Dataset(args.dataset)
+    differences = check_level(model, dataset.level, warn=args.on_mismatch == 'warn')
+    predictor = Predictor(model, device=args.device, dtype=torch.float64 if args.float64 else torch.float32)
+    means = reference_means(dataset)
+    with warnings.catch_warnings(action='ignore'):  # loads and compiles what the timings should not hold
+        predictor.predict(dataset[0].atoms, dataset[0].density.grid)
+
+    print(f'{model.name} on {dataset.files[0].parent}, level {dataset.level.name}')
+    rows = []
+    for file, snapshot in zip(dataset.files, dataset, strict=True):
+        with plain_warnings():
+            rows.append(score(predictor.predict, snapshot, means, file.stem))
+        if len(rows) == 1:
+            print('\n'.join(_head(rows[0])))
+        print(_line(rows[-1]), flush=True)
+    summary = mean_scores(rows)
+    print(_mean_line(summary))
+    if args.json:
+        _write_json(args.json, model, dataset, differences, rows, summary)
+    return 0
+
+
+def check_level(model: DensityModel, level: Level, *, warn: bool) -> list[str]:
+    """Differences between the levels of a model and of a data set: an error, or a warning when asked for."""
+    import sys
+
+    differences = level.differences(model.level)
+    if differences:
+        text = f'the data set is at another level of theory than {model.name}: {"; ".join(differences)}'
+        if not warn:
+            raise ValueError(f'{text} ("--on-mismatch warn" evaluates all the same)')
+        print(f'warning: {text}', file=sys.stderr)
+    return differences
+
+
+WIDTH = 24
+
+
+def _head(row: Scores) -> Iterator[str]:
+    symbols = ''.join(f'{f"ε_D {symbol}":>11}' for symbol in row.comparison.epsilon_D)
+    yield f'{"snapshot":{WIDTH}}{"atoms":>6}{"NMAE":>10}{symbols}{"dipole":>11}{"electrons":>13}{"time":>9}'
+    yield f'{"":{WIDTH}}{"":6}{"%":>10}{"":{11 * len(row.comparison.epsilon_D)}}{"e·Å":>11}{"":13}{"s":>9}'
+
+
+def _line(row: Scores) -> str:
+    c = row.comparison
+    return (
+        f'{row.name:{WIDTH}}{row.natoms:6}{c.nmae:10.4f}{_epsilons(c.epsilon_D)}'
+        f'{c.dipole_error:11.4f}{row.electrons:13.5f}{row.seconds:9.3f}'
+    )
+
+
+def _mean_line(summary: dict[str, Any]) -> str:
+    label = f'mean of {summary["snapshots"]}'
+    return (
+        f'{label:{WIDTH}}{"":6}{summary["nmae"]:10.4f}{_epsilons(summary["epsilon_D"])}'
+        f'{summary["dipole_error"]:11.4f}{"":13}{summary["seconds"]:9.3f}'
+    )
+
+
+def _epsilons(epsilon_D: dict[str, float | None]) -> str:
+    return ''.join(
+        f'{"–":>11}' if value is None or value != value else f'{value:11.4f}' for value in epsilon_D.values()
+    )
+
+
+def _write_json(
+    path: str,
+    model: DensityModel,
+    dataset: Dataset,
+    differences: list[str],
+    rows: list[Scores],
+    summary: dict[str, Any],
+) -> None:
+    import json
+    from pathlib import Path
+
+    from ase_deepdensity.dataset.files import move_into_place, temporary_path
+
+    content = {
+        'model': model.name,
+        'level': dataset.level.to_dict(),
+        'level differences': differences,
+        'mean': summary,
+        'snapshots': [row.to_dict() for row in rows],
+    }
+    temporary = temporary_path(Path(path))
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+    move_into_place(temporary, Path(path))
+    print(f'wrote {path}')

@@ -1,0 +1,104 @@
+"""``deepdensity info``: the card of a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase_deepdensity.model import DensityModel
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'model', nargs='?', metavar='MODEL', help='name or file of a model (default: list the shipped ones)'
+    )
+    parser.add_argument('--json', action='store_true', help='print the same as JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+    from ase_deepdensity.model import DensityModel, model_path, shipped_models
+
+    if args.model is None:
+        names = shipped_models()
+        cards = {name: describe(DensityModel.load(name), model_path(name)) for name in names}
+        print(json.dumps(cards, indent=1, ensure_ascii=False) if args.json else '\n'.join(_list(cards)))
+        return 0
+    description = describe(DensityModel.load(args.model), model_path(args.model))
+    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else '\n'.join(_lines(description)))
+    return 0
+
+
+def describe(model: DensityModel, path: Path) -> dict[str, Any]:
+    """What there is to know about a model, for people; JSON's types."""
+    basis = model.architecture.basis
+    return {
+        'name': model.name,
+        'elements': list(model.symbols),
+        'level': model.level.to_dict(),
+        'network': model.architecture.network,
+        'hyper-parameters': dict(model.architecture.hypers),
+        'parameters': model.number_of_parameters(),
+        'radial functions': [
+            {'exponent, Å⁻²': round(alpha, 4), 'lmax': lmax, 'cutoff, Å': round(float(cutoff), 3)}
+            for alpha, lmax, cutoff in zip(basis.exponents, basis.lmax, basis.cutoff_n, strict=True)
+        ],
+        'file': str(path),
+        'bytes': path.stat().st_size,
+        'card': {key: value for key, value in model.card.items() if key != 'name'},
+    }
+
+
+def _list(cards: dict[str, dict[str, Any]]) -> Iterator[str]:
+    if not cards:
+        yield 'no models are shipped with this package'
+    for name, d in cards.items():
+        yield f'{name:24} {" ".join(d["elements"]):12} level {d["level"]["name"]:8} {_megabytes(d["bytes"])}'
+    if cards:
+        yield '"deepdensity info MODEL" shows the card of one'
+
+
+def _lines(d: dict[str, Any]) -> Iterator[str]:
+    yield d['name']
+    yield f'  elements          {" ".join(d["elements"])}'
+    yield f'  file              {d["file"]}, {_megabytes(d["bytes"])}'
+    yield f'  network           {d["network"]}, {d["parameters"]} parameters'
+    yield f'                    {_inline(d["hyper-parameters"])}'
+    yield '  radial functions  ' + ', '.join(
+        f'{n["exponent, Å⁻²"]:g} (l ≤ {n["lmax"]})' for n in d['radial functions']
+    ) + ' Å⁻²'  # fmt: skip
+    yield f'  level             {d["level"]["name"]}: {_inline(d["level"]["parameters"])}'
+    yield from (f'                    {line}' for line in _versions(d['level']['versions']))
+    yield from _tree(d['card'], '  ')
+
+
+def _versions(versions: dict[str, Any]) -> Iterator[str]:
+    plain = {key: value for key, value in versions.items() if key != 'datasets'}
+    if plain:
+        yield _inline(plain)
+    yield from (f'dataset {symbol}: {md5}' for symbol, md5 in versions.get('datasets', {}).items())
+
+
+def _tree(value: dict[str, Any], indent: str) -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, dict) and len(_inline(item)) > 80:
+            yield f'{indent}{key}'
+            yield from _tree(item, indent + '  ')
+        else:
+            yield f'{indent}{key:{max(18 - len(indent) + 2, len(key) + 1)}}{_inline(item)}'
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{key} {_inline(item)}' for key, item in value.items())
+    if isinstance(value, list):
+        return ' '.join(_inline(item) for item in value)
+    return str(value)
+
+
+def _megabytes(size: int) -> str:
+    return f'{size / 1e6:.2f} MB'

@@ -1,0 +1,205 @@
+"""``deepdensity predict``: densities of geometries, as files and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ase import Atoms
+
+    from ase_deepdensity.grid import Grid
+    from ase_deepdensity.predict import AtomsCoefficients, Predictor
+    from ase_deepdensity.state import PAWDensity
+
+QUANTITY_NAMES = ('pseudo', 'all-electron', 'smooth')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        'geometry',
+        metavar='GEOMETRY',
+        help='file in any format that ASE reads, all frames ("t.xyz@-1" takes the last, "t.xyz@::10" every tenth)',
+    )
+    add('model', metavar='MODEL', help='name of a shipped model, or a model file')
+    add(
+        '--out',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='FILE.cube, CHGCAR… (VASP), or FILE.h5 (all of the state, without loss); may be given several times, '
+        'replaces a file that is there, and is numbered if there are several frames',
+    )
+    add('--plot', metavar='FILE', help='picture of the middle plane across the third lattice vector: PNG, PDF or SVG')
+    add(
+        '--quantity',
+        choices=QUANTITY_NAMES,
+        default='pseudo',
+        help="what cube, CHGCAR and picture show. pseudo: valence density with compensation charges, as GPAW's "
+        "get_pseudo_density(); all-electron; smooth: GPAW's dft.density.nt_sR (default: %(default)s)",
+    )
+    grid = parser.add_mutually_exclusive_group()
+    grid.add_argument('--gpts', type=int, nargs=3, metavar='N', help='grid intervals along the lattice vectors')
+    grid.add_argument('--h', type=float, metavar='Å', help='grid spacing (default: the grid that GPAW would choose)')
+    add('--device', help='cpu (default) or cuda')
+    add('--float64', action='store_true', help='double precision')
+    add(
+        '--stream',
+        action='store_true',
+        help='hold one slab of the grid at a time: for smooth densities into cube files',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    import torch
+
+    from ase_deepdensity.cli.warn import plain_warnings
+    from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.predict import Predictor
+    from ase_deepdensity.reference.frames import read_frames
+
+    frames = read_frames([args.geometry])
+    _check_outputs(args, len(frames))
+    model = DensityModel.load(args.model)
+    predictor = Predictor(model, device=args.device, dtype=torch.float64 if args.float64 else torch.float32)
+    print(f'model      {model.name}, level {model.level.name}')
+    for i, atoms in enumerate(frames):
+        number = i if len(frames) > 1 else None
+        print(
+            f'atoms      {atoms.get_chemical_formula()}'
+            + ('' if number is None else f' (frame {number} of {args.geometry})')
+        )
+        with plain_warnings():
+            if args.stream:
+                _stream(predictor, atoms, args, number)
+            else:
+                _predict(predictor, atoms, args, number, start)
+        start = time.perf_counter()
+    return 0
+
+
+def _predict(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None, start: float) -> None:
+    """One frame; set-up is counted from ``start``."""
+    grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
+    times = [start, time.perf_counter()]
+    known = predictor.coefficients(atoms)
+    times.append(time.perf_counter())
+    density = _density(predictor, known, grid)
+    times.append(time.perf_counter())
+    print('\n'.join(_report(density, known, times)), flush=True)
+    _write(density, args, number)
+
+
+def _density(predictor: Predictor, known: AtomsCoefficients, grid: Grid) -> PAWDensity:
+    import numpy as np
+
+    from ase_deepdensity.state import PAWDensity
+
+    nt_sR = predictor.evaluate(known, grid)[np.newaxis]
+    return PAWDensity(known.atoms, grid, nt_sR, known.D_asii(), predictor.model.level).normalized()
+
+
+def _report(density: PAWDensity, known: AtomsCoefficients, times: list[float]) -> Iterator[str]:
+    from ase_deepdensity.analysis.dipole import dipole_moment
+
+    x, y, z = dipole_moment(density)
+    setup, network, evaluation = (after - before for before, after in pairwise(times))
+    yield _grid_line(density.grid)
+    yield f'electrons  {density.number_of_electrons():.6f}'
+    yield f'dipole     ({x:.4f}, {y:.4f}, {z:.4f}) e·Å'
+    yield _familiarity_line(known)
+    yield f'time       {setup:.2f} s set-up, {network:.3f} s network, {evaluation:.3f} s grid'
+
+
+def _grid_line(grid: Grid) -> str:
+    return f'grid       {"×".join(map(str, grid.size_c))}, {" ".join(f"{h:.3f}" for h in grid.spacing_c)} Å'
+
+
+def _familiarity_line(known: AtomsCoefficients) -> str:
+    worst = int(known.unfamiliar_a.argmax())
+    return (
+        f'strangest  atom {worst} ({known.atoms.symbols[worst]}): {known.unfamiliar_a[worst]:.2f} times as far from '
+        'the training mean as the farthest training atom'
+    )
+
+
+def _write(density: PAWDensity, args: argparse.Namespace, number: int | None) -> None:
+    from ase_deepdensity.analysis.quantities import QUANTITIES
+    from ase_deepdensity.dataset.density_file import write_density
+
+    n_R: np.ndarray | None = None
+    for name in [*args.out, *([args.plot] if args.plot else [])]:
+        path, kind = numbered(Path(name), number), 'picture' if name == args.plot else file_kind(name)
+        if kind == 'h5':
+            write_density(path, density)
+        else:
+            n_R = QUANTITIES[args.quantity][0](density) if n_R is None else n_R
+            _write_volume(path, kind, density, n_R)
+        print(f'wrote      {path}' + ('' if kind == 'h5' else f' ({args.quantity} density)'), flush=True)
+
+
+def _write_volume(path: Path, kind: str, density: PAWDensity, n_R: np.ndarray) -> None:
+    from ase_deepdensity.analysis.pictures import plot_slice
+    from ase_deepdensity.dataset.volumetric import write_chgcar, write_cube
+
+    if kind == 'cube':
+        write_cube(path, density.atoms, n_R)
+    elif kind == 'chgcar':
+        write_chgcar(path, density.atoms, n_R)
+    else:
+        whole = density.grid.new(zerobc_c=(False,) * 3)
+        plot_slice(n_R, grid=whole, atoms=density.atoms).savefig(path, dpi=150)
+
+
+def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:
+    from ase_deepdensity.dataset.volumetric import with_boundaries, write_cube_slabs
+
+    grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
+    print(_grid_line(grid))
+    path = numbered(Path(args.out[0]), number)
+    blocks = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in predictor.stream(atoms, grid))
+    write_cube_slabs(path, atoms, grid.size_c, blocks)
+    print(f'wrote      {path} (smooth density)', flush=True)
+
+
+def file_kind(name: str) -> str:
+    """'cube', 'chgcar' or 'h5', by the name of the file."""
+    path = Path(name)
+    if path.suffix == '.cube':
+        return 'cube'
+    if path.suffix in ('.h5', '.hdf5'):
+        return 'h5'
+    if path.name.startswith('CHG') or path.suffix.lower() in ('.chgcar', '.chg'):
+        return 'chgcar'
+    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR or FILE.h5')
+
+
+def numbered(path: Path, number: int | None) -> Path:
+    """water.cube → water-00007.cube for frame 7 of several."""
+    return path if number is None else path.with_name(f'{path.stem}-{number:05d}{path.suffix}')
+
+
+def _check_outputs(args: argparse.Namespace, nframes: int) -> None:
+    """Refuse what cannot be written, before any work."""
+    source = Path(args.geometry if Path(args.geometry).exists() else args.geometry.rpartition('@')[0])
+    kinds = [file_kind(name) for name in args.out]
+    if args.stream and (kinds != ['cube'] or args.plot or args.quantity != 'smooth'):
+        raise ValueError('--stream writes one cube file of the smooth density: --quantity smooth --out FILE.cube')
+    names = [*args.out, *([args.plot] if args.plot else [])]
+    for name in names:
+        path = numbered(Path(name), 0 if nframes > 1 else None)
+        if not path.parent.is_dir():
+            raise ValueError(f'{path.parent}: no such folder')
+        if path.exists() and path.samefile(source):
+            raise ValueError(f'{path} is the geometry itself; write to another file')
+    if args.plot and Path(args.plot).suffix not in ('.png', '.pdf', '.svg'):
+        raise ValueError(f'--plot {args.plot}: use a name that ends in .png, .pdf or .svg')
+    if len(set(names)) < len(names):
+        raise ValueError('each output needs a file of its own')

@@ -1,0 +1,98 @@
+"""``deepdensity sample``: geometries to calculate reference densities of."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest='kind', metavar='water|metal|molecule', required=True)
+    water = _kind(kinds, 'water', 'flexible TIP3P-FB water in a periodic cube (needs OpenMM)', (300.0, 10.0, 1.0))
+    water.add_argument('--molecules', type=int, default=32, metavar='N', help='in the liquid (default: %(default)s)')
+    water.add_argument('--density', type=float, metavar='G/CM3', help='of the liquid (default: 0.997)')
+    water.add_argument('--cluster', type=int, metavar='N', help='cut N molecules out of the liquid, into vacuum')
+    water.add_argument('--vacuum', type=float, default=3.0, metavar='Å', help='around a cluster (default: %(default)s)')
+    water.add_argument('--no-pbc', action='store_true', help='a cluster without periodic boundaries')
+
+    metal = _kind(kinds, 'metal', "an fcc metal in ASE's EMT potential", (600.0, 2.0, 1.0))
+    metal.add_argument('--symbol', default='Al', help='element (default: %(default)s)')
+    metal.add_argument('--repeat', type=int, nargs=3, default=(2, 2, 2), metavar='N', help='cubic cells of 4 atoms')
+    metal.add_argument('--vacancies', type=int, default=0, metavar='N', help='atoms to take out')
+
+    molecule = _kind(kinds, 'molecule', 'a molecule in vacuum, GFN2-xTB (needs tblite)', (300.0, 0.5, 0.2))
+    molecule.add_argument('--name', default='CH3CH2OH', help='as ase.build.molecule knows it (default: %(default)s)')
+    molecule.add_argument('--vacuum', type=float, default=4.0, metavar='Å', help='default: %(default)s')
+
+
+def _kind(
+    kinds: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    defaults: tuple[float, float, float],
+) -> argparse.ArgumentParser:
+    parser = kinds.add_parser(name, help=text, description=f'Molecular dynamics of {text}.')
+    add = parser.add_argument
+    add('out', metavar='OUT', help='file to write, any format of ASE for several frames: OUT.xyz, OUT.traj')
+    add('-n', '--number', type=int, default=10, help='geometries to write (default: %(default)s)')
+    add('--seed', type=int, default=0, help='the same seed gives the same geometries (default: %(default)s)')
+    temperature, equilibration, interval = defaults
+    add('--temperature', type=float, default=temperature, metavar='K', help='default: %(default)s')
+    add('--equilibration', type=float, default=equilibration, metavar='PS', help='before the first (%(default)s)')
+    add('--interval', type=float, default=interval, metavar='PS', help='between geometries (default: %(default)s)')
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from ase.io import write
+    from tqdm import tqdm
+
+    if args.number < 1:
+        raise ValueError(f'--number must be at least 1, not {args.number}')
+    out = Path(args.out)
+    if not out.parent.is_dir():
+        raise ValueError(f'{out.parent}: no such folder')
+    try:
+        frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry'))
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"sampling {args.kind} needs {error.name}, which is not installed: pip install 'ase_deepdensity[sampling]'"
+        ) from error
+    temporary = out.with_name(f'.tmp-{out.name}')
+    try:
+        write(temporary, frames)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].symbols})')
+    return 0
+
+
+def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
+    from ase_deepdensity.reference import geometries
+
+    common = {
+        'seed': args.seed,
+        'temperature': args.temperature,
+        'equilibration': args.equilibration,
+        'interval': args.interval,
+    }
+    if args.kind == 'metal':
+        return geometries.metal(args.symbol, repeat=tuple(args.repeat), vacancies=args.vacancies, **common)
+    if args.kind == 'molecule':
+        return geometries.organic(args.name, vacuum=args.vacuum, **common)
+    if args.cluster is not None and not 1 <= args.cluster <= args.molecules:
+        raise ValueError(f'--cluster must be 1 to {args.molecules} (--molecules), not {args.cluster}')
+    liquid = geometries.water(args.molecules, density=args.density or geometries.WATER_DENSITY, **common)
+    if args.cluster is None:
+        return liquid
+    return (
+        geometries.cluster(atoms, args.cluster, seed=args.seed + i, vacuum=args.vacuum, pbc=not args.no_pbc)
+        for i, atoms in enumerate(liquid)
+    )

@@ -1,0 +1,55 @@
+"""``deepdensity train``: a model from a data set."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('dataset', nargs='+', metavar='DATASET', help='folders of snapshots at one level of theory')
+    add('--out', required=True, metavar='MODEL', help='model file to write; the same command continues a killed run')
+    add('--config', metavar='FILE', help='JSON file of settings (see docs/training.md)')
+    add('--steps', type=int, help='optimisation steps')
+    add('--minutes', type=float, help='take as many steps as fit into this time, instead of --steps')
+    add('--seed', type=int, help='of weights, split and order')
+    add('--init', metavar='MODEL', help='fine-tune this model (a name or a file) instead of starting from scratch')
+    add('--device', default='cpu', help='cpu or cuda (default: %(default)s)')
+    add('--restart', action='store_true', help='forget a checkpoint of an earlier run at --out')
+    add('--quiet', action='store_true', help='no progress bar')
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from ase_deepdensity.dataset import Dataset
+    from ase_deepdensity.model import SUFFIX, DensityModel
+    from ase_deepdensity.training.checkpoint import Files
+    from ase_deepdensity.training.config import TrainingConfig
+    from ase_deepdensity.training.loop import Trainer
+
+    from pathlib import Path
+
+    config = TrainingConfig.load(args.config, steps=args.steps, minutes=args.minutes, seed=args.seed)
+    out = Path(args.out).with_suffix(SUFFIX)
+    if not out.parent.is_dir():
+        raise ValueError(f'{out.parent}: no such folder')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise ValueError(f'--device {args.device}: this machine has no CUDA device; use cpu')
+    dataset = Dataset(args.dataset)
+    init = DensityModel.load(args.init) if args.init else None
+    files = Files(out)
+    if args.restart:
+        files.checkpoint.unlink(missing_ok=True)
+    trainer = Trainer(dataset, out, config, init=init, device=args.device, progress=not args.quiet)
+    if trainer.start:
+        print(f'continuing {files.checkpoint} at step {trainer.start}')
+    print(
+        f'{len(trainer.training)} snapshots to train on, {len(trainer.validation)} to validate on, '
+        f'{sum(p.numel() for p in trainer.network.parameters())} parameters'
+    )
+    model = trainer.run()
+    best = model.card['validation']
+    print(f'{out}: step {best["step"]}, validation: NMAE {best["NMAE of ñ, %"]:.3f} %, ε_D {best["ε_D"]:.4f}')
+    print(f'learning curve: {files.csv}, {files.png}')
+    return 0

@@ -1,0 +1,130 @@
+"""A data set: the snapshots of a folder, all at one level of theory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from ase_deepdensity.dataset.files import Snapshot, move_into_place, read_level, read_numbers, read_snapshot
+from ase_deepdensity.dataset.files import temporary_path as _temporary_path
+from ase_deepdensity.level import Level
+
+SNAPSHOT_SUFFIX, FAILURE_SUFFIX = '.h5', '.failed.json'
+
+
+class DatasetError(ValueError):
+    """A folder that is not a data set, or snapshots that do not belong together."""
+
+
+class Dataset(Sequence[Snapshot]):
+    """The snapshots of a folder (or of a list of files), sorted by name, read when asked for.
+
+    Parameters
+    ----------
+    path
+        A folder with ``*.h5`` snapshots; or a sequence of files or folders.
+
+    Raises
+    ------
+    DatasetError
+        No folder, or none with a snapshot in it.
+    """
+
+    def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
+        paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
+        self.files = [file for p in paths for file in _snapshot_files(p)]
+        if not self.files:
+            raise DatasetError('a data set needs at least one snapshot; the list of files is empty')
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Snapshot: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> Dataset: ...
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> Snapshot | Dataset:
+        """A snapshot; for a slice or an array of indices, a smaller data set."""
+        if isinstance(index, slice):
+            return Dataset(self.files[index])
+        if isinstance(index, Sequence | np.ndarray):
+            return Dataset([self.files[i] for i in index])
+        return read_snapshot(self.files[index])
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return (read_snapshot(file) for file in self.files)
+
+    def __repr__(self) -> str:
+        return f'Dataset({len(self)} snapshots in {self.files[0].parent})'
+
+    def split(self, nvalidation: int, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """A part to train on and ``nvalidation`` whole snapshots to validate on, drawn with a seed."""
+        if not 0 < nvalidation < len(self):
+            raise DatasetError(f'of {len(self)} snapshots 1 to {len(self) - 1} can be set aside, not {nvalidation}')
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self[np.sort(order[nvalidation:])], self[np.sort(order[:nvalidation])]
+
+    @cached_property
+    def level(self) -> Level:
+        """The level of theory that all snapshots share.
+
+        Raises
+        ------
+        DatasetError
+            They do not; the message lists how the first stranger differs.
+        """
+        level = read_level(self.files[0])
+        for file in self.files[1:]:
+            if differences := read_level(file).differences(level):
+                raise DatasetError(
+                    f'{file} is at another level of theory than {self.files[0]}: ' + '; '.join(differences)
+                )
+        return level
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """The atomic numbers of all elements, sorted."""
+        return sorted({int(number) for file in self.files for number in read_numbers(file)})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A geometry whose calculation failed."""
+
+    path: Path
+    reason: str
+
+
+def read_failures(folder: str | Path) -> list[Failure]:
+    """The recorded failures of a folder, sorted by name."""
+    files = sorted(Path(folder).glob(f'*{FAILURE_SUFFIX}'))
+    return [Failure(file, str(json.loads(file.read_text())['reason'])) for file in files]
+
+
+def write_failure(path: Path, reason: str, **details: object) -> Failure:
+    """Record a failure, atomically."""
+    temporary = _temporary_path(path)
+    temporary.write_text(json.dumps({'reason': reason, **details}, indent=1) + '\n')
+    move_into_place(temporary, path)
+    return Failure(path, reason)
+
+
+def _snapshot_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DatasetError(f'{path}: no such file or folder')
+    files = sorted(file for file in path.glob(f'*{SNAPSHOT_SUFFIX}') if not file.name.startswith('.'))
+    if not files:
+        failed = len(list(path.glob(f'*{FAILURE_SUFFIX}')))
+        hint = f'{failed} failed calculations are recorded there' if failed else 'make some with "deepdensity generate"'
+        raise DatasetError(f'{path}: no snapshots (*{SNAPSHOT_SUFFIX}) in this folder; {hint}')
+    return files

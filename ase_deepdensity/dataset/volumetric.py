@@ -1,0 +1,95 @@
+"""Densities for other programs: Gaussian cube files and VASP's CHGCAR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from ase import Atoms
+from ase.units import Bohr
+
+from ase_deepdensity.dataset.files import move_into_place, temporary_path
+from ase_deepdensity.grid import Grid
+
+
+def write_cube(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
+    """Write a density on all points of a periodic grid as a cube file (in electrons/bohr³ there).
+
+    Parameters
+    ----------
+    n_R
+        (n0, n1, n2) electrons/Å³, its point i at i/n · cell.
+    """
+    write_cube_slabs(path, atoms, n_R.shape, [n_R])
+
+
+def write_cube_slabs(path: str | Path, atoms: Atoms, shape: Iterable[int], slabs: Iterable[np.ndarray]) -> None:
+    """The same, from slabs that follow each other along the first axis; only one at a time is held."""
+    with _replacing(Path(path)) as file:
+        file.write(_cube_header(atoms, tuple(shape)))
+        for n_R in slabs:
+            file.flush()
+            (n_R * Bohr**3).tofile(file, sep='\n', format='%.6e')
+            file.write('\n')
+
+
+def _cube_header(atoms: Atoms, shape: tuple[int, ...]) -> str:
+    def line(first: int, *numbers: float) -> str:
+        return f'{first:5d}' + ''.join(f'{number:12.6f}' for number in numbers)
+
+    lines = ['electrons/bohr³, written by ase_deepdensity', 'OUTER LOOP: X, MIDDLE LOOP: Y, INNER LOOP: Z']
+    lines.append(line(len(atoms), 0.0, 0.0, 0.0))
+    lines += [line(n, *(vector_v / n / Bohr)) for n, vector_v in zip(shape, atoms.cell.array, strict=True)]
+    lines += [
+        line(int(number), 0.0, *(position_v / Bohr))
+        for number, position_v in zip(atoms.numbers, atoms.positions, strict=True)
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def read_cube(path: str | Path) -> tuple[Atoms, np.ndarray]:
+    """Atoms and density (n0, n1, n2), electrons/Å³, of a cube file: six digits, positions to 1e-6 bohr.
+
+    With matrices D from elsewhere it makes a :class:`.PAWDensity` if it holds ñ.
+    """
+    from ase.io.cube import read_cube_data
+
+    n_R, atoms = read_cube_data(str(path))
+    return atoms, n_R / Bohr**3
+
+
+def write_chgcar(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
+    """Write a density (electrons/Å³) on a periodic grid as VASP's CHGCAR; atoms are sorted by element."""
+    from ase.build import sort
+    from ase.calculators.vasp import VaspChargeDensity
+
+    chgcar = VaspChargeDensity(None)
+    chgcar.atoms, chgcar.chg = [sort(atoms)], [n_R]
+    path = Path(path)
+    temporary = temporary_path(path)
+    try:
+        chgcar.write(str(temporary), format='chgcar')
+        move_into_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def with_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:
+    """The density of a grid (or of a slab along its first axis) with the points on its zero boundaries added."""
+    missing_c = grid.zerobc_c & (grid.start_c == 1)
+    return np.pad(n_R, [(int(missing), 0) for missing in missing_c]) if missing_c.any() else n_R
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A text file that gets its name when it is whole."""
+    temporary = temporary_path(path)
+    try:
+        with temporary.open('w', encoding='utf-8') as file:
+            yield file
+        move_into_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

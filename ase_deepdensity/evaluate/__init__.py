@@ -1,0 +1,1 @@
+"""Superposition and coefficients → density on a grid: the hot loop."""

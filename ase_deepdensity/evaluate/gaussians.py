@@ -1,0 +1,195 @@
+"""Solid-harmonic Gaussians: the basis in which a model writes what it adds to the superposition of atoms.
+
+    ρ(r) = Σ_I Σ_n Σ_lm  c_I,nlm  N_nl rˡ exp(−α_n r²) Y_lm(r̂),      r measured from atom I,   ∫ χ_nlm² = 1
+
+with GPAW's real spherical harmonics (l=1: y, z, x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import gamma, log, sqrt
+
+import numba
+import numpy as np
+import torch
+
+from ase_deepdensity.evaluate import kernels
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.harmonics import solid_harmonics
+
+
+@dataclass(frozen=True)
+class GaussianBasis:
+    """Radial functions of the expansion, the same at every atom.
+
+    Parameters
+    ----------
+    exponents
+        α_n in Å⁻², ascending.
+    lmax
+        Highest angular momentum of each exponent.
+    tail
+        A function ends where exp(−α r²) falls to this value.
+    """
+
+    exponents: tuple[float, ...]
+    lmax: tuple[int, ...]
+    tail: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if len(self.exponents) != len(self.lmax) or not self.exponents:
+            raise ValueError(f'{len(self.exponents)} exponents and {len(self.lmax)} values of lmax: one each is needed')
+        if list(self.exponents) != sorted(self.exponents) or self.exponents[0] <= 0:
+            raise ValueError(f'exponents must be positive and ascending, not {self.exponents}')
+        if not 0 <= min(self.lmax) <= max(self.lmax) <= kernels.MAX_L:
+            raise ValueError(f'lmax must be from 0 to {kernels.MAX_L}, not {self.lmax}')
+
+    @cached_property
+    def cutoff_n(self) -> np.ndarray:
+        """Where each exponent ends, Å."""
+        return np.sqrt(-log(self.tail) / np.array(self.exponents))
+
+    @cached_property
+    def exponents_l(self) -> tuple[np.ndarray, ...]:
+        """Indices n of the exponents that have functions of angular momentum l."""
+        return tuple(
+            np.array([n for n, top in enumerate(self.lmax) if top >= l]) for l in range(max(self.lmax) + 1)
+        )
+
+    def norm_n(self, l: int) -> np.ndarray:
+        """N_nl for the exponents ``exponents_l[l]``: ∫ r^(2l+2) exp(−2αr²) dr = Γ(l+3/2) / (2 (2α)^(l+3/2))."""
+        alpha_n = np.array(self.exponents)[self.exponents_l[l]]
+        return np.sqrt(2 * (2 * alpha_n) ** (l + 1.5) / gamma(l + 1.5))
+
+    def overlap_nn(self, l: int) -> np.ndarray:
+        """Overlaps of the normalised functions of angular momentum l at one centre."""
+        alpha_n = np.array(self.exponents)[self.exponents_l[l]]
+        mean_nn = (alpha_n[:, None] + alpha_n) / 2
+        return (np.sqrt(alpha_n[:, None] * alpha_n) / mean_nn) ** (l + 1.5)
+
+    @cached_property
+    def monomial_slices(self) -> list[tuple[int, int]]:
+        """Where the monomials of each exponent lie along the kernels' axis q, ordered k, j, i with k+j+i ≤ l_n."""
+        stops = np.cumsum([(l + 1) * (l + 2) * (l + 3) // 6 for l in self.lmax])
+        return [(int(a), int(b)) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
+
+    def monomial_matrices(self, frame_vv: np.ndarray) -> list[np.ndarray]:
+        """For each l the matrix (2l+1, nq) that turns a coefficient of χ_nlm into monomials of exponent n.
+
+        ``frame_vv`` holds the axes u, v, w as rows; columns are indexed into the concatenated axis q.
+        """
+        nq = self.monomial_slices[-1][1]
+        rng = np.random.default_rng(0)
+        points_pv = rng.normal(size=(4 * (kernels.MAX_L + 1) ** 2, 3))
+        u_p, v_p, w_p = (points_pv @ frame_vv.T).T
+        matrices = []
+        for l, index_n in enumerate(self.exponents_l):
+            kji = [(k, j, l - k - j) for k in range(l + 1) for j in range(l + 1 - k)]
+            monomials_pq = np.stack([w_p**k * v_p**j * u_p**i for k, j, i in kji], axis=1)
+            harmonics_pm = solid_harmonics(torch.from_numpy(points_pv), l)[:, l * l :].numpy()
+            weights_qm = np.linalg.lstsq(monomials_pq, harmonics_pm, rcond=None)[0]
+            matrix_nmq = np.zeros((len(index_n), 2 * l + 1, nq))
+            for i, (n, norm) in enumerate(zip(index_n, self.norm_n(l), strict=True)):
+                columns = [self.monomial_slices[n][0] + _position(*t, self.lmax[n]) for t in kji]
+                matrix_nmq[i][:, columns] = norm * weights_qm.T
+            matrices.append(matrix_nmq)
+        return matrices
+
+
+def _position(k: int, j: int, i: int, lmax: int) -> int:
+    """Place of w^k v^j u^i among the monomials of degree ≤ lmax in the order k, j, i."""
+    before_k = sum((lmax - kk + 1) * (lmax - kk + 2) // 2 for kk in range(k))
+    before_j = sum(lmax - k - jj + 1 for jj in range(j))
+    return before_k + before_j + i
+
+
+class Collocation:
+    """Basis and grid brought together: coefficients → density, and the transpose.
+
+    Parameters
+    ----------
+    dtype
+        float32 or float64, of coefficients and densities.
+    """
+
+    def __init__(self, basis: GaussianBasis, grid: Grid, dtype: torch.dtype = torch.float32):
+        self.basis = basis
+        self.grid = grid
+        self.dtype = dtype
+        frame_vv = frame(grid)
+        self.matrices = [torch.from_numpy(m).to(dtype) for m in basis.monomial_matrices(frame_vv)]
+        np_dtype = np.float64 if dtype == torch.float64 else np.float32
+        self._np_dtype = np_dtype
+        self._arguments = (
+            grid.step_cv @ frame_vv.T,
+            np.array(basis.exponents),
+            np.array(basis.lmax),
+            basis.cutoff_n,
+            *block(grid),
+        )
+
+    def monomials(self, coefficients: list[torch.Tensor]) -> torch.Tensor:
+        """``coefficients``: for each l (natoms, n, 2l+1) → (natoms, nq)."""
+        return sum(  # type: ignore[return-value]
+            torch.einsum('anm, nmq -> aq', c_anm, matrix_nmq.to(c_anm))
+            for c_anm, matrix_nmq in zip(coefficients, self.matrices, strict=True)
+        )
+
+    def __call__(self, s_ac: np.ndarray, coefficients: list[torch.Tensor]) -> torch.Tensor:
+        """Density (n0, n1, n2) in electrons/Å³ of atoms at the fractional grid indices ``s_ac`` (see :func:`index`)."""
+        return _Collocate.apply(self.monomials(coefficients), s_ac, self)  # type: ignore[no-any-return]
+
+    def _collocate(self, C_aq: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+        rho_R = np.zeros(self.grid.shape, self._np_dtype)
+        C_aq = np.ascontiguousarray(C_aq.detach().numpy(), self._np_dtype)
+        kernels.collocate(rho_R, C_aq, s_ac, *self._arguments, numba.get_num_threads())
+        return torch.from_numpy(rho_R)
+
+    def _integrate(self, rho_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+        C_aq = np.zeros((len(s_ac), self.basis.monomial_slices[-1][1]), self._np_dtype)
+        rho_R = np.ascontiguousarray(rho_R.detach().numpy(), self._np_dtype)
+        kernels.integrate(C_aq, rho_R, s_ac, *self._arguments)
+        return torch.from_numpy(C_aq)
+
+
+class _Collocate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, C_aq, s_ac, collocation):  # type: ignore[no-untyped-def, override]
+        ctx.s_ac, ctx.collocation = s_ac, collocation
+        return collocation._collocate(C_aq, s_ac)
+
+    @staticmethod
+    def backward(ctx, drho_R):  # type: ignore[no-untyped-def, override]
+        return ctx.collocation._integrate(drho_R, ctx.s_ac), None, None
+
+
+def frame(grid: Grid) -> np.ndarray:
+    """Rows u, v, w: w along the third step, v in the plane of the second and third, so that u depends on i₀ alone."""
+    w_v = grid.step_cv[2] / np.linalg.norm(grid.step_cv[2])
+    v_v = grid.step_cv[1] - (grid.step_cv[1] @ w_v) * w_v
+    v_v /= np.linalg.norm(v_v)
+    u_v = grid.step_cv[0] - (grid.step_cv[0] @ w_v) * w_v - (grid.step_cv[0] @ v_v) * v_v
+    return np.array([u_v / np.linalg.norm(u_v), v_v, w_v])
+
+
+def block(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """size, start, stop and periodicity of a grid's block as the kernels take them: what is not a zero boundary is periodic."""
+    return grid.size_c, grid.start_c, grid.stop_c, ~grid.zerobc_c
+
+
+def index(grid: Grid, positions_av: np.ndarray) -> np.ndarray:
+    """(natoms, 3) positions in units of grid steps, wrapped into the cell along periodic axes."""
+    s_ac = np.linalg.solve(grid.step_cv.T, positions_av.T).T
+    return np.where(grid.zerobc_c, s_ac, s_ac % grid.size_c)
+
+
+def even_tempered(first: float, last: float, number: int) -> tuple[float, ...]:
+    """``number`` exponents in geometric progression."""
+    return tuple(float(x) for x in np.geomspace(first, last, number))
+
+
+def unit_norm(alpha: float) -> float:
+    """∫ of the normalised s function, for charge counting: N (π/α)^{3/2} Y_00."""
+    return sqrt(2 * (2 * alpha) ** 1.5 / gamma(1.5)) * (np.pi / alpha) ** 1.5 / sqrt(4 * np.pi)

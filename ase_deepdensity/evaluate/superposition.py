@@ -1,0 +1,78 @@
+"""The superposition of atoms: one spherical function per element, summed over atoms and their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+from scipy.interpolate import CubicHermiteSpline, CubicSpline
+
+from ase_deepdensity.evaluate import kernels
+from ase_deepdensity.evaluate.gaussians import block, frame, index
+from ase_deepdensity.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class RadialTable:
+    """A spherical function, piecewise cubic in r².
+
+    Parameters
+    ----------
+    x_step
+        Width of an interval in r², Å².
+    cutoff
+        Where the function ends, Å.
+    table_xp
+        (intervals, 4) polynomial coefficients of t = r²/x_step − interval, highest power first, electrons/Å³.
+    """
+
+    x_step: float
+    cutoff: float
+    table_xp: np.ndarray
+
+    @classmethod
+    def fit(cls, r_g: ArrayLike, n_g: ArrayLike, intervals: int = 1024) -> RadialTable:
+        """From samples of a smooth function of r (Å) with zero slope at r=0; it ends at the last of them."""
+        r_g, n_g = np.asarray(r_g, float), np.asarray(n_g, float)
+        function = CubicSpline(r_g, n_g, bc_type=((1, 0.0), 'not-a-knot'))
+        cutoff = float(r_g[-1])
+        x_x = np.linspace(0, cutoff**2, intervals + 1)
+        r_x = np.sqrt(x_x)
+        slope_x = np.empty_like(x_x)  # df/d(r²) = f'(r) / 2r, and f''(0) / 2 at the centre
+        slope_x[1:] = function(r_x[1:], 1) / (2 * r_x[1:])
+        slope_x[0] = function(0.0, 2) / 2
+        x_step = float(x_x[1])
+        powers = x_step ** np.arange(3, -1, -1)
+        return cls(x_step, cutoff, np.ascontiguousarray(CubicHermiteSpline(x_x, function(r_x), slope_x).c.T * powers))
+
+    def __call__(self, r: ArrayLike) -> np.ndarray:
+        """The function at distances r, Å."""
+        x = np.asarray(r, float) ** 2 / self.x_step
+        i = np.minimum(x.astype(int), len(self.table_xp) - 1)
+        p = self.table_xp[i]
+        t = x - i
+        value = ((p[..., 0] * t + p[..., 1]) * t + p[..., 2]) * t + p[..., 3]
+        return np.where(np.asarray(r) < self.cutoff, value, 0.0)
+
+
+def superpose(
+    grid: Grid,
+    positions_av: np.ndarray,
+    numbers_a: np.ndarray,
+    tables: Mapping[int, RadialTable],
+    dtype: DTypeLike = np.float64,
+) -> np.ndarray:
+    """Σ_a n_Z(a)(|r − R_a|) on the grid, images included: (n0, n1, n2), in the unit of the tables."""
+    n_R = np.zeros(grid.shape, dtype)
+    s_ac = index(grid, positions_av)
+    steps_cv = grid.step_cv @ frame(grid).T
+    for number in np.unique(numbers_a):
+        table = tables[int(number)]
+        kernels.add_radial(
+            n_R, table.table_xp.astype(dtype), table.x_step, table.cutoff, s_ac[numbers_a == number], steps_cv,
+            *block(grid), numba.get_num_threads(),
+        )  # fmt: skip
+    return n_R

@@ -1,0 +1,131 @@
+"""The uniform grid on which densities live: cell, boundary conditions, size, and the part of it at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A block of the uniform grid R_i = (i₀/N₀, i₁/N₁, i₂/N₂) · cell, as GPAW counts it.
+
+    Parameters
+    ----------
+    cell_cv
+        (3, 3) lattice vectors as rows, Å.
+    size_c
+        (3,) numbers of intervals N along the lattice vectors (GPAW's ``gpts``).
+    pbc_c
+        (3,) is the density periodic along this axis?
+    zerobc_c
+        (3,) is the density zero on the boundary, so that its point i=0 is left out?  Default: where not periodic.
+        (GPAW's real-space grids do so; its plane-wave grids never.)
+    start_c, stop_c
+        (3,) the block at hand, i from start to stop − 1.  Default: the whole grid.
+
+    Raises
+    ------
+    ValueError
+        Flat or non-finite cell, sizes below 1, or a block outside the grid.
+    """
+
+    cell_cv: np.ndarray
+    size_c: np.ndarray
+    pbc_c: np.ndarray = None  # type: ignore[assignment]
+    zerobc_c: np.ndarray = None  # type: ignore[assignment]
+    start_c: np.ndarray = None  # type: ignore[assignment]
+    stop_c: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: type) -> None:
+            array = np.array(value, dtype=dtype)
+            if array.shape != shape:
+                raise ValueError(f'{name} must have the shape {shape}, not {array.shape}: {value}')
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+        put('cell_cv', self.cell_cv, (3, 3), float)
+        put('size_c', self.size_c, (3,), int)
+        put('pbc_c', (True,) * 3 if self.pbc_c is None else self.pbc_c, (3,), bool)
+        put('zerobc_c', ~self.pbc_c if self.zerobc_c is None else self.zerobc_c, (3,), bool)
+        put('start_c', self.zerobc_c if self.start_c is None else self.start_c, (3,), int)
+        put('stop_c', self.size_c if self.stop_c is None else self.stop_c, (3,), int)
+        if not np.isfinite(self.cell_cv).all() or abs(np.linalg.det(self.cell_cv)) < 1e-9:
+            raise ValueError(f'a grid needs three independent lattice vectors; the cell is {self.cell_cv.tolist()} Å')
+        if (self.size_c < 1).any():
+            raise ValueError(f'a grid needs at least one point along each axis, not {self.size_c.tolist()}')
+        if (self.start_c < self.zerobc_c).any() or (self.stop_c > self.size_c).any():
+            raise ValueError(
+                f'the block {self.start_c.tolist()} to {self.stop_c.tolist()} is outside '
+                f'the grid {self.zerobc_c.astype(int).tolist()} to {self.size_c.tolist()}'
+            )
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms, size_c: ArrayLike, **kwargs: Any) -> Grid:
+        """Grid of ``size_c`` intervals in the cell of ``atoms``."""
+        return cls(atoms.cell.array, np.asarray(size_c), atoms.pbc, **kwargs)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of points of the block along each axis."""
+        n0, n1, n2 = (int(n) for n in np.maximum(self.stop_c - self.start_c, 0))
+        return n0, n1, n2
+
+    @property
+    def dv(self) -> float:
+        """Volume of a grid point, Å³."""
+        return abs(float(np.linalg.det(self.cell_cv))) / float(np.prod(self.size_c))
+
+    @property
+    def step_cv(self) -> np.ndarray:
+        """(3, 3) vectors from a point to its neighbours, Å."""
+        return self.cell_cv / self.size_c[:, np.newaxis]
+
+    @property
+    def spacing_c(self) -> np.ndarray:
+        """(3,) distances between the planes of points, Å: GPAW's h."""
+        return 1 / (np.linalg.norm(np.linalg.inv(self.cell_cv), axis=0) * self.size_c)
+
+    @property
+    def is_whole(self) -> bool:
+        return bool((self.start_c == self.zerobc_c).all() and (self.stop_c == self.size_c).all())
+
+    def points(self) -> np.ndarray:
+        """(n0, n1, n2, 3) positions of the points of the block, Å."""
+        index_Rc = np.stack(
+            np.meshgrid(*(np.arange(a, b) for a, b in zip(self.start_c, self.stop_c, strict=True)), indexing='ij'), -1
+        )
+        return index_Rc @ self.step_cv
+
+    def new(self, **changes: Any) -> Grid:
+        """A changed copy; a change of ``size_c``, ``pbc_c`` or ``zerobc_c`` starts from the whole grid."""
+        if changes.keys() & {'size_c', 'pbc_c', 'zerobc_c'}:
+            changes = {'start_c': None, 'stop_c': None} | changes
+        return replace(self, **changes)
+
+    def slabs(self, max_points: int) -> Iterator[Grid]:
+        """The block cut along its first axis into slabs of at most ``max_points`` points (but at least one plane)."""
+        planes = max(1, max_points // max(1, self.shape[1] * self.shape[2]))
+        for start in range(int(self.start_c[0]), int(self.stop_c[0]), planes):
+            stop = min(start + planes, int(self.stop_c[0]))
+            yield self.new(start_c=(start, *self.start_c[1:]), stop_c=(stop, *self.stop_c[1:]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and not self.differences(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def differences(self, other: Grid) -> list[str]:
+        """Names of the fields in which another grid differs."""
+        return [
+            name
+            for name in ('cell_cv', 'size_c', 'pbc_c', 'zerobc_c', 'start_c', 'stop_c')
+            if not np.allclose(getattr(self, name), getattr(other, name), rtol=0, atol=1e-9)
+        ]

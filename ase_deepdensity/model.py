@@ -1,0 +1,194 @@
+"""A trained model and its file: weights, hyper-parameters, level of theory, superposition of atoms, card.
+
+The file is safetensors: tensors and one JSON header, nothing that could run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.level import Level
+from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.registry import build_network
+
+FORMAT, VERSION = 'ase-deepdensity model', 1
+SUFFIX = '.safetensors'
+SHIPPED = Path(__file__).parent / 'models'
+
+
+class ModelError(ValueError):
+    """A model that does not exist or a file that is not a whole model."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to build an untrained network."""
+
+    network: str
+    """Name in :data:`ase_deepdensity.network.registry.NETWORKS`."""
+    hypers: dict[str, Any]
+    """Its hyper-parameters."""
+    species: tuple[int, ...]
+    """Atomic numbers, ascending."""
+    projectors: tuple[tuple[int, ...], ...]
+    """Angular momenta of the PAW projectors of each species."""
+    basis: GaussianBasis
+    """Radial functions of what is added to the superposition of atoms."""
+
+    def build(self) -> DensityNetwork:
+        """An untrained network."""
+        return build_network(self.network, self.hypers, self.species, self.basis, self.projectors)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Architecture:
+        basis = data['basis']
+        return cls(
+            data['network'],
+            dict(data['hypers']),
+            tuple(data['species']),
+            tuple(tuple(l_j) for l_j in data['projectors']),
+            GaussianBasis(tuple(basis['exponents']), tuple(basis['lmax']), basis['tail']),
+        )
+
+
+@dataclass
+class DensityModel:
+    """A network with all that turns its output into a PAW density."""
+
+    architecture: Architecture
+    network: DensityNetwork
+    level: Level
+    """The level of theory that it was trained on, with the versions that made the data."""
+    superposition: dict[int, RadialTable]
+    """Pseudo density of each isolated atom, by atomic number."""
+    familiarity: Familiarity
+    """Which environments the model was trained on."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """For people: data, training, measured errors."""
+
+    @property
+    def name(self) -> str:
+        return str(self.card.get('name', 'unnamed model'))
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        return self.architecture.species
+
+    @property
+    def symbols(self) -> list[str]:
+        return [chemical_symbols[number] for number in self.species]
+
+    def number_of_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def save(self, path: str | Path) -> None:
+        """Write the model; the file appears whole or not at all."""
+        path = Path(path)
+        header = {
+            'architecture': self.architecture.to_dict(),
+            'level': self.level.to_dict(),
+            'superposition': {str(Z): [t.x_step, t.cutoff] for Z, t in self.superposition.items()},
+            'card': self.card,
+        }
+        tensors = {f'network.{k}': v for k, v in self.network.state_dict().items()}
+        tensors |= {f'familiarity.{k}': v for k, v in self.familiarity.state_dict().items()}
+        tensors |= {f'superposition.{Z}': torch.from_numpy(t.table_xp.copy()) for Z, t in self.superposition.items()}
+        metadata = {'format': FORMAT, 'version': str(VERSION), 'header': json.dumps(header)}
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> DensityModel:
+        """A shipped model by its name, or a model file.
+
+        Raises
+        ------
+        ModelError
+            Not a shipped name and no such file; truncated; not safetensors; not one of our models; of a later version.
+        """
+        path = model_path(name_or_path)
+        header, tensors = _read(path)
+        try:
+            architecture = Architecture.from_dict(header['architecture'])
+            network = architecture.build()
+            network.load_state_dict(_part(tensors, 'network.'))
+            familiarity = Familiarity.from_state_dict(_part(tensors, 'familiarity.'))
+            tables = {
+                int(Z): RadialTable(x_step, cutoff, tensors[f'superposition.{Z}'].numpy())
+                for Z, (x_step, cutoff) in header['superposition'].items()
+            }
+            model = cls(
+                architecture, network.eval(), Level.from_dict(header['level']), tables, familiarity, header['card']
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f'{path}: a damaged model file: {error}') from error
+        return model
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f'*{SUFFIX}'))
+
+
+def model_path(name_or_path: str | Path) -> Path:
+    """The file of a shipped model or of a path."""
+    if str(name_or_path) in shipped_models():
+        return SHIPPED / f'{name_or_path}{SUFFIX}'
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ModelError(
+            f'no model {str(name_or_path)!r}: neither a file nor one of the shipped models, {", ".join(shipped_models())}'
+        )
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of a model file of any version, upgraded to this one."""
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata = file.metadata() or {}
+            if metadata.get('format') != FORMAT:
+                raise ModelError(f'{path}: a safetensors file, but not an {FORMAT}')
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f'{path}: not a model file, or a truncated one ({error})') from None
+    try:
+        version, header = int(metadata['version']), json.loads(metadata['header'])
+    except (KeyError, ValueError) as error:
+        raise ModelError(f'{path}: a damaged model file: {error!r}') from None
+    if not 1 <= version <= VERSION:
+        raise ModelError(f'{path}: model file version {version}; this program reads up to {VERSION}: update it')
+    for step in range(version, VERSION):
+        header, tensors = UPGRADES[step](header, tensors)
+    return header, tensors
+
+
+Upgrade = Callable[[dict[str, Any], dict[str, torch.Tensor]], tuple[dict[str, Any], dict[str, torch.Tensor]]]
+UPGRADES: dict[int, Upgrade] = {}
+"""version → what makes a file of that version one of the next."""
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+

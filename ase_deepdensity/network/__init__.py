@@ -1,0 +1,1 @@
+"""Atoms → coefficients and PAW matrices. Pure torch: knows neither ASE nor GPAW."""

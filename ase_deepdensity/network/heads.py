@@ -1,0 +1,177 @@
+"""From features to what a density is made of: Gaussian coefficients and PAW atomic density matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from e3nn import o3
+
+from ase_deepdensity.network.spherical import SphericalLinear
+
+
+@dataclass(frozen=True)
+class Block:
+    """The part of one angular momentum L in the block (j1, j2) of an atomic density matrix.
+
+    ``pseudo``: it has the parity (−1)^(L+1), because l1 + l2 + L is odd.
+    """
+
+    j1: int
+    j2: int
+    l1: int
+    l2: int
+    L: int
+
+    @property
+    def pseudo(self) -> bool:
+        return (self.l1 + self.l2 + self.L) % 2 == 1
+
+
+def blocks(l_j: Sequence[int]) -> list[Block]:
+    """Irreducible parts of a symmetric matrix in the projector basis with angular momenta ``l_j``.
+
+    Diagonal blocks (j, j) are symmetric themselves and keep even L only.
+    """
+    return [
+        Block(j1, j2, l1, l2, L)
+        for j1, l1 in enumerate(l_j)
+        for j2, l2 in enumerate(l_j[j1:], start=j1)
+        for L in range(abs(l1 - l2), l1 + l2 + 1)
+        if j1 != j2 or L % 2 == 0
+    ]
+
+
+def block_tensors(l_j: Sequence[int]) -> list[torch.Tensor]:
+    """For each block the (2L+1, ni, ni) symmetric matrices that its components multiply; orthonormal in tr(AB)."""
+    start_j = [sum(2 * l + 1 for l in l_j[:j]) for j in range(len(l_j) + 1)]
+    ni = start_j[-1]
+    tensors = []
+    for b in blocks(l_j):
+        C_mij = o3.wigner_3j(b.l1, b.l2, b.L, dtype=torch.float64).permute(2, 0, 1) * (2 * b.L + 1) ** 0.5
+        T_mii = torch.zeros(2 * b.L + 1, ni, ni, dtype=torch.float64)
+        rows, columns = slice(start_j[b.j1], start_j[b.j1 + 1]), slice(start_j[b.j2], start_j[b.j2 + 1])
+        if b.j1 == b.j2:
+            T_mii[:, rows, columns] = C_mij
+        else:
+            T_mii[:, rows, columns] = C_mij / 2**0.5
+            T_mii[:, columns, rows] = C_mij.transpose(1, 2) / 2**0.5
+        tensors.append(T_mii)
+    return tensors
+
+
+class AtomicMatrixHead(torch.nn.Module):
+    """D_ii = D̄_ii + Σ_blocks Σ_m x_m T_mii for the atoms of one species.
+
+    Parameters
+    ----------
+    l_j
+        Angular momenta of the projectors.
+    channels, pseudo_channels
+        Sizes of the features and pseudo features, whose lmax are ``lmax``.
+    """
+
+    def __init__(self, l_j: Sequence[int], lmax: int, channels: int, pseudo_channels: int):
+        super().__init__()
+        self.l_j = tuple(l_j)
+        ni = sum(2 * l + 1 for l in l_j)
+        self.blocks = [b for b in blocks(l_j) if b.L <= lmax]
+        tensors = [t for b, t in zip(blocks(l_j), block_tensors(l_j), strict=True) if b.L <= lmax]
+        self.index = {  # (L, pseudo) → which blocks
+            key: [i for i, b in enumerate(self.blocks) if (b.L, b.pseudo) == key]
+            for key in sorted({(b.L, b.pseudo) for b in self.blocks})
+        }
+        self.readouts = torch.nn.ModuleDict()
+        for (L, pseudo), members in self.index.items():
+            name = f'{L}{"p" if pseudo else ""}'
+            size = pseudo_channels if pseudo else channels
+            self.readouts[name] = torch.nn.Linear(size, len(members), bias=L == 0)
+            torch.nn.init.normal_(self.readouts[name].weight, std=0.3 / size**0.5)
+            stack = torch.stack([tensors[i] for i in members]).to(torch.get_default_dtype())
+            self.register_buffer(f'T{name}_bmii', stack, persistent=False)
+            self.register_buffer(f'scale{name}_b', torch.ones(len(members)))
+        self.register_buffer('mean_ii', torch.zeros(ni, ni))
+
+    def components(self, D_aii: torch.Tensor) -> dict[str, torch.Tensor]:
+        """x of each readout, (natoms, nblocks, 2L+1), of given matrices."""
+        return {
+            name: torch.einsum('aij, bmij -> abm', D_aii, getattr(self, f'T{name}_bmii').to(D_aii))
+            for name in self.readouts
+        }
+
+    @torch.no_grad()
+    def fit_scale(self, D_aii: torch.Tensor) -> None:
+        """Take mean (its rotation-invariant part) and the RMS of each block from training matrices."""
+        invariant = self.components(D_aii)['0'].mean(0)
+        self.mean_ii.copy_(torch.einsum('bm, bmij -> ij', invariant, self.T0_bmii.to(D_aii)))
+        for name, x_abm in self.components(D_aii - self.mean_ii.to(D_aii)).items():
+            getattr(self, f'scale{name}_b').copy_(x_abm.square().mean((0, 2)).sqrt().clamp(min=1e-8))
+
+    def forward(self, h_mac: torch.Tensor, pseudo_mac: torch.Tensor) -> torch.Tensor:
+        """Features of these atoms → (natoms, ni, ni)."""
+        D_aii = self.mean_ii.expand(h_mac.shape[1], -1, -1)
+        for (L, pseudo), name in zip(self.index, self.readouts, strict=True):
+            features_mac = (pseudo_mac if pseudo else h_mac)[L * L : (L + 1) ** 2]
+            x_mab = self.readouts[name](features_mac) * getattr(self, f'scale{name}_b')
+            D_aii = D_aii + torch.einsum('mab, bmij -> aij', x_mab, getattr(self, f'T{name}_bmii'))
+        return D_aii
+
+
+class CoefficientHead(torch.nn.Module):
+    """Features → coefficients c_anm of the normalised Gaussians, through combinations that are orthonormal.
+
+    For each l: c_nm = Σ_k W_nk (mean_k δ_l0 + scale_k y_km), W = S^(−1/2) without the directions in which the
+    Gaussians are nearly linearly dependent.
+
+    Parameters
+    ----------
+    overlap_lnn
+        S for each l.
+    """
+
+    def __init__(self, overlap_lnn: list[torch.Tensor], channels: int, nspecies: int, smallest: float = 1e-5):
+        super().__init__()
+        self.lmax = len(overlap_lnn) - 1
+        sizes = []
+        for l, S_nn in enumerate(overlap_lnn):
+            value_k, vector_nk = torch.linalg.eigh(S_nn.double())
+            keep = value_k > smallest
+            W_nk = vector_nk[:, keep] / value_k[keep].sqrt()
+            sizes.append(W_nk.shape[1])
+            self.register_buffer(f'W{l}_nk', W_nk.to(torch.get_default_dtype()), persistent=False)
+            self.register_buffer(f'scale{l}_sk', torch.ones(nspecies, sizes[-1]))
+        self.sizes = sizes
+        self.register_buffer('mean_sk', torch.zeros(nspecies, sizes[0]))
+        self.readouts = torch.nn.ModuleList(SphericalLinear(0, channels, n, nspecies) for n in sizes)
+        for readout in self.readouts:
+            torch.nn.init.normal_(readout.weight, std=0.3 / channels**0.5)
+
+    @torch.no_grad()
+    def fit_scale(self, y_lakm: list[torch.Tensor], slices: list[slice]) -> None:
+        """Take mean and RMS from orthonormal coefficients (natoms, k, 2l+1) of training atoms."""
+        for s, atoms in enumerate(slices):
+            self.mean_sk[s] = y_lakm[0][atoms, :, 0].mean(0)
+            for l, y_akm in enumerate(y_lakm):
+                x_akm = y_akm[atoms] - (self.mean_sk[s][None, :, None] if l == 0 else 0)
+                getattr(self, f'scale{l}_sk')[s] = x_akm.square().mean((0, 2)).sqrt().clamp(min=1e-6)
+
+    def expand(self, y_lakm: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Orthonormal coefficients → coefficients of the Gaussians."""
+        return [torch.einsum('nk, akm -> anm', getattr(self, f'W{l}_nk'), y) for l, y in enumerate(y_lakm)]
+
+    def forward(self, h_mac: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
+        """(m, natoms, channels) → for each l (natoms, n, 2l+1)."""
+        y_lakm = []
+        for l, readout in enumerate(self.readouts):
+            part_mac = h_mac[l * l : (l + 1) ** 2]
+            y_mak = torch.cat(
+                [
+                    torch.matmul(part_mac[:, atoms], readout.weight[s, 0]) * getattr(self, f'scale{l}_sk')[s]
+                    + (self.mean_sk[s] if l == 0 else 0)
+                    for s, atoms in enumerate(slices)
+                ],
+                dim=1,
+            )
+            y_lakm.append(y_mak.permute(1, 2, 0))
+        return self.expand(y_lakm)

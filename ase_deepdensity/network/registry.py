@@ -1,0 +1,40 @@
+"""All networks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.network.equivariant import EquivariantHypers, EquivariantNetwork
+
+NETWORKS: dict[str, tuple[type[DensityNetwork], type]] = {'equivariant': (EquivariantNetwork, EquivariantHypers)}
+"""name: (network, its hyper-parameters)."""
+
+
+def build_network(
+    name: str,
+    hypers: dict[str, Any],
+    species: Sequence[int],
+    basis: GaussianBasis,
+    projectors: Sequence[Sequence[int]],
+) -> DensityNetwork:
+    """An untrained network.
+
+    Raises
+    ------
+    ValueError
+        A network or a hyper-parameter that does not exist.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f'no network {name!r}; there are {", ".join(NETWORKS)}')
+    network, hypers_type = NETWORKS[name]
+    allowed = [field.name for field in fields(hypers_type)]
+    if unknown := sorted(hypers.keys() - set(allowed)):
+        raise ValueError(f'the {name} network has no {", ".join(unknown)}; it has {", ".join(allowed)}')
+    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(max(basis.lmax) + 1)]
+    return network(species, hypers_type(**hypers), overlaps, projectors)  # type: ignore[call-arg, arg-type]

@@ -1,0 +1,240 @@
+"""Model + Atoms + Grid → PAWDensity: the one engine under the calculator, the seed and the command line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import vesin
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+
+from ase_deepdensity.evaluate.gaussians import Collocation, index
+from ase_deepdensity.evaluate.superposition import superpose
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.model import DensityModel
+from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.graph import Graph, build_graph
+from ase_deepdensity.state import PAWDensity
+
+MAX_SPACING = 0.4
+"""Å: a coarser grid cannot hold a pseudo density (GPAW's usual ones are 0.15 to 0.2 Å)."""
+MAX_UNFAMILIAR = 1.5
+"""Distance from the training data, in units of the largest of the training atoms, above which to warn."""
+
+
+class PredictionError(ValueError):
+    """Atoms or a grid that no density can be predicted for."""
+
+
+class UnfamiliarWarning(UserWarning):
+    """Atoms whose environments are unlike those that the model was trained on."""
+
+
+@dataclass
+class AtomsCoefficients:
+    """What the network says of some atoms; all that evaluation on grids needs."""
+
+    atoms: Atoms
+    graph: Graph
+    output: Coefficients
+    unfamiliar_a: np.ndarray
+    """(natoms,) distance of each atom's environment from the training data; above 1: farther than all of these."""
+
+    def D_asii(self) -> list[np.ndarray]:
+        """(1, ni, ni) for each atom, in the order of the atoms."""
+        D_asii: list[np.ndarray] = [np.empty(0)] * len(self.atoms)
+        sorted_D = [D_ii for D_aii in self.output.D_saii for D_ii in D_aii.double().cpu().numpy()]
+        for a, D_ii in zip(self.graph.order_a.tolist(), sorted_D, strict=True):
+            D_asii[a] = D_ii[np.newaxis]
+        return D_asii
+
+
+class Predictor:
+    """A model ready to work.
+
+    Parameters
+    ----------
+    device
+        Where the network runs, and with 'cuda' the grid as well.  Default: 'cpu'.
+    dtype
+        Precision of network and grid; energies and integrals are float64 in any case.
+    """
+
+    def __init__(self, model: DensityModel, *, device: str | torch.device | None = None, dtype=torch.float32):
+        self.model = model
+        self.device = torch.device('cpu' if device is None else device)
+        self.dtype = dtype
+        self.network = model.network.to(device=self.device, dtype=dtype).eval()
+        self._collocation: Collocation | None = None
+
+    def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
+        """Run the network.
+
+        Raises
+        ------
+        PredictionError
+            See :func:`check_atoms`.
+
+        Warns
+        -----
+        UnfamiliarWarning
+            Environments unlike the training data.
+        """
+        check_atoms(atoms, self.model)
+        graph = build_graph(
+            atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, self.model.species, self.network.cutoff
+        ).to(self.device, self.dtype)
+        with torch.no_grad():
+            output = self.network(graph)
+        unfamiliar_a = np.empty(len(atoms))
+        unfamiliar_a[graph.order_a.cpu().numpy()] = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
+        _warn_unfamiliar(atoms, unfamiliar_a, self.model)
+        return AtomsCoefficients(atoms.copy(), graph, output, unfamiliar_a)
+
+    def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:
+        """The grid that GPAW would choose at the model's level of theory, or one of ``gpts`` points or spacing ``h``."""
+        check_atoms(atoms, self.model)
+        grid = self.model.level.grid(atoms, gpts=gpts, h=h)
+        check_grid(grid)
+        return grid
+
+    def predict(self, atoms: Atoms, grid: Grid | None = None) -> PAWDensity:
+        """The PAW density of ``atoms``, normalised by GPAW's rule.
+
+        Parameters
+        ----------
+        grid
+            Default: the one that GPAW would choose.
+        """
+        grid = self.grid(atoms) if grid is None else grid
+        check_grid(grid)
+        known = self.coefficients(atoms)
+        nt_sR = self.evaluate(known, grid)[np.newaxis]
+        return PAWDensity(atoms, grid, nt_sR, known.D_asii(), self.model.level).normalized()
+
+    def evaluate(self, known: AtomsCoefficients, grid: Grid) -> np.ndarray:
+        """ñ on a grid or a block of one, electrons/Å³, as the network says, not normalised: (n0, n1, n2) float64."""
+        order_a = known.graph.order_a.cpu().numpy()
+        positions_av, numbers_a = known.atoms.positions[order_a], known.atoms.numbers[order_a]
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        nt_R = superpose(grid, positions_av, numbers_a, self.model.superposition, dtype).astype(float)
+        with torch.no_grad():
+            if self.device.type == 'cpu':
+                nt_R += self._on_cpu(grid)(index(grid, positions_av), known.output.c_lanm).numpy()
+            else:
+                from ase_deepdensity.evaluate import torch_reference
+                position_av = torch.from_numpy(positions_av).to(self.device, self.dtype)
+                nt_R += (
+                    torch_reference.collocate(self.model.architecture.basis, grid, position_av, known.output.c_lanm)
+                    .cpu()
+                    .numpy()
+                )
+        return nt_R
+
+    def stream(self, atoms: Atoms, grid: Grid | None = None, *, max_points: int = 2**20) -> Iterator[PAWBlock]:
+        """ñ in slabs of at most ``max_points`` grid points (at least one plane), normalised like :meth:`predict`.
+
+        The grid is walked twice, the first time for the integral, so that only one slab is held at a time.
+        """
+        grid = self.grid(atoms) if grid is None else grid
+        check_grid(grid)
+        known = self.coefficients(atoms)
+        integral = sum(float(self.evaluate(known, slab).sum()) for slab in grid.slabs(max_points)) * grid.dv
+        scale = electrons_of_pseudo_density(known, self.model) / integral
+        for slab in grid.slabs(max_points):
+            yield PAWBlock(slab, self.evaluate(known, slab)[np.newaxis] * scale)
+
+    def _on_cpu(self, grid: Grid) -> Collocation:
+        """Coefficients → density on this grid; kept for the next call, as most calls are about the same grid."""
+        if self._collocation is None or self._collocation.grid != grid:
+            self._collocation = Collocation(self.model.architecture.basis, grid, self.dtype)
+        return self._collocation
+
+
+@dataclass
+class PAWBlock:
+    """Part of a density: a slab of the grid and ñ there."""
+
+    grid: Grid
+    nt_sR: np.ndarray
+    """(1, n0, n1, n2) electrons/Å³."""
+
+
+def electrons_of_pseudo_density(known: AtomsCoefficients, model: DensityModel) -> float:
+    """What ∫ñ must be at the predicted D: GPAW's rule, the opposite of all compensation charges."""
+    numbers_a = known.atoms.numbers
+    tiny = Grid.from_atoms(known.atoms, (2, 2, 2), zerobc_c=(False,) * 3)
+    state = PAWDensity(known.atoms, tiny, np.ones((1, 2, 2, 2)), known.D_asii(), model.level)
+    return -(state.compensation_charge() + model.level.charge + model.level.setups(numbers_a).core_charge)
+
+
+def check_atoms(atoms: Atoms, model: DensityModel) -> None:
+    """Refuse what cannot be predicted, before any work.
+
+    Raises
+    ------
+    PredictionError
+        No atoms, positions or cell that are not finite, a flat cell, unknown elements, overlapping atoms, atoms
+        outside the cell along an axis that is not periodic.
+    """
+    if len(atoms) == 0:
+        raise PredictionError('there are no atoms')
+    if not np.isfinite(atoms.positions).all():
+        bad = np.flatnonzero(~np.isfinite(atoms.positions).all(1)).tolist()
+        raise PredictionError(f'the positions of atoms {bad[:10]} are not finite')
+    if not np.isfinite(atoms.cell.array).all() or atoms.cell.rank < 3 or atoms.cell.volume < 1e-3:
+        raise PredictionError(
+            f'a cell of three independent lattice vectors is needed, not {atoms.cell.array.tolist()}; '
+            'put a molecule into a box with atoms.center(vacuum=4)'
+        )
+    unknown = sorted({chemical_symbols[number] for number in set(atoms.numbers.tolist()) - set(model.species)})
+    if unknown:
+        raise PredictionError(
+            f'the model {model.name} does not know {", ".join(unknown)}; it was trained on {", ".join(model.symbols)}'
+        )
+    _check_overlap(atoms)
+    outside_ac = (atoms.get_scaled_positions(wrap=False) < 0) | (atoms.get_scaled_positions(wrap=False) > 1)
+    if (outside_ac & ~atoms.pbc).any():
+        bad = np.flatnonzero((outside_ac & ~atoms.pbc).any(1)).tolist()
+        raise PredictionError(f'atoms {bad[:10]} are outside the cell along an axis that is not periodic')
+
+
+def _check_overlap(atoms: Atoms) -> None:
+    """No two atoms nearer than half the sum of their covalent radii."""
+    radius_a = covalent_radii[atoms.numbers] / 2
+    i_e, j_e, d_e = vesin.NeighborList(cutoff=float(2 * radius_a.max()) + 1e-6, full_list=False).compute(
+        atoms.positions, atoms.cell.array, atoms.pbc, 'ijd'
+    )
+    near_e = d_e < radius_a[i_e] + radius_a[j_e]
+    if near_e.any():
+        e = int(np.flatnonzero(near_e)[0])
+        i, j = int(i_e[e]), int(j_e[e])
+        raise PredictionError(
+            f'atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) overlap: they are {d_e[e]:.3f} Å apart'
+        )
+
+
+def check_grid(grid: Grid) -> None:
+    """Refuse a grid that is too coarse for a pseudo density."""
+    if grid.spacing_c.max() > MAX_SPACING:
+        raise PredictionError(
+            f'the grid {grid.size_c.tolist()} is too coarse: its spacing is {grid.spacing_c.max():.2f} Å, '
+            f'at most {MAX_SPACING} Å is allowed'
+        )
+
+
+def _warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
+    strange = np.flatnonzero(unfamiliar_a > MAX_UNFAMILIAR)
+    if len(strange):
+        worst = int(unfamiliar_a.argmax())
+        warnings.warn(
+            f'{len(strange)} of {len(atoms)} atoms have environments unlike the training data of {model.name} '
+            f'(worst: atom {worst}, {atoms.symbols[worst]}, {unfamiliar_a[worst]:.1f} times as far as any of these); '
+            'the density there may be wrong',
+            UnfamiliarWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,178 @@
+"""Geometries to make reference densities for: liquid water, hot metals, molecules, and clusters cut from liquids.
+
+Every sampler is a generator of ``Atoms`` and is repeatable from its seed.  OpenMM and tblite (the ``sampling`` extra)
+are imported where they are used: they make data, a model is used without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import BaseCalculator
+from ase.calculators.emt import EMT
+from ase.constraints import FixCom
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+
+WATER_DENSITY = 0.997  # g/cm³ at 298 K
+OH_LENGTH, HOH_ANGLE = 1.0118, 108.15  # TIP3P-FB, doi:10.1021/jz500737m
+
+
+def water(
+    nmolecules: int,
+    *,
+    seed: int = 0,
+    temperature: float = 300.0,
+    density: float = WATER_DENSITY,
+    equilibration: float = 10.0,
+    interval: float = 1.0,
+) -> Iterator[Atoms]:
+    """Snapshots of flexible TIP3P-FB water in a periodic cube, without end.
+
+    Langevin dynamics with OpenMM, 0.5 fs a step, friction 1/ps.
+
+    Parameters
+    ----------
+    temperature
+        Kelvin.
+    density
+        g/cm³.
+    equilibration, interval
+        Time before the first snapshot and between snapshots, ps.
+    """
+    import openmm
+    from openmm import app, unit
+
+    rng = np.random.default_rng(seed)
+    atoms = _water_lattice(nmolecules, density, rng)
+    length = atoms.cell[0, 0]
+
+    topology = app.Topology()
+    topology.setPeriodicBoxVectors(atoms.cell.array / 10 * unit.nanometer)
+    chain = topology.addChain()
+    for _ in range(nmolecules):
+        residue = topology.addResidue('HOH', chain)
+        oxygen, *hydrogens = (
+            topology.addAtom(name, app.Element.getBySymbol(name[0]), residue) for name in ('O', 'H1', 'H2')
+        )
+        for hydrogen in hydrogens:
+            topology.addBond(oxygen, hydrogen)
+    system = app.ForceField('tip3pfb.xml').createSystem(
+        topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=min(0.9, 0.049 * length) * unit.nanometer,
+        rigidWater=False,
+    )
+    integrator = openmm.LangevinMiddleIntegrator(temperature, 1.0, 0.0005)
+    integrator.setRandomNumberSeed(int(rng.integers(1, 2**31)))
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName('Reference'))
+    context.setPositions(atoms.positions / 10)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=200)
+    context.setVelocitiesToTemperature(temperature, int(rng.integers(1, 2**31)))
+    integrator.step(round(equilibration / 0.0005))
+    while True:
+        state = context.getState(positions=True)
+        atoms.positions = state.getPositions(asNumpy=True).value_in_unit(unit.angstrom)
+        yield atoms.copy()
+        integrator.step(round(interval / 0.0005))
+
+
+def _water_lattice(nmolecules: int, density: float, rng: np.random.Generator) -> Atoms:
+    """Randomly turned molecules on a simple cubic lattice, ordered O, H, H, ... (g/cm³)."""
+    from scipy.spatial.transform import Rotation
+
+    half = np.radians(HOH_ANGLE / 2)
+    water_av = OH_LENGTH * np.array([[0, 0, 0], [np.sin(half), 0, np.cos(half)], [-np.sin(half), 0, np.cos(half)]])
+    volume = nmolecules * (15.999 + 2 * 1.008) * units._amu * 1e3 / density * 1e24
+    length = volume ** (1 / 3)
+    nsites = int(np.ceil(nmolecules ** (1 / 3)))
+    sites_mc = rng.permutation(np.array(list(np.ndindex(nsites, nsites, nsites))))[:nmolecules]
+    turns = Rotation.random(nmolecules, rng=rng)
+    positions = [
+        site_c * length / nsites + turn.apply(water_av) for site_c, turn in zip(sites_mc, turns, strict=True)
+    ]
+    return Atoms('OHH' * nmolecules, positions=np.concatenate(positions), cell=[length] * 3, pbc=True)
+
+
+def cluster(atoms: Atoms, nmolecules: int, *, seed: int = 0, vacuum: float = 3.0, pbc: bool = True) -> Atoms:
+    """A random molecule of a liquid with its nearest neighbours, cut out into vacuum.
+
+    ``atoms`` holds whole molecules of three atoms each, O first, as :func:`water` makes them; ``vacuum`` (Å) is the
+    distance from the cluster to each face of its cell.
+    """
+    rng = np.random.default_rng(seed)
+    oxygen_m = np.arange(0, len(atoms), 3)
+    centre = rng.choice(oxygen_m)
+    distance_m = atoms.get_distances(centre, oxygen_m, mic=True)
+    chosen_m = oxygen_m[np.argsort(distance_m)[:nmolecules]]
+    positions = []
+    for o in chosen_m:
+        shift_v = atoms.get_distance(centre, o, mic=True, vector=True) if o != centre else np.zeros(3)
+        positions.append(shift_v + atoms.get_distances(o, [o, o + 1, o + 2], mic=True, vector=True))
+    result = Atoms('OHH' * nmolecules, positions=np.concatenate(positions))
+    result.center(vacuum=vacuum)
+    result.pbc = pbc
+    return result
+
+
+def metal(
+    symbol: str = 'Al',
+    *,
+    repeat: tuple[int, int, int] = (2, 2, 2),
+    vacancies: int = 0,
+    seed: int = 0,
+    temperature: float = 600.0,
+    equilibration: float = 2.0,
+    interval: float = 1.0,
+) -> Iterator[Atoms]:
+    """Snapshots of an fcc metal in ASE's EMT potential, Langevin dynamics, 2 fs a step (times in ps)."""
+    rng = np.random.default_rng(seed)
+    atoms = bulk(symbol, cubic=True).repeat(repeat)
+    del atoms[rng.choice(len(atoms), vacancies, replace=False)]
+    yield from _langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval)
+
+
+def organic(
+    name: str,
+    *,
+    seed: int = 0,
+    temperature: float = 300.0,
+    vacuum: float = 4.0,
+    equilibration: float = 0.5,
+    interval: float = 0.2,
+) -> Iterator[Atoms]:
+    """Snapshots of a molecule of ``ase.build.molecule`` in vacuum, GFN2-xTB dynamics, 0.5 fs a step (times in ps)."""
+    from tblite.ase import TBLite
+
+    rng = np.random.default_rng(seed)
+    for atoms in _langevin(
+        molecule(name), TBLite(method='GFN2-xTB', verbosity=0), 0.5, rng, temperature, equilibration, interval
+    ):
+        atoms.center(vacuum=vacuum)
+        atoms.pbc = True
+        yield atoms
+
+
+def _langevin(
+    atoms: Atoms,
+    calc: BaseCalculator,
+    timestep: float,
+    rng: np.random.Generator,
+    temperature: float,
+    equilibration: float,
+    interval: float,
+) -> Iterator[Atoms]:
+    """Langevin dynamics of ``atoms``: timestep in fs, temperature in K, times in ps, friction 0.01/fs."""
+    atoms.calc = calc
+    atoms.set_constraint(FixCom())
+    thermalize_momenta(atoms, temperature, rng=rng)
+    dynamics = Langevin(
+        atoms, timestep * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng, fixcm=False
+    )
+    dynamics.run(round(equilibration * 1000 / timestep))
+    while True:
+        yield Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        dynamics.run(round(interval * 1000 / timestep))

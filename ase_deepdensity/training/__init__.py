@@ -1,0 +1,1 @@
+"""Loss, loop, checkpoints: from a data set to a model."""

@@ -1,0 +1,111 @@
+"""What a training is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ase_deepdensity.evaluate.gaussians import GaussianBasis, even_tempered
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be read or makes no sense."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of a training; as a JSON file, any of these names."""
+
+    network: str = 'equivariant'
+    """Name in :data:`ase_deepdensity.network.registry.NETWORKS`."""
+    hypers: dict[str, Any] = field(default_factory=dict)
+    """Hyper-parameters of the network that differ from its defaults."""
+    smallest_exponent: float = 0.5
+    """Of the Gaussians that the density is written in, Å⁻²."""
+    largest_exponent: float = 40.0
+    """Of the Gaussians, Å⁻²."""
+    exponents: int = 9
+    """Number of Gaussians, in geometric progression."""
+    lmax: int = 4
+    """Highest angular momentum of the Gaussians."""
+    tail: float = 1e-4
+    """A Gaussian ends where it has fallen to this part of its height."""
+    steps: int = 6000
+    """Optimisation steps, one snapshot each."""
+    minutes: float | None = None
+    """Take as many steps as fit into this time, instead of ``steps``."""
+    learning_rate: float = 4e-3
+    """Of Adam, at the start of a cosine schedule."""
+    warmup: int = 50
+    """Steps in which the learning rate rises to its start."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    stride: int = 2
+    """Each step takes every ``stride``-th grid point along each axis, a new coset each time."""
+    matrix_weight: float = 5.0
+    """Weight of ε_D (1 is the trivial model) beside the NMAE in %."""
+    smoothing: float = 0.002
+    """Below this error, electrons/Å³, the loss on the grid is quadratic instead of linear."""
+    averaging: float = 0.998
+    """Decay per step of the running average of the weights, which is the model."""
+    clip: float = 5.0
+    """Largest norm of a gradient."""
+    validation: int | None = None
+    """Number of snapshots kept for validation; default: a tenth, at least one."""
+    validate_every: int = 200
+    """Steps between validations; a checkpoint is written at each."""
+    seed: int = 0
+    """Of the initial weights, the split, and the order of snapshots and cosets."""
+
+    def __post_init__(self) -> None:
+        for name in ('exponents', 'steps', 'stride', 'validate_every', 'warmup'):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f'{name} must be a whole number from 1, not {value!r}')
+        for name in ('smallest_exponent', 'tail', 'learning_rate', 'smoothing', 'clip'):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f'{name} must be positive, not {getattr(self, name)!r}')
+        if not self.largest_exponent >= self.smallest_exponent:
+            raise ConfigError(f'largest_exponent {self.largest_exponent} < smallest_exponent {self.smallest_exponent}')
+        if not 0 <= self.averaging < 1:
+            raise ConfigError(f'averaging must be in [0, 1), not {self.averaging!r}')
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f'minutes must be positive, not {self.minutes!r}')
+
+    @classmethod
+    def load(cls, path: str | Path | None, **changes: Any) -> TrainingConfig:
+        """From a JSON file (or the defaults), with ``changes`` that are not None on top.
+
+        Raises
+        ------
+        ConfigError
+            No such file, not JSON, unknown names, or values that make no sense.
+        """
+        data: Any = {}
+        if path is not None:
+            try:
+                data = json.loads(Path(path).read_text())
+            except OSError as error:
+                raise ConfigError(f'{path}: cannot be read: {error.strerror}') from None
+            except ValueError as error:
+                raise ConfigError(f'{path}: not a JSON file: {error}') from None
+            if not isinstance(data, dict):
+                raise ConfigError(f'{path}: must hold a dictionary of settings')
+        allowed = [f.name for f in fields(cls)]
+        if unknown := sorted(data.keys() - set(allowed)):
+            raise ConfigError(f'{path}: no setting {", ".join(unknown)}; there are {", ".join(allowed)}')
+        try:
+            return replace(cls(**data), **{k: v for k, v in changes.items() if v is not None})
+        except TypeError as error:
+            raise ConfigError(f'{path}: {error}') from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def basis(self) -> GaussianBasis:
+        """The radial functions."""
+        exponents = even_tempered(self.smallest_exponent, self.largest_exponent, self.exponents)
+        return GaussianBasis(exponents, (self.lmax,) * self.exponents, self.tail)

@@ -1,0 +1,58 @@
+"""Least-squares coefficients of known densities: they set the scales of a network's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ase_deepdensity.training.samples import GridSampler, Sample
+
+Blocks = list[torch.Tensor]
+
+
+def fit_coefficients(
+    sample: Sample, sampler: GridSampler, expand: Callable[[Blocks], Blocks], sizes: list[int], iterations: int = 15
+) -> Blocks:
+    """Orthonormal coefficients y, for each l (natoms, k, 2l+1), that approximate the sample's target.
+
+    Few conjugate-gradient steps on ‖A y − target‖² (CGLS, doi:10.6028/jres.049.044): stopping early keeps what the
+    grid hardly fixes small.  ``expand`` turns y into coefficients of the Gaussians; ``sizes`` are the k of each l.
+    """
+    y = _zeros(sample, sizes)
+    residual_R = sample.target_R.clone()
+    gradient = _transpose(sample, sampler, expand, sizes, residual_R)
+    direction, square = gradient, _dot(gradient, gradient)
+    for _ in range(iterations):
+        with torch.no_grad():
+            image_R, _, _ = sampler(sample, expand(direction), 1)
+            step = square / image_R.square().sum()
+            y = [a + step * b for a, b in zip(y, direction, strict=True)]
+            residual_R = residual_R - step * image_R
+        gradient = _transpose(sample, sampler, expand, sizes, residual_R)
+        square, old = _dot(gradient, gradient), square
+        direction = [a + square / old * b for a, b in zip(gradient, direction, strict=True)]
+    return y
+
+
+def _transpose(
+    sample: Sample,
+    sampler: GridSampler,
+    expand: Callable[[Blocks], Blocks],
+    sizes: list[int],
+    residual_R: torch.Tensor,
+) -> Blocks:
+    """Aᵀ residual, by automatic differentiation of A."""
+    y = [block.requires_grad_() for block in _zeros(sample, sizes)]
+    density_R, _, _ = sampler(sample, expand(y), 1)
+    return list(torch.autograd.grad((density_R * residual_R).sum(), y))
+
+
+def _zeros(sample: Sample, sizes: list[int]) -> Blocks:
+    return [
+        torch.zeros(sample.natoms, k, 2 * l + 1, device=sample.target_R.device) for l, k in enumerate(sizes)
+    ]
+
+
+def _dot(a: Blocks, b: Blocks) -> torch.Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()

@@ -1,0 +1,271 @@
+"""The training itself: repeatable from its seed, and after a kill at any time it goes on along the same curve."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.model import Architecture, DensityModel
+from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.reference.superposition import atomic_tables
+from ase_deepdensity.training.checkpoint import Checkpoint, Files, identify
+from ase_deepdensity.training.config import TrainingConfig
+from ase_deepdensity.training.curve import Row, write_curve
+from ase_deepdensity.training.least_squares import fit_coefficients
+from ase_deepdensity.training.loss import charbonnier, matrix_squares, relative_matrix_errors
+from ase_deepdensity.training.samples import GridSampler, Sample
+
+TIMED_STEPS = 10, 40
+"""Steps between which the speed is measured when a training is given minutes."""
+SCALE_SNAPSHOTS = 4
+"""Snapshots from which the scales of the outputs are fitted."""
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; what was reached is kept."""
+
+
+@dataclass
+class Score:
+    """Errors averaged over snapshots."""
+
+    nmae: float
+    matrix_error: float
+
+
+class Trainer:
+    """Trains a model on a data set and writes it with its learning curve.
+
+    Parameters
+    ----------
+    dataset
+        All snapshots; some are set aside for validation.
+    out
+        Model file to write; a checkpoint, the curve as CSV and as PNG stand beside it.
+    init
+        A model to start from (fine-tuning) instead of random weights; its architecture replaces the config's.
+    device
+        'cpu' or 'cuda'.
+
+    Raises
+    ------
+    ValueError
+        Too few snapshots, spin polarisation, or a checkpoint of another training at ``out``.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        out: str | Path,
+        config: TrainingConfig,
+        *,
+        init: DensityModel | None = None,
+        device: str = 'cpu',
+        progress: bool = True,
+    ):
+        self.config = config
+        self.files = Files(Path(out))
+        self.device = torch.device(device)
+        self.progress = progress
+        self.identity = identify(dataset, config, init)
+        saved = Checkpoint.load(self.files.checkpoint, self.identity)
+
+        self.level = dataset.level
+        self.tables = _superposition(dataset)
+        self.architecture = init.architecture if init else _architecture(config, dataset)
+        nvalidation = config.validation if config.validation is not None else max(1, len(dataset) // 10)
+        training, validation = dataset.split(nvalidation, seed=config.seed)
+        torch.manual_seed(config.seed)
+        self.network = self.architecture.build().to(self.device)
+        self.sampler = GridSampler(self.architecture.basis)
+        self.training = self._samples(training, 'training data')
+        self.validation = self._samples(validation, 'validation data')
+
+        self.start, self.steps, self.rows, self.best = 0, config.steps, [], math.inf
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        )
+        if saved is None:
+            self._initialize(init)
+            self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
+        else:
+            self._restore(saved)
+        self.mean_sii = [head.mean_ii for head in self.network.matrices]
+
+    def run(self) -> DensityModel:
+        """Train to the end; returns the best model, which is also in its file.
+
+        Raises
+        ------
+        TrainingError
+            The loss is no longer finite.
+        """
+        bar = tqdm(
+            total=self.steps, initial=self.start, unit='step', disable=not self.progress, dynamic_ncols=True
+        )
+        recent: list[tuple[float, float]] = []
+        clock = time.perf_counter()
+        for step in range(self.start, self.steps if self.config.minutes is None else 10**9):
+            if self.config.minutes is not None and step in TIMED_STEPS and self.steps == self.config.steps:
+                clock = self._choose_steps(step, clock, bar)
+            if step >= self.steps:
+                break
+            recent.append(self._step(step))
+            bar.update()
+            last = step + 1 == self.steps
+            if (step + 1) % self.config.validate_every == 0 or last:
+                row = self._validate(step + 1, recent)
+                recent = []
+                bar.set_postfix_str(f'NMAE {row.nmae_validation:.3f} % ε_D {row.matrix_validation:.4f} (validation)')
+        bar.close()
+        return DensityModel.load(self.files.model)
+
+    def _choose_steps(self, step: int, clock: float, bar: Any) -> float:
+        """Measure the speed and set the number of steps that fit into the given minutes."""
+        now = time.perf_counter()
+        if step == TIMED_STEPS[1]:
+            per_step = (now - clock) / (TIMED_STEPS[1] - TIMED_STEPS[0])
+            minutes: float = self.config.minutes  # type: ignore[assignment]
+            self.steps = max(step + 1, int(0.97 * 60 * minutes / per_step))
+            bar.total = self.steps
+        return now
+
+    def _step(self, step: int) -> tuple[float, float]:
+        """One optimisation step on one snapshot; returns its NMAE (%) and ε_D."""
+        config = self.config
+        sample = self.training[self._which(step)]
+        rng = np.random.default_rng((config.seed, 1, step))
+        for group in self.optimizer.param_groups:
+            group['lr'] = config.learning_rate * self._schedule(step)
+        output = self.network(sample.graph)
+        density_R, target_R, weight = self.sampler(sample, output.c_lanm, config.stride, rng)
+        error_R = density_R - target_R
+        percent = 100 * weight / sample.electrons
+        matrix_error = relative_matrix_errors(matrix_squares(output, sample, self.mean_sii)).mean()
+        loss = percent * charbonnier(error_R, config.smoothing) + config.matrix_weight * matrix_error
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise TrainingError(
+                f'step {step}: the loss is {loss.item()}, the norm of its gradient {norm.item()}, on snapshot '
+                f'{sample.name}; lower learning_rate ({config.learning_rate}) or look at that snapshot. '
+                f'The last checkpoint is {self.files.checkpoint}'
+            )
+        self.optimizer.step()
+        self._update_average(step)
+        return percent * error_R.detach().abs().sum().item(), matrix_error.item()
+
+    def _which(self, step: int) -> int:
+        """Every snapshot once per epoch, in an order that seed and epoch fix."""
+        epoch, i = divmod(step, len(self.training))
+        return int(np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.training))[i])
+
+    def _schedule(self, step: int) -> float:
+        """Warm-up, then half a cosine down to 0.3 %."""
+        warmup = min(1.0, (step + 1) / self.config.warmup)
+        return warmup * (0.003 + 0.997 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        decay = min(self.config.averaging, step / (step + 20))
+        for key, value in self.network.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.average[key].lerp_(value, 1 - decay)
+
+    def _validate(self, step: int, recent: list[tuple[float, float]]) -> Row:
+        """Errors of the averaged weights; writes model (if it is the best), checkpoint and curve."""
+        current = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average)
+        score = self.score(self.validation)
+        row = Row(step, *np.mean(recent, axis=0).tolist(), score.nmae, score.matrix_error, self._schedule(step - 1))
+        self.rows.append(row)
+        if score.nmae < self.best:
+            self.best = score.nmae
+            self._model(row).save(self.files.model)
+        self.network.load_state_dict(current)
+        Checkpoint(
+            self.identity, step, self.steps, self.best, current, self.average, self.optimizer.state_dict(),
+            [row.to_list() for row in self.rows],
+        ).save(self.files.checkpoint)  # fmt: skip
+        write_curve(self.files, self.rows)
+        return row
+
+    @torch.no_grad()
+    def score(self, samples: list[Sample]) -> Score:
+        """Mean NMAE (%) on whole grids and mean ε_D of the elements, over snapshots."""
+        nmae, squares = [], []
+        for sample in samples:
+            output = self.network(sample.graph)
+            density_R, target_R, _ = self.sampler(sample, output.c_lanm, 1)
+            nmae.append(100 * (density_R - target_R).abs().sum().item() / sample.electrons)
+            squares.append(matrix_squares(output, sample, self.mean_sii))
+        return Score(float(np.mean(nmae)), relative_matrix_errors(torch.stack(squares).sum(0)).mean().item())
+
+    def _model(self, row: Row) -> DensityModel:
+        card = {
+            'name': self.files.model.stem,
+            'training': self.config.to_dict() | {'steps': self.steps},
+            'snapshots': {'training': len(self.training), 'validation': len(self.validation)},
+            'atoms per snapshot': sorted({sample.natoms for sample in self.training}),
+            'validation': {'step': row.step, 'NMAE of ñ, %': row.nmae_validation, 'ε_D': row.matrix_validation},
+        }
+        return DensityModel(self.architecture, self.network, self.level, self.tables, self._familiarity(), card)
+
+    @torch.no_grad()
+    def _familiarity(self) -> Familiarity:
+        invariants: list[list[torch.Tensor]] = [[] for _ in self.architecture.species]
+        for sample in self.training:
+            x_ac = self.network(sample.graph).invariants_ac.cpu()
+            for s, atoms in enumerate(sample.graph.slices):
+                invariants[s].append(x_ac[atoms])
+        return Familiarity.fit([torch.cat(x) for x in invariants])
+
+    def _samples(self, dataset: Dataset, what: str) -> list[Sample]:
+        cutoff = self.network.cutoff
+        return [
+            Sample.from_snapshot(snapshot, file.name, self.architecture.species, cutoff, self.tables, self.device)
+            for file, snapshot in zip(
+                dataset.files, tqdm(dataset, desc=what, disable=not self.progress, leave=False), strict=True
+            )
+        ]
+
+    def _initialize(self, init: DensityModel | None) -> None:
+        """Weights of another model, or scales from the data under random weights."""
+        if init is not None:
+            self.network.load_state_dict(init.network.state_dict())
+            return
+        # Large snapshots first: a lone molecule says little of the scales.
+        samples = sorted(self.training, key=lambda sample: -sample.natoms)[:SCALE_SNAPSHOTS]
+        head = self.network.coefficients
+        y_tlakm = [fit_coefficients(sample, self.sampler, head.expand, head.sizes) for sample in samples]
+        self.network.fit_scale(
+            [sample.graph for sample in samples], y_tlakm, [sample.D_saii for sample in self.training]
+        )
+
+    def _restore(self, saved: Checkpoint) -> None:
+        self.network.load_state_dict(saved.network)
+        self.optimizer.load_state_dict(saved.optimizer)
+        self.average = {k: v.to(self.device) for k, v in saved.average.items()}
+        self.start, self.steps, self.best = saved.step, saved.steps, saved.best
+        self.rows = [Row(*row) for row in saved.rows]
+
+
+def _superposition(dataset: Dataset) -> dict[int, RadialTable]:
+    return {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in atomic_tables(dataset.level, dataset.numbers).items()}
+
+
+def _architecture(config: TrainingConfig, dataset: Dataset) -> Architecture:
+    species = tuple(dataset.numbers)
+    setups = dataset.level.setups(species)
+    projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in setups)
+    return Architecture(config.network, config.hypers, species, projectors, config.basis)

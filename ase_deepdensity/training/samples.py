@@ -1,0 +1,138 @@
+"""Snapshots as a training sees them: what the network is given, what it has to add to the superposition of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ase_deepdensity.dataset.files import Snapshot
+from ase_deepdensity.evaluate.gaussians import Collocation, GaussianBasis, index
+from ase_deepdensity.evaluate.superposition import RadialTable, superpose
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.network.graph import Graph, build_graph
+
+
+@dataclass
+class Sample:
+    """One snapshot, its atoms sorted by species.
+
+    Parameters
+    ----------
+    name
+        Of its file.
+    target_R
+        ñ − ñ_superposition on the grid, electrons/Å³, float32.
+    electrons
+        Σ_R ñ_R, the denominator of the NMAE (electrons/Å³).
+    D_saii
+        Atomic density matrices of each species, (natoms, ni, ni).
+    """
+
+    name: str
+    graph: Graph
+    grid: Grid
+    positions_av: np.ndarray
+    target_R: torch.Tensor
+    electrons: float
+    D_saii: list[torch.Tensor]
+
+    @classmethod
+    def from_snapshot(
+        cls,
+        snapshot: Snapshot,
+        name: str,
+        species: tuple[int, ...],
+        cutoff: float,
+        superposition: dict[int, RadialTable],
+        device: torch.device,
+    ) -> Sample:
+        """Prepare a spin-paired snapshot.
+
+        Raises
+        ------
+        ValueError
+            A spin-polarised snapshot.
+        """
+        density, atoms = snapshot.density, snapshot.atoms
+        if density.nspins != 1:
+            raise ValueError(f'{name}: spin-polarised; networks are trained on spin-paired densities')
+        graph = build_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, species, cutoff)
+        order_a = graph.order_a.numpy()
+        positions_av, numbers_a = atoms.positions[order_a], atoms.numbers[order_a]
+        nt_R = density.nt_sR[0]
+        target_R = nt_R - superpose(density.grid, positions_av, numbers_a, superposition, np.float64)
+        D_aii = [torch.from_numpy(density.D_asii[a][0]).float() for a in order_a]
+        return cls(
+            name,
+            graph.to(device, torch.float32),
+            density.grid,
+            positions_av,
+            torch.from_numpy(target_R).float().to(device),
+            float(nt_R.sum()),
+            [_stack(D_aii[atoms]).to(device) for atoms in graph.slices],
+        )
+
+    @property
+    def natoms(self) -> int:
+        return len(self.positions_av)
+
+
+def _stack(D_aii: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(D_aii) if D_aii else torch.zeros(0, 0, 0)
+
+
+class GridSampler:
+    """Densities on a coset of a sample's grid: every n-th point along each axis, from an offset on.
+
+    A coset of a uniform grid is a uniform grid with moved atoms, so that the hot loop serves as it is.  Collocations
+    are kept for grids met before.
+    """
+
+    def __init__(self, basis: GaussianBasis):
+        self.basis = basis
+        self._collocations: list[Collocation] = []
+
+    def strides(self, grid: Grid, stride: int) -> np.ndarray:
+        """(3,) the largest numbers up to ``stride`` that divide the grid, where it wraps around."""
+        return np.array(
+            [
+                max(s for s in range(1, stride + 1) if zero or n % s == 0)
+                for n, zero in zip(grid.size_c, grid.zerobc_c, strict=True)
+            ]
+        )
+
+    def __call__(
+        self, sample: Sample, c_lanm: list[torch.Tensor], stride: int, rng: np.random.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Predicted and wanted density on a coset (drawn by ``rng``), and how many points stand for each of its."""
+        stride_c = self.strides(sample.grid, stride)
+        offset_c = np.zeros(3, int) if rng is None else np.array([rng.integers(s) for s in stride_c])
+        o0, o1, o2 = offset_c
+        target_R = sample.target_R[o0 :: stride_c[0], o1 :: stride_c[1], o2 :: stride_c[2]]
+        grid = self._coset(sample.grid, stride_c, target_R.shape)
+        # The first point of a coset has the index 1 beside a zero boundary, 0 elsewhere.
+        first_c = sample.grid.start_c + offset_c - stride_c * grid.zerobc_c
+        moved_av = sample.positions_av - first_c @ sample.grid.step_cv
+        if target_R.device.type == 'cpu':
+            density_R = self._collocation(grid)(index(grid, moved_av), c_lanm)
+        else:
+            from ase_deepdensity.evaluate import torch_reference
+            position_av = torch.from_numpy(moved_av).to(target_R)
+            density_R = torch_reference.collocate(self.basis, grid, position_av, c_lanm)
+        return density_R, target_R, int(stride_c.prod())
+
+    @staticmethod
+    def _coset(grid: Grid, stride_c: np.ndarray, shape: Iterable[int]) -> Grid:
+        size_c = np.where(grid.zerobc_c, np.array(list(shape)) + 1, grid.size_c // stride_c)
+        step_cv = grid.step_cv * stride_c[:, None]
+        return Grid(step_cv * size_c[:, None], size_c, grid.pbc_c, grid.zerobc_c)
+
+    def _collocation(self, grid: Grid) -> Collocation:
+        for collocation in self._collocations:
+            if collocation.grid == grid:
+                return collocation
+        self._collocations.append(Collocation(self.basis, grid))
+        return self._collocations[-1]

@@ -1,0 +1,87 @@
+import json
+
+import numpy as np
+import pytest
+
+from ase_deepdensity.cli.main import main
+from ase_deepdensity.dataset import Snapshot, write_snapshot
+from ase_deepdensity.level import Level
+from ase_deepdensity.predict import Predictor
+from tests.tiny import water_box
+
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.predict.UnfamiliarWarning')
+
+SCALES = {'same': 1.0, 'wrong': 1.02}
+
+
+def snapshot(tiny_model, seed, scale=1.0, **changes):
+    """What the model predicts, ñ times ``scale``."""
+    density = Predictor(tiny_model).predict(water_box(seed=seed))
+    density = density.new(nt_sR=density.nt_sR * scale, **changes)
+    return Snapshot(density, 0.0, np.zeros((24, 3)), np.zeros(3), niter=9, seconds=1.0)
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_model, tiny_file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'tiny.safetensors').write_bytes(tiny_file.read_bytes())
+    (tmp_path / 'data').mkdir()
+    for seed, (name, scale) in enumerate(SCALES.items()):
+        write_snapshot(tmp_path / 'data' / f'{name}.h5', snapshot(tiny_model, seed, scale))
+    return tmp_path
+
+
+def test_table(folder, capsys):
+    assert main(['evaluate', 'tiny.safetensors', 'data']) == 0
+    title, head, units, *rows = capsys.readouterr().out.splitlines()
+    assert title == 'tiny on data, level dzp'
+    assert head.split() == [
+        'snapshot',
+        'atoms',
+        'NMAE',
+        'ε_D',
+        'H',
+        'ε_D',
+        'O',
+        'ε_D',
+        'total',
+        'dipole',
+        'electrons',
+        'time',
+    ]
+    assert units.split() == ['%', 'e·Å', 's']
+    same, wrong, mean = (row.split() for row in rows)
+    assert same[:2] == ['same', '24'] and float(same[2]) == pytest.approx(0, abs=1e-4)
+    assert float(wrong[2]) == pytest.approx(100 * 0.02 / 1.02, rel=1e-3)
+    assert float(wrong[7]) == pytest.approx(64, abs=1e-3)
+    assert mean[:3] == ['mean', 'of', '2'] and float(mean[3]) == pytest.approx(float(wrong[2]) / 2, rel=1e-3)
+
+
+def test_json(folder):
+    assert main(['evaluate', 'tiny.safetensors', 'data/wrong.h5', 'data/same.h5', '--json', 'a.json', '--float64']) == 0
+    content = json.loads((folder / 'a.json').read_text())
+    assert content['model'] == 'tiny' and content['level']['name'] == 'dzp' and content['level differences'] == []
+    wrong, same = content['snapshots']
+    assert wrong['name'] == 'wrong' and wrong['electron_error'] == pytest.approx(-1.28, rel=0.1)
+    assert same['epsilon_D'].keys() == {'H', 'O', 'total'} and same['epsilon_D']['total'] < 1e-4
+    assert content['mean']['nmae'] == pytest.approx((wrong['nmae'] + same['nmae']) / 2)
+    assert content['mean']['snapshots'] == 2
+
+
+def test_another_level(folder, tiny_model, capsys):
+    other = Level(tiny_model.level.parameters | {'xc': 'LDA'}, 'lda', tiny_model.level.versions)
+    (folder / 'lda').mkdir()
+    write_snapshot(folder / 'lda' / 'a.h5', snapshot(tiny_model, 0, level=other))
+    assert main(['evaluate', 'tiny.safetensors', 'lda']) == 2
+    message = capsys.readouterr().err
+    assert 'another level of theory than tiny: xc: "LDA" against "PBE"' in message and '--on-mismatch warn' in message
+    assert main(['evaluate', 'tiny.safetensors', 'lda', '--on-mismatch', 'warn', '--json', 'a.json']) == 0
+    assert capsys.readouterr().err.startswith('warning: the data set is at another level')
+    assert json.loads((folder / 'a.json').read_text())['level differences'] == ['xc: "LDA" against "PBE"']
+
+
+def test_errors(folder, capsys):
+    assert main(['evaluate', 'tiny.safetensors', 'nowhere']) == 2
+    assert 'nowhere: no such file or folder' in capsys.readouterr().err
+    assert main(['evaluate', 'nothing', 'data']) == 2
+    assert "no model 'nothing'" in capsys.readouterr().err

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from ase.calculators.vasp import VaspChargeDensity
+from ase.io import read, write
+
+from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.cli.main import main
+from ase_deepdensity.cli.predict import file_kind, numbered
+from ase_deepdensity.dataset.density_file import read_density
+from ase_deepdensity.dataset.volumetric import read_cube
+from ase_deepdensity.predict import Predictor
+from tests.test_predict import lone_molecule
+from tests.tiny import water_box
+from tests.tolerances import EXACT
+
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.predict.UnfamiliarWarning')
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, water, tiny_file):
+    """A working directory with a geometry and a model."""
+    monkeypatch.chdir(tmp_path)
+    write('water.xyz', water)
+    (tmp_path / 'tiny.safetensors').write_bytes(tiny_file.read_bytes())
+    return tmp_path
+
+
+def predict(*arguments: str) -> int:
+    return main(['predict', *arguments])
+
+
+def test_report_and_files(folder, water, tiny_model, capsys):
+    outs = ['water.cube', 'CHGCAR', 'water.h5']
+    arguments = [argument for out in outs for argument in ('--out', out)]
+    assert predict('water.xyz', 'tiny.safetensors', *arguments, '--plot', 'water.png') == 0
+    report = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert report['model'] == 'tiny, level dzp'
+    assert report['grid'] == '32×32×32, 0.194 0.194 0.194 Å'
+    assert report['electrons'] == '64.000000'
+    assert report['dipole'].endswith('e·Å') and report['strangest'].startswith('atom ')
+    assert all(part in report['time'] for part in ('set-up', 'network', 'grid'))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*outs, 'tiny.safetensors', 'water.png', 'water.xyz']
+    )
+
+    density = Predictor(tiny_model).predict(read('water.xyz'))
+    stored = read_density('water.h5')
+    assert stored.nt_sR == pytest.approx(density.nt_sR, rel=1e-6)
+    assert stored.level == density.level
+    n_R = pseudo_density(density)
+    atoms, cube_R = read_cube('water.cube')
+    assert cube_R == pytest.approx(n_R, rel=1e-6)
+    assert np.abs(atoms.positions - water.positions).max() < 1e-5 and (atoms.numbers == water.numbers).all()
+    chgcar = VaspChargeDensity('CHGCAR')
+    assert chgcar.chg[0] == pytest.approx(n_R, rel=1e-6)
+    assert sorted(chgcar.atoms[0].symbols) == sorted(water.symbols)
+    assert (folder / 'water.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize(('quantity', 'electrons'), [('pseudo', 8), ('all-electron', 10), ('smooth', None)])
+def test_quantities_on_zero_boundaries(folder, tiny_model, quantity, electrons):
+    """Cube files hold all points of the cell, those of the zero boundary too."""
+    write('one.xyz', lone_molecule())
+    assert predict('one.xyz', 'tiny.safetensors', '--quantity', quantity, '--out', 'one.cube', '--plot', 'one.pdf') == 0
+    density = Predictor(tiny_model).predict(read('one.xyz'))
+    atoms, n_R = read_cube('one.cube')
+    assert n_R.shape == tuple(density.grid.size_c)
+    electrons = density.integral() if electrons is None else electrons
+    assert n_R.sum() * atoms.get_volume() / n_R.size == pytest.approx(electrons, rel=1e-4)
+
+
+@pytest.mark.parametrize('source', ['water.xyz', 'one.xyz'])
+def test_streamed_cube_is_the_same(folder, source):
+    write('one.xyz', lone_molecule())
+    common = [source, 'tiny.safetensors', '--quantity', 'smooth']
+    assert predict(*common, '--out', 'whole.cube') == 0
+    assert predict(*common, '--out', 'slabs.cube', '--stream') == 0
+    assert read_cube('slabs.cube')[1] == pytest.approx(read_cube('whole.cube')[1], rel=1e-5)
+
+
+def test_grid_and_precision(folder, capsys):
+    assert predict('water.xyz', 'tiny.safetensors', '--gpts', '36', '36', '40', '--float64') == 0
+    assert 'grid       36×36×40' in capsys.readouterr().out
+    assert predict('water.xyz', 'tiny.safetensors', '--h', '0.15') == 0
+    assert 'grid       40×40×40' in capsys.readouterr().out
+
+
+def test_frames_are_numbered(folder, capsys):
+    write('trajectory.xyz', [water_box(seed=seed) for seed in range(3)])
+    assert predict('trajectory.xyz@1:', 'tiny.safetensors', '--out', 'w.h5', '--out', 'CHGCAR') == 0
+    assert {path.name for path in folder.glob('w-*')} == {'w-00000.h5', 'w-00001.h5'}
+    assert (folder / 'CHGCAR-00001').exists()
+    assert '(frame 1 of trajectory.xyz@1:)' in capsys.readouterr().out
+    assert predict('trajectory.xyz@-1', 'tiny.safetensors', '--out', 'last.h5') == 0
+    assert read_density('last.h5').nt_sR == pytest.approx(read_density('w-00001.h5').nt_sR, rel=EXACT)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['none.xyz', 'tiny.safetensors'], 'none.xyz: no such file'),
+        (['water.xyz', 'none'], "no model 'none'"),
+        (['water.xyz', 'water.xyz'], 'water.xyz: not a model file'),
+        (['water.xyz', 'tiny.safetensors', '--out', 'water.xsf'], 'what kind of file?'),
+        (['water.xyz', 'tiny.safetensors', '--out', 'nowhere/water.cube'], 'nowhere: no such folder'),
+        (['w.cube', 'tiny.safetensors', '--out', './w.cube'], 'is the geometry itself'),
+        (['water.xyz', 'tiny.safetensors', '--plot', 'water.txt'], '.png, .pdf or .svg'),
+        (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', 'a.h5'], 'a file of its own'),
+        (['water.xyz', 'tiny.safetensors', '--out', 'a.cube', '--stream'], '--quantity smooth'),
+        (['water.xyz', 'tiny.safetensors', '--h', '0.7'], 'too coarse'),
+    ],
+)
+def test_errors_come_before_any_file(folder, capsys, arguments, message):
+    write('w.cube', read('water.xyz'))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert predict(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_file_names(tmp_path):
+    kinds = {'a.cube': 'cube', 'CHGCAR': 'chgcar', 'CHGCAR_a': 'chgcar', 'a.chgcar': 'chgcar', 'a.hdf5': 'h5'}
+    assert {name: file_kind(name) for name in kinds} == kinds
+    assert numbered(tmp_path / 'a.cube', 12) == tmp_path / 'a-00012.cube'
+    assert numbered(tmp_path / 'a.cube', None) == tmp_path / 'a.cube'
+
+
+def test_strange_atoms_are_warned_about(folder, capsys):
+    write('squeezed.xyz', water_box(spacing=2.2))
+    assert predict('squeezed.xyz', 'tiny.safetensors') == 0
+    assert capsys.readouterr().err.startswith('warning: ')

@@ -1,0 +1,68 @@
+import sys
+
+import numpy as np
+import pytest
+from ase.io import read
+
+from ase_deepdensity.cli.main import main
+
+SHORT = ['--equilibration', '0.02', '--interval', '0.02']
+
+
+def sample(*arguments: str) -> int:
+    return main(['sample', *arguments, *SHORT])
+
+
+def test_metal_is_repeatable_from_its_seed(tmp_path):
+    for name, seed in ('a', '1'), ('b', '1'), ('c', '2'):
+        assert sample('metal', f'{tmp_path}/{name}.xyz', '-n', '2', '--seed', seed, '--repeat', '1', '1', '2') == 0
+    a, b, c = (read(tmp_path / f'{name}.xyz', ':') for name in 'abc')
+    assert len(a) == 2 and a == b
+    assert len(a[0]) == 8 and a[0].pbc.all()
+    assert not np.allclose(a[0].positions, a[1].positions) and not np.allclose(a[0].positions, c[0].positions)
+
+
+def test_vacancies(tmp_path):
+    assert sample('metal', f'{tmp_path}/a.traj', '-n', '1', '--vacancies', '2', '--symbol', 'Cu') == 0
+    assert str(read(tmp_path / 'a.traj').symbols) == 'Cu30'
+
+
+def test_water_and_its_clusters(tmp_path, capsys):
+    pytest.importorskip('openmm')
+    assert sample('water', f'{tmp_path}/w.xyz', '-n', '1', '--molecules', '8') == 0
+    assert 'w.xyz: 1 geometries of 24 atoms' in capsys.readouterr().out
+    liquid = read(tmp_path / 'w.xyz')
+    density = 8 * 18.015 * 1.66054 / liquid.get_volume()
+    assert density == pytest.approx(0.997, rel=1e-3)
+    arguments = ['-n', '2', '--molecules', '8', '--cluster', '3', '--vacuum', '2.5', '--no-pbc']
+    assert sample('water', f'{tmp_path}/c.xyz', *arguments) == 0
+    for cluster in read(tmp_path / 'c.xyz', ':'):
+        assert len(cluster) == 9 and not cluster.pbc.any()
+        assert cluster.positions.min(axis=0) == pytest.approx(np.full(3, 2.5), abs=1e-6)
+
+
+def test_molecule(tmp_path):
+    pytest.importorskip('tblite')
+    assert sample('molecule', f'{tmp_path}/m.xyz', '-n', '1', '--name', 'CH4') == 0
+    assert str(read(tmp_path / 'm.xyz').symbols) == 'CH4'
+
+
+def test_missing_package_says_how_to_install_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'openmm', None)
+    assert sample('water', f'{tmp_path}/w.xyz') == 2
+    assert "needs openmm, which is not installed: pip install 'ase_deepdensity[sampling]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['metal', 'a.xyz', '-n', '0'], '--number must be at least 1, not 0'),
+        (['metal', 'nowhere/a.xyz'], 'nowhere: no such folder'),
+        (['water', 'a.xyz', '--cluster', '40'], '--cluster must be 1 to 32'),
+    ],
+)
+def test_errors(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert sample(*arguments) == 2
+    assert message in capsys.readouterr().err

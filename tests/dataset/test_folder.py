@@ -1,0 +1,60 @@
+import pytest
+
+from ase_deepdensity.dataset import Dataset, DatasetError, write_snapshot
+from ase_deepdensity.dataset.folder import read_failures, write_failure
+from ase_deepdensity.reference.gpaw import snapshot_from_calculator
+
+
+@pytest.fixture
+def folder(tmp_path, molecule_calc):
+    for i in range(5):
+        write_snapshot(tmp_path / f'{i}.h5', snapshot_from_calculator(molecule_calc, niter=i, seconds=1.0))
+    (tmp_path / '.0.h5.host.1.tmp').touch()
+    return tmp_path
+
+
+def test_sequence(folder):
+    dataset = Dataset(folder)
+    assert len(dataset) == 5
+    assert [snapshot.niter for snapshot in dataset] == [0, 1, 2, 3, 4]
+    assert dataset[-1].niter == 4
+    assert [snapshot.niter for snapshot in dataset[1:3]] == [1, 2]
+    assert [snapshot.niter for snapshot in dataset[[4, 0]]] == [4, 0]
+    assert dataset.numbers == [1, 8]
+    assert dataset.level.differences(dataset[0].level) == []
+    with pytest.raises(IndexError):
+        dataset[5]
+
+
+def test_split_is_by_snapshot_and_repeatable(folder):
+    training, validation = Dataset(folder).split(2, seed=1)
+    assert len(training) == 3 and len(validation) == 2
+    assert sorted(training.files + validation.files) == Dataset(folder).files
+    assert Dataset(folder).split(2, seed=1)[1].files == validation.files
+    assert any(Dataset(folder).split(2, seed=seed)[1].files != validation.files for seed in range(2, 9))
+    with pytest.raises(DatasetError, match='1 to 4 can be set aside, not 5'):
+        Dataset(folder).split(5)
+
+
+def test_two_levels_do_not_mix(folder, slab_calc):
+    write_snapshot(folder / '9.h5', snapshot_from_calculator(slab_calc, niter=1, seconds=1.0))
+    with pytest.raises(
+        DatasetError, match=r'9\.h5 is at another level of theory than .*0\.h5: basis: .*; h: 0.3 against'
+    ):
+        print(Dataset(folder).level)
+
+
+def test_no_snapshots(tmp_path):
+    with pytest.raises(DatasetError, match='no such file or folder'):
+        Dataset(tmp_path / 'nothing')
+    with pytest.raises(DatasetError, match='no snapshots .* make some with'):
+        Dataset(tmp_path)
+    with pytest.raises(DatasetError, match='at least one snapshot'):
+        Dataset([])
+
+
+def test_failures(tmp_path):
+    write_failure(tmp_path / '1.failed.json', 'did not converge', index=1)
+    assert [failure.reason for failure in read_failures(tmp_path)] == ['did not converge']
+    with pytest.raises(DatasetError, match='1 failed calculations are recorded there'):
+        Dataset(tmp_path)

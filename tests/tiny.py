@@ -1,0 +1,61 @@
+"""A small untrained model of water and atoms to try it on: right in form, wrong in its figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import molecule
+
+from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.level import Level
+from ase_deepdensity.model import Architecture, DensityModel
+from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.graph import build_graph
+from ase_deepdensity.reference.superposition import atomic_tables
+
+SPECIES = (1, 8)
+HYPERS = {'cutoff': 3.5, 'lmax': 2, 'radial': 4, 'channels': 8, 'message_channels': 4, 'pseudo_channels': 4}
+BASIS = GaussianBasis((0.8, 3.0, 12.0), (2, 2, 2), 1e-4)
+
+
+def water_box(repeat: tuple[int, int, int] = (2, 2, 2), *, spacing: float = 3.1, seed: int = 0) -> Atoms:
+    """Randomly turned molecules on a simple cubic lattice (spacing in Å)."""
+    rng = np.random.default_rng(seed)
+    box = Atoms(cell=spacing * np.array(repeat), pbc=True)
+    for site_c in np.ndindex(*repeat):
+        water = molecule('H2O')
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3), center='COM')
+        water.translate(spacing * (np.array(site_c) + 0.5) + rng.normal(scale=0.1, size=3))
+        box += water
+    return box
+
+
+def build_model(level: Level, *, seed: int = 0) -> DensityModel:
+    """The model, with GPAW's superposition of atoms and random weights that add about a tenth to it."""
+    torch.manual_seed(seed)
+    level = level.with_versions(SPECIES)
+    projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in level.setups(SPECIES))
+    architecture = Architecture('equivariant', HYPERS, SPECIES, projectors, BASIS)
+    network = architecture.build().eval()
+    for name, buffer in network.named_buffers():
+        if '.scale' in name:
+            buffer.fill_(0.02)
+    tables = {number: RadialTable.fit(*table) for number, table in atomic_tables(level, SPECIES).items()}
+    card = {'name': 'tiny', 'training': {'steps': 0}, 'validation': {'NMAE of ñ, %': 10.9}}
+    return DensityModel(architecture, network, level, tables, _familiarity(network), card)
+
+
+def _familiarity(network: torch.nn.Module) -> Familiarity:
+    invariants: list[list[torch.Tensor]] = [[] for _ in SPECIES]
+    for seed in range(8):
+        atoms = water_box(seed=seed)
+        graph = build_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, SPECIES, HYPERS['cutoff']).to(
+            dtype=torch.float32
+        )
+        with torch.no_grad():
+            x_ac = network(graph).invariants_ac
+        for s, rows in enumerate(graph.slices):
+            invariants[s].append(x_ac[rows])
+    return Familiarity.fit([torch.cat(x) for x in invariants])

@@ -1,0 +1,16 @@
+"""How closely things must agree, named once."""
+
+EXACT = 1e-12
+"""The same arithmetic in another order (relative)."""
+
+GPAW = 1e-6
+"""Our figure for a state of GPAW's against GPAW's own (relative)."""
+
+SUPERPOSITION_REAL_SPACE = 1e-4
+"""Radial tables against GPAW's superposition on a real-space grid, where GPAW normalises each core (relative)."""
+
+SUPERPOSITION_PLANE_WAVES = 2e-3
+"""The same where GPAW cuts the cores off at the plane-wave cutoff (relative to the maximum)."""
+
+FLOAT32 = 1e-5
+"""The same prediction reached in another way, in single precision (relative to the maximum)."""

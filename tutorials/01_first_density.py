@@ -1,0 +1,109 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A first density
+#
+# From `Atoms` to an electron density, a picture and a dipole moment. Everything here runs in seconds on a laptop; no DFT
+# calculation is done, the densities are predicted.
+
+# %%
+import numpy as np
+from ase.build import molecule
+from ase.io import read, write
+from ase.units import Bohr
+
+from ase_deepdensity import DeepDensity
+from ase_deepdensity.analysis.pictures import plot_slice
+
+# %% [markdown]
+# ## Liquid water
+#
+# 32 molecules in a periodic cell, a snapshot of molecular dynamics. `DeepDensity` is an ASE calculator; it takes the name
+# of a shipped model (or the path of your own). `water-pbe-dzp` was trained on GPAW calculations with the PBE functional and
+# the dzp basis set.
+
+# %%
+water = read('water32.xyz')
+calc = DeepDensity('water-pbe-dzp')
+density = calc.predict(water)
+print(density.grid.size_c, 'grid points,', density.number_of_electrons(), 'valence electrons')
+
+# %% [markdown]
+# The result is a `PAWDensity`. It holds what fixes a PAW ground state, and what GPAW would hold after its SCF cycle:
+#
+# - `density.nt_sR`: the smooth pseudo density, an array (spins, n0, n1, n2) in electrons/Å³;
+# - `density.D_asii`: for each atom its density matrix, with which the true density near the nuclei is put back.
+
+# %%
+print('ñ:', density.nt_sR.shape, 'from', density.nt_sR.min(), 'to', density.nt_sR.max(), 'electrons/Å³')
+print('D of the first atom:', density.D_asii[0].shape, water.symbols[0])
+
+# %% [markdown]
+# ## A picture
+#
+# A plane of grid points through the first oxygen atom, with the atoms that lie within 1 Å of it.
+
+# %%
+height = water.get_scaled_positions()[0, 2]
+plot_slice(density, position=height)
+
+# %% [markdown]
+# ## The usual ASE way
+#
+# Attached to atoms, the calculator has the density methods that GPAW's calculator has, with the same meaning and units. It
+# notices when the atoms have changed.
+
+# %%
+water.calc = calc
+valence_R = calc.get_pseudo_density()
+all_R = calc.get_all_electron_density(gridrefinement=2)
+print('valence electrons:', valence_R.sum() * water.get_volume() / valence_R.size)
+print('all electrons:    ', all_R.sum() * water.get_volume() / all_R.size)
+
+before = valence_R
+water.rattle(0.02, seed=1)
+print('largest change after moving the atoms by some 0.02 Å:', np.abs(calc.get_pseudo_density() - before).max())
+
+# %% [markdown]
+# For other programs (VESTA, Bader analysis, …): a cube file. The format wants electrons/bohr³.
+
+# %%
+write('water.cube', water, data=calc.get_all_electron_density() * Bohr**3)
+
+# %% [markdown]
+# ## A dipole moment
+#
+# One molecule in a box. In the gas phase water has 1.85 D.
+
+# %%
+one = molecule('H2O', vacuum=4)
+one.pbc = True
+one.calc = DeepDensity('water-pbe-dzp')
+dipole = one.get_dipole_moment()
+print(dipole, 'e·Å;', np.linalg.norm(dipole) / 0.20819, 'D')
+
+# %% [markdown]
+# In a periodic liquid the dipole of the cell depends on where the cell begins, but its changes have a meaning: in an infrared
+# spectrum, for example. The calculator can look on while another one drives the atoms,
+# `dynamics.attach(lambda: dipoles.append(calc.get_dipole_moment(atoms)))`.
+#
+# ## What a model does not know
+#
+# A model speaks for what it was trained on. Elements that it does not know are an error, and strange surroundings a warning.
+
+# %%
+try:
+    calc.predict(molecule('CH3CH2OH', vacuum=4))
+except ValueError as error:
+    print(error)
