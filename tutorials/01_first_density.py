@@ -14,8 +14,8 @@
 # %% [markdown]
 # # A first density
 #
-# From `Atoms` to an electron density, a picture and a dipole moment. Everything here runs in seconds on a laptop; no DFT
-# calculation is done, the densities are predicted.
+# From `Atoms` to an electron density, a picture and a dipole moment. Everything here runs in seconds on a
+# laptop; no DFT calculation is done, the densities are predicted.
 
 # %%
 import numpy as np
@@ -29,9 +29,9 @@ from ase_deepdensity.analysis.pictures import plot_slice
 # %% [markdown]
 # ## Liquid water
 #
-# 32 molecules in a periodic cell, a snapshot of molecular dynamics. `DeepDensity` is an ASE calculator; it takes the name
-# of a shipped model (or the path of your own). `water-pbe-dzp` was trained on GPAW calculations with the PBE functional and
-# the dzp basis set.
+# 32 molecules in a periodic cell, a snapshot of molecular dynamics. `DeepDensity` is an ASE calculator; it
+# takes the name of a shipped model (or the path of your own). `water-pbe-dzp` was trained on GPAW
+# calculations with the PBE functional and the dzp basis set.
 
 # %%
 water = read('water32.xyz')
@@ -40,7 +40,8 @@ density = calc.predict(water)
 print(density.grid.size_c, 'grid points,', density.number_of_electrons(), 'valence electrons')
 
 # %% [markdown]
-# The result is a `PAWDensity`. It holds what fixes a PAW ground state, and what GPAW would hold after its SCF cycle:
+# The result is a `PAWDensity`. It holds what fixes a PAW ground state, and what GPAW would hold after its SCF
+# cycle:
 #
 # - `density.nt_sR`: the smooth pseudo density, an array (spins, n0, n1, n2) in electrons/Å³;
 # - `density.D_asii`: for each atom its density matrix, with which the true density near the nuclei is put back.
@@ -61,8 +62,8 @@ plot_slice(density, position=height)
 # %% [markdown]
 # ## The usual ASE way
 #
-# Attached to atoms, the calculator has the density methods that GPAW's calculator has, with the same meaning and units. It
-# notices when the atoms have changed.
+# Attached to atoms, the calculator has the density methods that GPAW's calculator has, with the same meaning
+# and units. It notices when the atoms have changed.
 
 # %%
 water.calc = calc
@@ -94,13 +95,14 @@ dipole = one.get_dipole_moment()
 print(dipole, 'e·Å;', np.linalg.norm(dipole) / 0.20819, 'D')
 
 # %% [markdown]
-# In a periodic liquid the dipole of the cell depends on where the cell begins, but its changes have a meaning: in an infrared
-# spectrum, for example. The calculator can look on while another one drives the atoms,
-# `dynamics.attach(lambda: dipoles.append(calc.get_dipole_moment(atoms)))`.
+# In a periodic liquid the dipole of the cell depends on where the cell begins, but its changes have a
+# meaning: in an infrared spectrum, for example. The calculator can look on while another one drives the
+# atoms, `dynamics.attach(lambda: dipoles.append(calc.get_dipole_moment(atoms)))`.
 #
 # ## What a model does not know
 #
-# A model speaks for what it was trained on. Elements that it does not know are an error, and strange surroundings a warning.
+# A model speaks for what it was trained on. Elements that it does not know are an error, and strange
+# surroundings a warning.
 
 # %%
 try:
