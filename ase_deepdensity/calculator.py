@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -49,9 +49,9 @@ class DeepDensity(Calculator):
         Both ``gpts`` and ``h``, or values that are no grid.
     """
 
-    implemented_properties: ClassVar[list[str]] = ['dipole']
-    default_parameters: ClassVar[dict[str, Any]] = {'gpts': None, 'h': None, 'device': None}
-    ignored_changes: ClassVar[set[str]] = {'initial_charges', 'initial_magmoms'}
+    implemented_properties = ['dipole']
+    default_parameters = {'gpts': None, 'h': None, 'device': None}
+    ignored_changes = {'initial_charges', 'initial_magmoms'}
     discard_results_on_any_change = True
 
     def __init__(

@@ -45,9 +45,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         def put(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: type) -> None:
-            array = np.array(value, dtype=dtype)
+            array: np.ndarray = np.array(value, dtype=dtype)
             if array.shape != shape:
-                raise ValueError(f'{name} must have the shape {shape}, not {array.shape}: {value}')
+                raise ValueError(f'{name} must have the shape {shape}, not {array.shape}: {value!r}')
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 

@@ -157,7 +157,7 @@ def model_path(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         raise ModelError(
-            f'no model {str(name_or_path)!r}: neither a file nor one of the shipped models, {", ".join(shipped_models())}'
+            f'no model {str(name_or_path)!r}: neither a file nor a shipped model ({", ".join(shipped_models())})'
         )
     return path
 
@@ -190,5 +190,3 @@ UPGRADES: dict[int, Upgrade] = {}
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-

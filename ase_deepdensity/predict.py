@@ -12,6 +12,7 @@ import vesin
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
+from ase_deepdensity.evaluate import torch_reference
 from ase_deepdensity.evaluate.gaussians import Collocation, index
 from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.grid import Grid
@@ -64,7 +65,9 @@ class Predictor:
         Precision of network and grid; energies and integrals are float64 in any case.
     """
 
-    def __init__(self, model: DensityModel, *, device: str | torch.device | None = None, dtype=torch.float32):
+    def __init__(
+        self, model: DensityModel, *, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+    ):
         self.model = model
         self.device = torch.device('cpu' if device is None else device)
         self.dtype = dtype
@@ -96,7 +99,7 @@ class Predictor:
         return AtomsCoefficients(atoms.copy(), graph, output, unfamiliar_a)
 
     def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:
-        """The grid that GPAW would choose at the model's level of theory, or one of ``gpts`` points or spacing ``h``."""
+        """The grid that GPAW would choose at the model's level, or one of ``gpts`` intervals or spacing ``h`` (Å)."""
         check_atoms(atoms, self.model)
         grid = self.model.level.grid(atoms, gpts=gpts, h=h)
         check_grid(grid)
@@ -126,7 +129,6 @@ class Predictor:
             if self.device.type == 'cpu':
                 nt_R += self._on_cpu(grid)(index(grid, positions_av), known.output.c_lanm).numpy()
             else:
-                from ase_deepdensity.evaluate import torch_reference
                 position_av = torch.from_numpy(positions_av).to(self.device, self.dtype)
                 nt_R += (
                     torch_reference.collocate(self.model.architecture.basis, grid, position_av, known.output.c_lanm)

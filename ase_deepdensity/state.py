@@ -38,7 +38,7 @@ class PAWDensity:
     """The atoms, without a calculator."""
     grid: Grid
     """Where ``nt_sR`` is given."""
-    nt_sR: np.ndarray  # noqa: N815
+    nt_sR: np.ndarray
     """(nspins, *grid.shape) smooth pseudo density ñ with the smooth core, without compensation charges, electrons/Å³:
     GPAW's ``dft.density.nt_sR``.  No point on a zero boundary (see :attr:`Grid.zerobc_c`)."""
     D_asii: Sequence[np.ndarray]

@@ -18,7 +18,7 @@ class Comparison:
 
     nmae: float
     """Normalised mean absolute error of ñ, %."""
-    epsilon_D: dict[str, float]  # noqa: N815
+    epsilon_D: dict[str, float]
     """Error of the density matrices, per element symbol and ``'total'``; 1 is the element's mean, 0 is exact."""
     dipole_error: float
     """|μ − μ_ref|, e·Å."""

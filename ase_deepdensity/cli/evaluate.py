@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _mean_line(summary: dict[str, Any]) -> str:
     )
 
 
-def _epsilons(epsilon_D: dict[str, float | None]) -> str:
+def _epsilons(epsilon_D: Mapping[str, float | None]) -> str:
     return ''.join(
         f'{"–":>11}' if value is None or value != value else f'{value:11.4f}' for value in epsilon_D.values()
     )

@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
     import torch
 
     from ase_deepdensity.dataset import Dataset
@@ -27,8 +29,6 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.training.checkpoint import Files
     from ase_deepdensity.training.config import TrainingConfig
     from ase_deepdensity.training.loop import Trainer
-
-    from pathlib import Path
 
     config = TrainingConfig.load(args.config, steps=args.steps, minutes=args.minutes, seed=args.seed)
     out = Path(args.out).with_suffix(SUFFIX)

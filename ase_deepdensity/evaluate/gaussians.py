@@ -175,7 +175,7 @@ def frame(grid: Grid) -> np.ndarray:
 
 
 def block(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """size, start, stop and periodicity of a grid's block as the kernels take them: what is not a zero boundary is periodic."""
+    """size, start, stop and periodicity of a block as the kernels take them; images count across all but zero boundaries."""
     return grid.size_c, grid.start_c, grid.stop_c, ~grid.zerobc_c
 
 

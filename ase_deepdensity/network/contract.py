@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.heads import CoefficientHead
 
 
 @dataclass
@@ -44,6 +45,9 @@ class DensityNetwork(torch.nn.Module, ABC):
         Distance to which atoms are neighbours, Å.
     """
 
+    coefficients: CoefficientHead
+    """Writes the density; knows the orthonormal combinations of its radial functions."""
+
     def __init__(self, species: Sequence[int], cutoff: float):
         super().__init__()
         self.species = tuple(species)
@@ -52,6 +56,11 @@ class DensityNetwork(torch.nn.Module, ABC):
     @abstractmethod
     def forward(self, graph: Graph) -> Coefficients:
         """Coefficients of all atoms of a graph."""
+
+    @property
+    @abstractmethod
+    def mean_sii(self) -> list[torch.Tensor]:
+        """(ni, ni) mean atomic density matrix of each species in the training data."""
 
     @abstractmethod
     def fit_scale(
@@ -62,5 +71,3 @@ class DensityNetwork(torch.nn.Module, ABC):
         ``y_tlakm``: least-squares coefficients in the orthonormal radial functions; ``D_tsaii``: matrices by species;
         both for each graph.
         """
-
-

@@ -75,7 +75,7 @@ class Message(torch.nn.Module):
         )
 
     def _gather(self, sent_amc: torch.Tensor, scalars_ac: torch.Tensor, edges: Edges) -> torch.Tensor:
-        natoms, width, number = edges.R_akn.shape
+        natoms, _, number = edges.R_akn.shape
         turned_aknc = edges.R_akn[:, :, :, None] * scalars_ac[edges.neighbor_ak][:, :, None, :]
         turned_amx = torch.bmm(edges.Y_amk, turned_aknc.flatten(2))
         passed_anx = torch.bmm(edges.R_akn.transpose(1, 2), sent_amc[edges.neighbor_ak].flatten(2))
@@ -87,6 +87,8 @@ class Message(torch.nn.Module):
 
 class Layer(torch.nn.Module):
     """h → products of two and three linear images of h → h, gated by what is invariant."""
+
+    l_m: torch.Tensor
 
     def __init__(self, hypers: EquivariantHypers, channels_in: int, nspecies: int):
         super().__init__()
@@ -124,6 +126,9 @@ class EquivariantNetwork(DensityNetwork):
     l_sj
         Angular momenta of the PAW projectors of each species.
     """
+
+    input_scale_lx: torch.Tensor
+    l_m: torch.Tensor
 
     def __init__(
         self,
@@ -181,6 +186,10 @@ class EquivariantNetwork(DensityNetwork):
             h_mac[0],
         )
 
+    @property
+    def mean_sii(self) -> list[torch.Tensor]:
+        return [head.mean_ii for head in self.matrices]  # type: ignore[misc]
+
     @torch.no_grad()
     def fit_scale(
         self, graphs: list[Graph], y_tlakm: list[list[torch.Tensor]], D_tsaii: list[list[torch.Tensor]]
@@ -203,5 +212,3 @@ class EquivariantNetwork(DensityNetwork):
         self.coefficients.fit_scale([torch.cat(y) for y in y_slakm], joined)
         for s, head in enumerate(self.matrices):
             head.fit_scale(torch.cat([D[s] for D in D_tsaii if len(D[s])]))
-
-

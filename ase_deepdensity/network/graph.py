@@ -91,9 +91,7 @@ def build_graph(
     neighbor_ak = torch.zeros((natoms, width), dtype=torch.int64)
     neighbor_ak[place_e] = j_e
     padding_v = torch.tensor([0.0, 0.0, cutoff], dtype=torch.float64)
-    vector_akv = padding_v.expand(natoms, width, 3).index_put(
-        place_e, positions_av[j_e] + shift_ev - positions_av[i_e]
-    )
+    vector_akv = padding_v.expand(natoms, width, 3).index_put(place_e, positions_av[j_e] + shift_ev - positions_av[i_e])
     return Graph(
         counts=np.bincount(species_a, minlength=len(species)).tolist(),
         order_a=torch.from_numpy(order_a),

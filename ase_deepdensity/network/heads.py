@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from e3nn import o3
 
-from ase_deepdensity.network.spherical import SphericalLinear
-
 
 @dataclass(frozen=True)
 class Block:
@@ -72,6 +70,9 @@ class AtomicMatrixHead(torch.nn.Module):
         Sizes of the features and pseudo features, whose lmax are ``lmax``.
     """
 
+    mean_ii: torch.Tensor
+    T0_bmii: torch.Tensor
+
     def __init__(self, l_j: Sequence[int], lmax: int, channels: int, pseudo_channels: int):
         super().__init__()
         self.l_j = tuple(l_j)
@@ -86,8 +87,9 @@ class AtomicMatrixHead(torch.nn.Module):
         for (L, pseudo), members in self.index.items():
             name = f'{L}{"p" if pseudo else ""}'
             size = pseudo_channels if pseudo else channels
-            self.readouts[name] = torch.nn.Linear(size, len(members), bias=L == 0)
-            torch.nn.init.normal_(self.readouts[name].weight, std=0.3 / size**0.5)
+            readout = torch.nn.Linear(size, len(members), bias=L == 0)
+            torch.nn.init.normal_(readout.weight, std=0.3 / size**0.5)
+            self.readouts[name] = readout
             stack = torch.stack([tensors[i] for i in members]).to(torch.get_default_dtype())
             self.register_buffer(f'T{name}_bmii', stack, persistent=False)
             self.register_buffer(f'scale{name}_b', torch.ones(len(members)))
@@ -130,6 +132,8 @@ class CoefficientHead(torch.nn.Module):
         S for each l.
     """
 
+    mean_sk: torch.Tensor
+
     def __init__(self, overlap_lnn: list[torch.Tensor], channels: int, nspecies: int, smallest: float = 1e-5):
         super().__init__()
         self.lmax = len(overlap_lnn) - 1
@@ -143,9 +147,9 @@ class CoefficientHead(torch.nn.Module):
             self.register_buffer(f'scale{l}_sk', torch.ones(nspecies, sizes[-1]))
         self.sizes = sizes
         self.register_buffer('mean_sk', torch.zeros(nspecies, sizes[0]))
-        self.readouts = torch.nn.ModuleList(SphericalLinear(0, channels, n, nspecies) for n in sizes)
-        for readout in self.readouts:
-            torch.nn.init.normal_(readout.weight, std=0.3 / channels**0.5)
+        self.readout_lsck = torch.nn.ParameterList(
+            torch.randn(nspecies, channels, size) * 0.3 / channels**0.5 for size in sizes
+        )
 
     @torch.no_grad()
     def fit_scale(self, y_lakm: list[torch.Tensor], slices: list[slice]) -> None:
@@ -163,11 +167,11 @@ class CoefficientHead(torch.nn.Module):
     def forward(self, h_mac: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
         """(m, natoms, channels) → for each l (natoms, n, 2l+1)."""
         y_lakm = []
-        for l, readout in enumerate(self.readouts):
+        for l, readout_sck in enumerate(self.readout_lsck):
             part_mac = h_mac[l * l : (l + 1) ** 2]
             y_mak = torch.cat(
                 [
-                    torch.matmul(part_mac[:, atoms], readout.weight[s, 0]) * getattr(self, f'scale{l}_sk')[s]
+                    torch.matmul(part_mac[:, atoms], readout_sck[s]) * getattr(self, f'scale{l}_sk')[s]
                     + (self.mean_sk[s] if l == 0 else 0)
                     for s, atoms in enumerate(slices)
                 ],

@@ -37,4 +37,4 @@ def build_network(
     if unknown := sorted(hypers.keys() - set(allowed)):
         raise ValueError(f'the {name} network has no {", ".join(unknown)}; it has {", ".join(allowed)}')
     overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(max(basis.lmax) + 1)]
-    return network(species, hypers_type(**hypers), overlaps, projectors)  # type: ignore[call-arg, arg-type]
+    return network(species, hypers_type(**hypers), overlaps, projectors)  # type: ignore[call-arg]

@@ -33,11 +33,11 @@ class SphericalLinear(torch.nn.Module):
         Number of species with weights of their own; 1: all share.
     """
 
+    l_m: torch.Tensor
+
     def __init__(self, lmax: int, channels_in: int, channels_out: int, nspecies: int = 1, bias: bool = False):
         super().__init__()
-        self.weight = torch.nn.Parameter(
-            torch.randn(nspecies, lmax + 1, channels_in, channels_out) / channels_in**0.5
-        )
+        self.weight = torch.nn.Parameter(torch.randn(nspecies, lmax + 1, channels_in, channels_out) / channels_in**0.5)
         self.bias = torch.nn.Parameter(torch.zeros(nspecies, channels_out)) if bias else None
         self.register_buffer('l_m', l_of_m(lmax), persistent=False)
 
@@ -62,6 +62,10 @@ class SphereProducts(torch.nn.Module):
     The bracket {a, b} = r̂·(∇a × ∇b) gives the products of odd l₁+l₂+L, which are pseudo-tensors.
     """
 
+    Y_gm: torch.Tensor
+    back_mg: torch.Tensor
+    gradient_tgm: torch.Tensor
+
     def __init__(self, lmax: int):
         super().__init__()
         points_vg, weight_g = lebedev_rule(_lebedev_degree(4 * lmax))
@@ -78,13 +82,9 @@ class SphereProducts(torch.nn.Module):
 
     def forward(self, a_mac: torch.Tensor, b_mac: torch.Tensor, c_mac: torch.Tensor) -> torch.Tensor:
         """Products ab and abc, one behind the other: three times (m, natoms, c) → (m, natoms, 2c)."""
-        ab_mx, abc_mx = zip(
-            *(
-                self._products(*factors_mx)
-                for factors_mx in zip(*(x_mac.flatten(1).split(COLUMNS, 1) for x_mac in (a_mac, b_mac, c_mac)))
-            )
-        )
-        return torch.cat([torch.cat(x_mx, dim=1).view_as(a_mac) for x_mx in (ab_mx, abc_mx)], dim=2)
+        columns = (x_mac.flatten(1).split(COLUMNS, dim=1) for x_mac in (a_mac, b_mac, c_mac))
+        parts_xpm = [self._products(*factors_mx) for factors_mx in zip(*columns, strict=True)]
+        return torch.cat([torch.cat(x_mx, dim=1).view_as(a_mac) for x_mx in zip(*parts_xpm, strict=True)], dim=2)
 
     def _products(self, a_mx: torch.Tensor, b_mx: torch.Tensor, c_mx: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ab_gx = (self.Y_gm @ a_mx) * (self.Y_gm @ b_mx)

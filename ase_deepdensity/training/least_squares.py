@@ -49,9 +49,7 @@ def _transpose(
 
 
 def _zeros(sample: Sample, sizes: list[int]) -> Blocks:
-    return [
-        torch.zeros(sample.natoms, k, 2 * l + 1, device=sample.target_R.device) for l, k in enumerate(sizes)
-    ]
+    return [torch.zeros(sample.natoms, k, 2 * l + 1, device=sample.target_R.device) for l, k in enumerate(sizes)]
 
 
 def _dot(a: Blocks, b: Blocks) -> torch.Tensor:

@@ -6,7 +6,6 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +25,13 @@ from ase_deepdensity.training.samples import GridSampler, Sample
 
 TIMED_STEPS = 10, 40
 """Steps between which the speed is measured when a training is given minutes."""
+UNKNOWN = 10**9
+"""Number of steps before the speed has been measured."""
 SCALE_SNAPSHOTS = 4
 """Snapshots from which the scales of the outputs are fitted."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ValueError):
     """A training that cannot go on; what was reached is kept."""
 
 
@@ -90,7 +91,9 @@ class Trainer:
         self.training = self._samples(training, 'training data')
         self.validation = self._samples(validation, 'validation data')
 
-        self.start, self.steps, self.rows, self.best = 0, config.steps, [], math.inf
+        self.start, self.best = 0, math.inf
+        self.rows: list[Row] = []
+        self.steps = config.steps if config.minutes is None else UNKNOWN
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
@@ -99,7 +102,6 @@ class Trainer:
             self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
         else:
             self._restore(saved)
-        self.mean_sii = [head.mean_ii for head in self.network.matrices]
 
     def run(self) -> DensityModel:
         """Train to the end; returns the best model, which is also in its file.
@@ -110,33 +112,35 @@ class Trainer:
             The loss is no longer finite.
         """
         bar = tqdm(
-            total=self.steps, initial=self.start, unit='step', disable=not self.progress, dynamic_ncols=True
+            total=None if self.steps == UNKNOWN else self.steps,
+            initial=self.start,
+            unit='step',
+            disable=not self.progress,
+            dynamic_ncols=True,
         )
         recent: list[tuple[float, float]] = []
         clock = time.perf_counter()
-        for step in range(self.start, self.steps if self.config.minutes is None else 10**9):
-            if self.config.minutes is not None and step in TIMED_STEPS and self.steps == self.config.steps:
-                clock = self._choose_steps(step, clock, bar)
-            if step >= self.steps:
-                break
+        step = self.start
+        while step < self.steps:
+            if self.steps == UNKNOWN and step in TIMED_STEPS:
+                clock = self._choose_steps(step, clock)
+                bar.total = None if self.steps == UNKNOWN else self.steps
             recent.append(self._step(step))
+            step += 1
             bar.update()
-            last = step + 1 == self.steps
-            if (step + 1) % self.config.validate_every == 0 or last:
-                row = self._validate(step + 1, recent)
+            if step % self.config.validate_every == 0 or step == self.steps:
+                row = self._validate(step, recent)
                 recent = []
                 bar.set_postfix_str(f'NMAE {row.nmae_validation:.3f} % ε_D {row.matrix_validation:.4f} (validation)')
         bar.close()
         return DensityModel.load(self.files.model)
 
-    def _choose_steps(self, step: int, clock: float, bar: Any) -> float:
-        """Measure the speed and set the number of steps that fit into the given minutes."""
+    def _choose_steps(self, step: int, clock: float) -> float:
+        """Start a clock, or stop it and set the number of steps that fit into the given minutes."""
         now = time.perf_counter()
-        if step == TIMED_STEPS[1]:
+        if step == TIMED_STEPS[1] and self.config.minutes is not None:
             per_step = (now - clock) / (TIMED_STEPS[1] - TIMED_STEPS[0])
-            minutes: float = self.config.minutes  # type: ignore[assignment]
-            self.steps = max(step + 1, int(0.97 * 60 * minutes / per_step))
-            bar.total = self.steps
+            self.steps = max(step + 1, int(60 * self.config.minutes / per_step))
         return now
 
     def _step(self, step: int) -> tuple[float, float]:
@@ -150,7 +154,7 @@ class Trainer:
         density_R, target_R, weight = self.sampler(sample, output.c_lanm, config.stride, rng)
         error_R = density_R - target_R
         percent = 100 * weight / sample.electrons
-        matrix_error = relative_matrix_errors(matrix_squares(output, sample, self.mean_sii)).mean()
+        matrix_error = relative_matrix_errors(matrix_squares(output, sample, self.network.mean_sii)).mean()
         loss = percent * charbonnier(error_R, config.smoothing) + config.matrix_weight * matrix_error
         self.optimizer.zero_grad()
         loss.backward()
@@ -187,7 +191,8 @@ class Trainer:
         current = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.network.load_state_dict(self.average)
         score = self.score(self.validation)
-        row = Row(step, *np.mean(recent, axis=0).tolist(), score.nmae, score.matrix_error, self._schedule(step - 1))
+        nmae, matrix_error = np.mean(recent, axis=0).tolist()
+        row = Row(step, nmae, matrix_error, score.nmae, score.matrix_error, self._schedule(step - 1))
         self.rows.append(row)
         if score.nmae < self.best:
             self.best = score.nmae
@@ -208,7 +213,7 @@ class Trainer:
             output = self.network(sample.graph)
             density_R, target_R, _ = self.sampler(sample, output.c_lanm, 1)
             nmae.append(100 * (density_R - target_R).abs().sum().item() / sample.electrons)
-            squares.append(matrix_squares(output, sample, self.mean_sii))
+            squares.append(matrix_squares(output, sample, self.network.mean_sii))
         return Score(float(np.mean(nmae)), relative_matrix_errors(torch.stack(squares).sum(0)).mean().item())
 
     def _model(self, row: Row) -> DensityModel:
@@ -257,7 +262,7 @@ class Trainer:
         self.optimizer.load_state_dict(saved.optimizer)
         self.average = {k: v.to(self.device) for k, v in saved.average.items()}
         self.start, self.steps, self.best = saved.step, saved.steps, saved.best
-        self.rows = [Row(*row) for row in saved.rows]
+        self.rows = [Row(int(step), *errors) for step, *errors in saved.rows]
 
 
 def _superposition(dataset: Dataset) -> dict[int, RadialTable]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ase_deepdensity.dataset.files import Snapshot
+from ase_deepdensity.evaluate import torch_reference
 from ase_deepdensity.evaluate.gaussians import Collocation, GaussianBasis, index
 from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
@@ -119,7 +120,6 @@ class GridSampler:
         if target_R.device.type == 'cpu':
             density_R = self._collocation(grid)(index(grid, moved_av), c_lanm)
         else:
-            from ase_deepdensity.evaluate import torch_reference
             position_av = torch.from_numpy(moved_av).to(target_R)
             density_R = torch_reference.collocate(self.basis, grid, position_av, c_lanm)
         return density_R, target_R, int(stride_c.prod())

@@ -1,0 +1,94 @@
+"""The same sums as the compiled kernels, in plain torch: for any device, differentiable also in the positions.
+
+The fast path is tested against this one; on CUDA this one is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.harmonics import solid_harmonics
+
+MAX_PAIRS = 2**21
+"""Pairs of an atom and a grid point that are held at once."""
+
+
+def collocate(
+    basis: GaussianBasis,
+    grid: Grid,
+    position_av: torch.Tensor,
+    c_lanm: list[torch.Tensor],
+    *,
+    max_pairs: int = MAX_PAIRS,
+) -> torch.Tensor:
+    """Density (n0, n1, n2) on a grid or a block of one, electrons/Å³.
+
+    Parameters
+    ----------
+    position_av
+        (natoms, 3) Å; its dtype and device are those of the work.
+    c_lanm
+        For each l the coefficients (natoms, n, 2l+1) of the normalised Gaussians.
+    """
+    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)  # the last element takes what is outside
+    for n, (exponent, cutoff) in enumerate(zip(basis.exponents, basis.cutoff_n, strict=True)):
+        c_aL = _coefficients(basis, n, c_lanm)
+        for atoms, r_apv, x_ap in _near_points(grid, position_av, float(cutoff), max_pairs):
+            r2_ap = r_apv.square().sum(2)
+            Y_apL = solid_harmonics(r_apv, basis.lmax[n])
+            value_ap = torch.einsum('apL, aL -> ap', Y_apL, c_aL[atoms]) * torch.exp(-exponent * r2_ap)
+            value_ap = torch.where(r2_ap < cutoff**2, value_ap, 0.0)
+            density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
+    return density_x[:-1].view(grid.shape)
+
+
+def _coefficients(basis: GaussianBasis, n: int, c_lanm: list[torch.Tensor]) -> torch.Tensor:
+    """(natoms, (lmax_n + 1)²) coefficients of exponent n, multiplied by the norms."""
+    parts = []
+    for l in range(basis.lmax[n] + 1):
+        i = int(np.flatnonzero(basis.exponents_l[l] == n)[0])
+        parts.append(c_lanm[l][:, i] * float(basis.norm_n(l)[i]))
+    return torch.cat(parts, dim=1)
+
+
+def _near_points(
+    grid: Grid, position_av: torch.Tensor, cutoff: float, max_pairs: int
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Some atoms at a time: which, vectors (atoms, points, 3) from each to the points near it, and where these are stored.
+
+    The same offsets from the nearest grid point serve all atoms.
+    """
+    step_cv = torch.from_numpy(grid.step_cv).to(position_av)
+    offset_pc = torch.from_numpy(_offsets(grid, cutoff)).to(position_av.device)
+    number = max(1, max_pairs // len(offset_pc))
+    for start in range(0, len(position_av), number):
+        atoms = slice(start, start + number)
+        s_ac = torch.linalg.solve(step_cv.T, position_av[atoms].T).T
+        index_apc = s_ac.detach().round().long()[:, None] + offset_pc
+        yield atoms, (index_apc - s_ac[:, None]) @ step_cv, _storage(grid, index_apc)
+
+
+def _offsets(grid: Grid, cutoff: float) -> np.ndarray:
+    """(points, 3) steps from the grid point nearest to an atom to all that may be within the cutoff of the atom."""
+    reach = cutoff + np.linalg.norm(np.abs(grid.step_cv).sum(0)) / 2
+    half_c = np.ceil(reach / (grid.spacing_c)).astype(int)
+    offset_pc = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half_c), indexing='ij'), -1).reshape(-1, 3)
+    return offset_pc[np.linalg.norm(offset_pc @ grid.step_cv, axis=1) <= reach]
+
+
+def _storage(grid: Grid, index_apc: torch.Tensor) -> torch.Tensor:
+    """Flat index of each grid point in the block; one past the last for points outside."""
+    device = index_apc.device
+    size_c, start_c, shape_c = (
+        torch.as_tensor(np.array(x), device=device) for x in (grid.size_c, grid.start_c, grid.shape)
+    )
+    wraps_c = torch.as_tensor(~grid.zerobc_c, device=device)
+    local_apc = torch.where(wraps_c, index_apc % size_c, index_apc) - start_c
+    inside_ap = ((local_apc >= 0) & (local_apc < shape_c)).all(2)
+    i0, i1, i2 = local_apc.unbind(2)
+    return torch.where(inside_ap, (i0 * shape_c[1] + i1) * shape_c[2] + i2, int(np.prod(grid.shape)))

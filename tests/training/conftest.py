@@ -1,0 +1,43 @@
+"""A data set that costs no GPAW run: states of a known model, which another one can learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
+from ase_deepdensity.predict import Predictor
+from ase_deepdensity.state import PAWDensity
+from ase_deepdensity.training.config import TrainingConfig
+from tests.tiny import HYPERS, water_box
+
+SETTINGS = {
+    'hypers': HYPERS,
+    'smallest_exponent': 0.8,
+    'largest_exponent': 12.0,
+    'exponents': 3,
+    'lmax': 2,
+    'validate_every': 10,
+    'warmup': 5,
+    'learning_rate': 0.01,
+    'validation': 1,
+}
+
+
+@pytest.fixture
+def config() -> TrainingConfig:
+    return TrainingConfig(steps=30, **SETTINGS)
+
+
+@pytest.fixture(scope='session')
+def dataset(tiny_model, tmp_path_factory) -> Dataset:
+    """Four boxes of four molecules, and a molecule between zero boundaries."""
+    folder = tmp_path_factory.mktemp('dataset')
+    predictor = Predictor(tiny_model)
+    for seed in range(5):
+        atoms = water_box((1, 2, 2), seed=seed) if seed else water_box((1, 1, 1))
+        atoms.pbc = seed > 0
+        grid, known = predictor.grid(atoms, h=0.35), predictor.coefficients(atoms)
+        density = PAWDensity(atoms, grid, predictor.evaluate(known, grid)[None], known.D_asii(), tiny_model.level)
+        write_snapshot(folder / f'{seed}.h5', Snapshot(density, 0.0, np.zeros((len(atoms), 3)), np.zeros(3), 1, 1.0))
+    return Dataset(folder)

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from ase_deepdensity.training.config import ConfigError, TrainingConfig
+
+
+def test_file_and_changes(tmp_path):
+    path = tmp_path / 'c.json'
+    path.write_text(json.dumps({'steps': 7, 'seed': 3}))
+    config = TrainingConfig.load(path, seed=5, minutes=None)
+    assert (config.steps, config.seed, config.minutes) == (7, 5, None)
+    assert TrainingConfig(**config.to_dict()) == config
+
+
+def test_default_basis_spans_the_exponents():
+    basis = TrainingConfig(smallest_exponent=1.0, largest_exponent=16.0, exponents=3).basis
+    assert basis.exponents == pytest.approx((1.0, 4.0, 16.0))
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('{"stepz": 3}', 'no setting stepz'),
+        ('[1]', 'dictionary'),
+        ('{', 'not a JSON file'),
+        ('{"steps": 0}', 'steps must be a whole number from 1, not 0'),
+        ('{"steps": 1.5}', 'not 1.5'),
+        ('{"learning_rate": -1}', 'learning_rate must be positive'),
+        ('{"averaging": 1}', 'averaging'),
+        ('{"minutes": 0}', 'minutes'),
+        ('{"largest_exponent": 0.1}', 'largest_exponent'),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / 'c.json'
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig.load(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match='cannot be read'):
+        TrainingConfig.load(tmp_path / 'none.json')

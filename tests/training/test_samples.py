@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from ase_deepdensity.training.least_squares import fit_coefficients
+from ase_deepdensity.training.samples import GridSampler, Sample
+from tests.tiny import BASIS, SPECIES
+
+
+@pytest.fixture(params=[0, 1], ids=['molecule', 'box'])
+def sample(request, dataset, tiny_model) -> Sample:
+    return Sample.from_snapshot(
+        dataset[request.param], 'name', SPECIES, 3.5, tiny_model.superposition, torch.device('cpu')
+    )
+
+
+def test_target_is_what_the_model_added(sample, dataset, tiny_model):
+    graph = sample.graph
+    with torch.no_grad():
+        output = tiny_model.network(graph)
+        density_R, target_R, points = GridSampler(BASIS)(sample, output.c_lanm, 1)
+    assert points == 1
+    assert target_R.shape == sample.grid.shape
+    np.testing.assert_allclose(density_R, target_R, rtol=0, atol=1e-4 * float(target_R.abs().max()))
+    for D_aii, expected_aii in zip(sample.D_saii, output.D_saii, strict=True):
+        np.testing.assert_allclose(D_aii, expected_aii, atol=1e-5)
+
+
+def test_cosets_are_parts_of_the_grid(sample, tiny_model):
+    sampler = GridSampler(BASIS)
+    with torch.no_grad():
+        c_lanm = tiny_model.network(sample.graph).c_lanm
+        whole_R, _, _ = sampler(sample, c_lanm, 1)
+        stride_c = sampler.strides(sample.grid, 2)
+        assert stride_c.max() == 2
+        seen = set()
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            coset_R, target_R, points = sampler(sample, c_lanm, 2, rng)
+            rng = np.random.default_rng(seed)
+            o0, o1, o2 = (int(rng.integers(s)) for s in stride_c)
+            seen.add((o0, o1, o2))
+            part = np.s_[o0 :: stride_c[0], o1 :: stride_c[1], o2 :: stride_c[2]]
+            np.testing.assert_allclose(coset_R, whole_R[part], atol=1e-5 * float(whole_R.abs().max()))
+            assert torch.equal(target_R, sample.target_R[part])
+            assert points == np.prod(stride_c)
+    assert len(seen) > 1
+
+
+def test_strides_divide_what_wraps_around(sample):
+    stride_c = GridSampler(BASIS).strides(sample.grid, 4)
+    wraps_c = ~sample.grid.zerobc_c
+    assert (sample.grid.size_c[wraps_c] % stride_c[wraps_c] == 0).all()
+    assert (stride_c[~wraps_c] == 4).all()
+
+
+def test_least_squares_reduce_the_residual(sample, tiny_model):
+    sampler = GridSampler(BASIS)
+    head = tiny_model.network.coefficients
+    left = []
+    for iterations in 2, 20:
+        y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)
+        density_R, target_R, _ = sampler(sample, head.expand(y), 1)
+        left.append(float((density_R - target_R).square().sum() / target_R.square().sum()))
+    assert left[1] < left[0] < 1
+    assert left[1] < 0.2
