@@ -48,9 +48,9 @@ class Architecture:
     basis: GaussianBasis
     """Radial functions of what is added to the superposition of atoms."""
 
-    def build(self) -> DensityNetwork:
-        """An untrained network."""
-        return build_network(self.network, self.hypers, self.species, self.basis, self.projectors)
+    def build(self, *, empty: bool = False) -> DensityNetwork:
+        """An untrained network; ``empty``: one that waits for a state dict."""
+        return build_network(self.network, self.hypers, self.species, self.basis, self.projectors, empty=empty)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -130,7 +130,7 @@ class DensityModel:
         header, tensors = _read(path)
         try:
             architecture = Architecture.from_dict(header['architecture'])
-            network = architecture.build()
+            network = architecture.build(empty=True)
             network.load_state_dict(_part(tensors, 'network.'))
             familiarity = Familiarity.from_state_dict(_part(tensors, 'familiarity.'))
             tables = {
@@ -140,7 +140,7 @@ class DensityModel:
             model = cls(
                 architecture, network.eval(), Level.from_dict(header['level']), tables, familiarity, header['card']
             )
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f'{path}: a damaged model file: {error}') from error
         return model
 

@@ -147,7 +147,7 @@ def test_missing_tensor(path):
 
 
 def test_unknown_name(tmp_path):
-    with pytest.raises(ModelError, match=r"no model 'water-pbe-dzq': neither a file nor one of the shipped models, "):
+    with pytest.raises(ModelError, match=r"no model 'water-pbe-dzq': neither a file nor a shipped model"):
         DensityModel.load('water-pbe-dzq')
     with pytest.raises(ModelError, match='no model'):
         DensityModel.load(tmp_path)

@@ -21,7 +21,7 @@
 import numpy as np
 from ase.build import molecule
 from ase.io import read, write
-from ase.units import Bohr
+from ase.units import Bohr, Debye
 
 from ase_deepdensity import DeepDensity
 from ase_deepdensity.analysis.pictures import plot_slice
@@ -67,12 +67,9 @@ plot_slice(density, position=height)
 
 # %%
 water.calc = calc
-valence_R = calc.get_pseudo_density()
-all_R = calc.get_all_electron_density(gridrefinement=2)
-print('valence electrons:', valence_R.sum() * water.get_volume() / valence_R.size)
-print('all electrons:    ', all_R.sum() * water.get_volume() / all_R.size)
+before = calc.get_pseudo_density()
+print('valence electrons:', before.sum() * water.get_volume() / before.size)
 
-before = valence_R
 water.rattle(0.02, seed=1)
 print('largest change after moving the atoms by some 0.02 Å:', np.abs(calc.get_pseudo_density() - before).max())
 
@@ -80,7 +77,7 @@ print('largest change after moving the atoms by some 0.02 Å:', np.abs(calc.get_
 # For other programs (VESTA, Bader analysis, …): a cube file. The format wants electrons/bohr³.
 
 # %%
-write('water.cube', water, data=calc.get_all_electron_density() * Bohr**3)
+write('water.cube', water, data=calc.get_pseudo_density() * Bohr**3)
 
 # %% [markdown]
 # ## A dipole moment
@@ -92,7 +89,15 @@ one = molecule('H2O', vacuum=4)
 one.pbc = True
 one.calc = DeepDensity('water-pbe-dzp')
 dipole = one.get_dipole_moment()
-print(dipole, 'e·Å;', np.linalg.norm(dipole) / 0.20819, 'D')
+print(dipole, 'e·Å;', np.linalg.norm(dipole) / Debye, 'D')
+
+# %% [markdown]
+# The all-electron density, with cusps and core electrons, is put together by GPAW's own routine (which takes its time
+# for many atoms).
+
+# %%
+all_R = one.calc.get_all_electron_density(gridrefinement=2)
+print(all_R.shape, 'grid points,', all_R.sum() * one.get_volume() / all_R.size, 'electrons')
 
 # %% [markdown]
 # In a periodic liquid the dipole of the cell depends on where the cell begins, but its changes have a

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='error',
         help='what to do if model and data set are at different levels of theory (default: %(default)s)',
     )
+    add('--record', metavar='LABEL', help="write the mean errors into the model's card, under this label")
     add('--device', help='cpu (default) or cuda')
     add('--float64', action='store_true', help='double precision')
 
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     print(_mean_line(summary))
     if args.json:
         _write_json(args.json, model, dataset, differences, rows, summary)
+    if args.record:
+        _record(args.record, args.model, summary)
     return 0
 
 
@@ -103,6 +106,22 @@ def _epsilons(epsilon_D: Mapping[str, float | None]) -> str:
     return ''.join(
         f'{"–":>11}' if value is None or value != value else f'{value:11.4f}' for value in epsilon_D.values()
     )
+
+
+def _record(label: str, name_or_path: str, summary: dict[str, Any]) -> None:
+    """Write mean errors into the card of a model."""
+    from ase_deepdensity.model import DensityModel, model_path
+
+    model = DensityModel.load(name_or_path)
+    measured = {
+        'snapshots': summary['snapshots'],
+        'NMAE of ñ, %': round(summary['nmae'], 4),
+        'ε_D': {symbol: round(value, 4) for symbol, value in summary['epsilon_D'].items() if value is not None},
+        'dipole, e·Å': round(summary['dipole_error'], 4),
+    }
+    model.card['measured'] = model.card.get('measured', {}) | {label: measured}
+    model.save(model_path(name_or_path))
+    print(f'recorded in the card of {model.name}')
 
 
 def _write_json(

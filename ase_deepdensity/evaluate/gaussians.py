@@ -54,9 +54,7 @@ class GaussianBasis:
     @cached_property
     def exponents_l(self) -> tuple[np.ndarray, ...]:
         """Indices n of the exponents that have functions of angular momentum l."""
-        return tuple(
-            np.array([n for n, top in enumerate(self.lmax) if top >= l]) for l in range(max(self.lmax) + 1)
-        )
+        return tuple(np.array([n for n, top in enumerate(self.lmax) if top >= l]) for l in range(max(self.lmax) + 1))
 
     def norm_n(self, l: int) -> np.ndarray:
         """N_nl for the exponents ``exponents_l[l]``: ∫ r^(2l+2) exp(−2αr²) dr = Γ(l+3/2) / (2 (2α)^(l+3/2))."""

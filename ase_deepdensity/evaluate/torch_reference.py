@@ -59,7 +59,7 @@ def _coefficients(basis: GaussianBasis, n: int, c_lanm: list[torch.Tensor]) -> t
 def _near_points(
     grid: Grid, position_av: torch.Tensor, cutoff: float, max_pairs: int
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """Some atoms at a time: which, vectors (atoms, points, 3) from each to the points near it, and where these are stored.
+    """Some atoms at a time: which, vectors (atoms, points, 3) to the points near them, and where these are stored.
 
     The same offsets from the nearest grid point serve all atoms.
     """

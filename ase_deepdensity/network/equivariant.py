@@ -125,6 +125,8 @@ class EquivariantNetwork(DensityNetwork):
         Overlaps of the radial functions of the density's basis, for each l.
     l_sj
         Angular momenta of the PAW projectors of each species.
+    empty
+        Leave out what a state dict will bring and takes time to make.
     """
 
     input_scale_lx: torch.Tensor
@@ -136,6 +138,7 @@ class EquivariantNetwork(DensityNetwork):
         hypers: EquivariantHypers,
         overlap_lnn: list[torch.Tensor],
         l_sj: Sequence[Sequence[int]],
+        empty: bool = False,
     ):
         super().__init__(species, hypers.cutoff)
         self.hypers = hypers
@@ -151,7 +154,7 @@ class EquivariantNetwork(DensityNetwork):
         self.coefficients = CoefficientHead(overlap_lnn, total, nspecies)
         self.pseudo = SphericalLinear(hypers.lmax, total, 2 * hypers.pseudo_channels, nspecies)
         self.matrices = torch.nn.ModuleList(
-            AtomicMatrixHead(l_j, hypers.lmax, total, hypers.pseudo_channels) for l_j in l_sj
+            AtomicMatrixHead(l_j, hypers.lmax, total, hypers.pseudo_channels, empty) for l_j in l_sj
         )
         self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
 
@@ -182,13 +185,20 @@ class EquivariantNetwork(DensityNetwork):
         pseudo_mac = self.products.bracket(*self.pseudo(h_mac, slices).chunk(2, dim=2)) / 5
         return Coefficients(
             self.coefficients(h_mac, slices),
-            [head(h_mac[:, atoms], pseudo_mac[:, atoms]) for head, atoms in zip(self.matrices, slices, strict=True)],
+            [
+                head(h_mac[:, atoms], pseudo_mac[:, atoms])
+                for head, atoms in zip(self._matrix_heads, slices, strict=True)
+            ],
             h_mac[0],
         )
 
     @property
     def mean_sii(self) -> list[torch.Tensor]:
-        return [head.mean_ii for head in self.matrices]  # type: ignore[misc]
+        return [head.mean_ii for head in self._matrix_heads]
+
+    @property
+    def _matrix_heads(self) -> list[AtomicMatrixHead]:
+        return list(self.matrices)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def fit_scale(
@@ -201,14 +211,10 @@ class EquivariantNetwork(DensityNetwork):
         square_mx = torch.stack(square_tmx).mean(0)
         for l in range(self.hypers.lmax + 1):
             self.input_scale_lx[l] = square_mx[l * l : (l + 1) ** 2].mean(0).sqrt().clamp(min=1e-6).reciprocal()
-        slices_t = [graph.slices for graph in graphs]
-        nspecies = len(self.species)
-        y_slakm = [
-            [torch.cat([y[l][slices[s]] for y, slices in zip(y_tlakm, slices_t, strict=True)]) for s in range(nspecies)]
-            for l in range(len(y_tlakm[0]))
-        ]
-        stops = torch.cumsum(torch.tensor([len(y) for y in y_slakm[0]]), 0).tolist()
-        joined = [slice(stop - len(y), stop) for stop, y in zip(stops, y_slakm[0], strict=True)]
-        self.coefficients.fit_scale([torch.cat(y) for y in y_slakm], joined)
-        for s, head in enumerate(self.matrices):
-            head.fit_scale(torch.cat([D[s] for D in D_tsaii if len(D[s])]))
+        for s, head in enumerate(self._matrix_heads):
+            y_lakm = [
+                torch.cat([y_akm[graph.slices[s]] for y_akm, graph in zip(y_takm, graphs, strict=True)])
+                for y_takm in zip(*y_tlakm, strict=True)
+            ]
+            self.coefficients.fit_scale(s, y_lakm)
+            head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))

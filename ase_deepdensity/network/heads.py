@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from e3nn import o3
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ def blocks(l_j: Sequence[int]) -> list[Block]:
 
 def block_tensors(l_j: Sequence[int]) -> list[torch.Tensor]:
     """For each block the (2L+1, ni, ni) symmetric matrices that its components multiply; orthonormal in tr(AB)."""
+    from e3nn import o3  # slow to import, and needed for new networks only
+
     start_j = [sum(2 * l + 1 for l in l_j[:j]) for j in range(len(l_j) + 1)]
     ni = start_j[-1]
     tensors = []
@@ -68,20 +69,21 @@ class AtomicMatrixHead(torch.nn.Module):
         Angular momenta of the projectors.
     channels, pseudo_channels
         Sizes of the features and pseudo features, whose lmax are ``lmax``.
+    empty
+        Leave the matrices T out, which a state dict will bring: saves the import of e3nn.
     """
 
     mean_ii: torch.Tensor
     T0_bmii: torch.Tensor
 
-    def __init__(self, l_j: Sequence[int], lmax: int, channels: int, pseudo_channels: int):
+    def __init__(self, l_j: Sequence[int], lmax: int, channels: int, pseudo_channels: int, empty: bool = False):
         super().__init__()
-        self.l_j = tuple(l_j)
         ni = sum(2 * l + 1 for l in l_j)
-        self.blocks = [b for b in blocks(l_j) if b.L <= lmax]
-        tensors = [t for b, t in zip(blocks(l_j), block_tensors(l_j), strict=True) if b.L <= lmax]
+        all_blocks = blocks(l_j)
+        tensors = None if empty else block_tensors(l_j)
         self.index = {  # (L, pseudo) → which blocks
-            key: [i for i, b in enumerate(self.blocks) if (b.L, b.pseudo) == key]
-            for key in sorted({(b.L, b.pseudo) for b in self.blocks})
+            key: [i for i, b in enumerate(all_blocks) if (b.L, b.pseudo) == key]
+            for key in sorted({(b.L, b.pseudo) for b in all_blocks if b.L <= lmax})
         }
         self.readouts = torch.nn.ModuleDict()
         for (L, pseudo), members in self.index.items():
@@ -90,8 +92,10 @@ class AtomicMatrixHead(torch.nn.Module):
             readout = torch.nn.Linear(size, len(members), bias=L == 0)
             torch.nn.init.normal_(readout.weight, std=0.3 / size**0.5)
             self.readouts[name] = readout
-            stack = torch.stack([tensors[i] for i in members]).to(torch.get_default_dtype())
-            self.register_buffer(f'T{name}_bmii', stack, persistent=False)
+            T_bmii = torch.zeros(len(members), 2 * L + 1, ni, ni)
+            if tensors is not None:
+                T_bmii[:] = torch.stack([tensors[i] for i in members])
+            self.register_buffer(f'T{name}_bmii', T_bmii)
             self.register_buffer(f'scale{name}_b', torch.ones(len(members)))
         self.register_buffer('mean_ii', torch.zeros(ni, ni))
 
@@ -152,13 +156,12 @@ class CoefficientHead(torch.nn.Module):
         )
 
     @torch.no_grad()
-    def fit_scale(self, y_lakm: list[torch.Tensor], slices: list[slice]) -> None:
-        """Take mean and RMS from orthonormal coefficients (natoms, k, 2l+1) of training atoms."""
-        for s, atoms in enumerate(slices):
-            self.mean_sk[s] = y_lakm[0][atoms, :, 0].mean(0)
-            for l, y_akm in enumerate(y_lakm):
-                x_akm = y_akm[atoms] - (self.mean_sk[s][None, :, None] if l == 0 else 0)
-                getattr(self, f'scale{l}_sk')[s] = x_akm.square().mean((0, 2)).sqrt().clamp(min=1e-6)
+    def fit_scale(self, s: int, y_lakm: list[torch.Tensor]) -> None:
+        """Take mean and RMS of one species from orthonormal coefficients (natoms, k, 2l+1) of training atoms."""
+        self.mean_sk[s] = y_lakm[0][:, :, 0].mean(0)
+        for l, y_akm in enumerate(y_lakm):
+            x_akm = y_akm - (self.mean_sk[s][:, None] if l == 0 else 0)
+            getattr(self, f'scale{l}_sk')[s] = x_akm.square().mean((0, 2)).sqrt().clamp(min=1e-6)
 
     def expand(self, y_lakm: list[torch.Tensor]) -> list[torch.Tensor]:
         """Orthonormal coefficients → coefficients of the Gaussians."""

@@ -22,8 +22,10 @@ def build_network(
     species: Sequence[int],
     basis: GaussianBasis,
     projectors: Sequence[Sequence[int]],
+    *,
+    empty: bool = False,
 ) -> DensityNetwork:
-    """An untrained network.
+    """An untrained network; ``empty``: one that waits for a state dict.
 
     Raises
     ------
@@ -37,4 +39,4 @@ def build_network(
     if unknown := sorted(hypers.keys() - set(allowed)):
         raise ValueError(f'the {name} network has no {", ".join(unknown)}; it has {", ".join(allowed)}')
     overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(max(basis.lmax) + 1)]
-    return network(species, hypers_type(**hypers), overlaps, projectors)  # type: ignore[call-arg]
+    return network(species, hypers_type(**hypers), overlaps, projectors, empty)  # type: ignore[call-arg]

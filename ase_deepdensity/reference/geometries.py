@@ -91,9 +91,7 @@ def _water_lattice(nmolecules: int, density: float, rng: np.random.Generator) ->
     nsites = int(np.ceil(nmolecules ** (1 / 3)))
     sites_mc = rng.permutation(np.array(list(np.ndindex(nsites, nsites, nsites))))[:nmolecules]
     turns = Rotation.random(nmolecules, rng=rng)
-    positions = [
-        site_c * length / nsites + turn.apply(water_av) for site_c, turn in zip(sites_mc, turns, strict=True)
-    ]
+    positions = [site_c * length / nsites + turn.apply(water_av) for site_c, turn in zip(sites_mc, turns, strict=True)]
     return Atoms('OHH' * nmolecules, positions=np.concatenate(positions), cell=[length] * 3, pbc=True)
 
 

@@ -6,6 +6,7 @@ import pytest
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Snapshot, write_snapshot
 from ase_deepdensity.level import Level
+from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
 from tests.tiny import water_box
 
@@ -66,6 +67,15 @@ def test_json(folder):
     assert same['epsilon_D'].keys() == {'H', 'O', 'total'} and same['epsilon_D']['total'] < 1e-4
     assert content['mean']['nmae'] == pytest.approx((wrong['nmae'] + same['nmae']) / 2)
     assert content['mean']['snapshots'] == 2
+
+
+def test_record_writes_into_the_card(folder, capsys):
+    assert main(['evaluate', 'tiny.safetensors', 'data', '--record', '8 molecules']) == 0
+    measured = DensityModel.load('tiny.safetensors').card['measured']['8 molecules']
+    assert measured['snapshots'] == 2
+    assert measured['NMAE of ñ, %'] == pytest.approx(100 * 0.01 / 1.02, rel=1e-2)
+    assert main(['info', 'tiny.safetensors']) == 0
+    assert '8 molecules' in capsys.readouterr().out
 
 
 def test_another_level(folder, tiny_model, capsys):

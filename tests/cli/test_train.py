@@ -1,0 +1,43 @@
+import pytest
+
+from ase_deepdensity.cli.main import main
+from tests.training.conftest import SETTINGS, dataset  # noqa: F401  (a fixture)
+
+
+@pytest.fixture
+def folder(tmp_path, dataset, monkeypatch):  # noqa: F811
+    import json
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data').symlink_to(dataset.files[0].parent)
+    (tmp_path / 'c.json').write_text(json.dumps(SETTINGS))
+    return tmp_path
+
+
+def test_train_then_continue(folder, capsys):
+    command = ['train', 'data', '--out', 'm', '--config', 'c.json', '--steps', '20', '--quiet']
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert '4 snapshots to train on, 1 to validate on' in out
+    assert 'validation: NMAE' in out
+    assert {'m.safetensors', 'm.csv', 'm.png', 'm.checkpoint'} <= {path.name for path in folder.iterdir()}
+    assert main(command) == 0
+    assert 'continuing m.checkpoint at step 20' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['nothing'], 'nothing: no such file or folder'),
+        (['data', '--config', 'none.json'], 'cannot be read'),
+        (['data', '--steps', '0'], 'steps must be a whole number from 1, not 0'),
+        (['data', '--init', 'nobody'], "no model 'nobody'"),
+        (['data', '--device', 'cuda'], 'no CUDA device'),
+        (['data', '--out', 'nowhere/m'], 'nowhere: no such folder'),
+    ],
+)
+def test_errors(folder, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    assert main(['train', '--out', 'm', '--quiet', *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / 'm.safetensors').exists()
