@@ -13,9 +13,10 @@ from ase.calculators.calculator import Calculator, CalculatorSetupError, Paramet
 from ase_deepdensity.analysis.all_electron import all_electron_density
 from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.predict import PredictionError, Predictor
+from ase_deepdensity.predict import Predictor
 from ase_deepdensity.state import PAWDensity
 
 

@@ -97,8 +97,12 @@ class Level:
 
     @classmethod
     def from_gpaw(cls, calc: ASECalculator) -> Level:
-        """The level of a GPAW calculation, with versions; it gets the name of the named level that it is."""
-        parameters = {k: v for k, v in calc.params.todict().items() if k in PHYSICAL + NUMERICAL}
+        """The level of a GPAW calculation, with versions; it gets the name of the named level that it is.
+
+        What belongs to those atoms and that machine is left out: ``nbands`` and ``parallel``.
+        """
+        kept = {*PHYSICAL, *NUMERICAL} - {'nbands', 'parallel'}
+        parameters = {k: v for k, v in calc.params.todict().items() if k in kept}
         level = cls(parameters, 'gpaw', _versions(calc.dft.setups))
         for name in NAMED:
             if level == cls.load(name):

@@ -100,6 +100,8 @@ class DensityModel:
     def save(self, path: str | Path) -> None:
         """Write the model; the file appears whole or not at all."""
         path = Path(path)
+        if not path.parent.is_dir():
+            raise ModelError(f'{path.parent}: no such folder')
         header = {
             'architecture': self.architecture.to_dict(),
             'level': self.level.to_dict(),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import vesin
 from ase import Atoms
-from ase.data import chemical_symbols, covalent_radii
 
+from ase_deepdensity.checks import PredictionError, check_atoms, check_grid, warn_unfamiliar
 from ase_deepdensity.evaluate import torch_reference
 from ase_deepdensity.evaluate.gaussians import Collocation, index
 from ase_deepdensity.evaluate.superposition import superpose
@@ -20,19 +19,6 @@ from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients
 from ase_deepdensity.network.graph import Graph, build_graph
 from ase_deepdensity.state import PAWDensity
-
-MAX_SPACING = 0.4
-"""Å: a coarser grid cannot hold a pseudo density (GPAW's usual ones are 0.15 to 0.2 Å)."""
-MAX_UNFAMILIAR = 1.5
-"""Distance from the training data, in units of the largest of the training atoms, above which to warn."""
-
-
-class PredictionError(ValueError):
-    """Atoms or a grid that no density can be predicted for."""
-
-
-class UnfamiliarWarning(UserWarning):
-    """Atoms whose environments are unlike those that the model was trained on."""
 
 
 @dataclass
@@ -69,9 +55,9 @@ class Predictor:
         self, model: DensityModel, *, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
     ):
         self.model = model
-        self.device = torch.device('cpu' if device is None else device)
+        self.device = _checked_device(device)
         self.dtype = dtype
-        self.network = model.network.to(device=self.device, dtype=dtype).eval()
+        self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
         self._collocation: Collocation | None = None
 
     def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
@@ -95,14 +81,14 @@ class Predictor:
             output = self.network(graph)
         unfamiliar_a = np.empty(len(atoms))
         unfamiliar_a[graph.order_a.cpu().numpy()] = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
-        _warn_unfamiliar(atoms, unfamiliar_a, self.model)
+        warn_unfamiliar(atoms, unfamiliar_a, self.model)
         return AtomsCoefficients(atoms.copy(), graph, output, unfamiliar_a)
 
     def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:
         """The grid that GPAW would choose at the model's level, or one of ``gpts`` intervals or spacing ``h`` (Å)."""
         check_atoms(atoms, self.model)
         grid = self.model.level.grid(atoms, gpts=gpts, h=h)
-        check_grid(grid)
+        check_grid(grid, atoms)
         return grid
 
     def predict(self, atoms: Atoms, grid: Grid | None = None) -> PAWDensity:
@@ -114,10 +100,13 @@ class Predictor:
             Default: the one that GPAW would choose.
         """
         grid = self.grid(atoms) if grid is None else grid
-        check_grid(grid)
-        known = self.coefficients(atoms)
+        check_grid(grid, atoms)
+        return self.density(self.coefficients(atoms), grid)
+
+    def density(self, known: AtomsCoefficients, grid: Grid) -> PAWDensity:
+        """The normalised PAW density of known coefficients on a whole grid."""
         nt_sR = self.evaluate(known, grid)[np.newaxis]
-        return PAWDensity(atoms, grid, nt_sR, known.D_asii(), self.model.level).normalized()
+        return PAWDensity(known.atoms, grid, nt_sR, known.D_asii(), self.model.level).normalized()
 
     def evaluate(self, known: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """ñ on a grid or a block of one, electrons/Å³, as the network says, not normalised: (n0, n1, n2) float64."""
@@ -143,7 +132,7 @@ class Predictor:
         The grid is walked twice, the first time for the integral, so that only one slab is held at a time.
         """
         grid = self.grid(atoms) if grid is None else grid
-        check_grid(grid)
+        check_grid(grid, atoms)
         known = self.coefficients(atoms)
         integral = sum(float(self.evaluate(known, slab).sum()) for slab in grid.slabs(max_points)) * grid.dv
         scale = electrons_of_pseudo_density(known, self.model) / integral
@@ -174,69 +163,11 @@ def electrons_of_pseudo_density(known: AtomsCoefficients, model: DensityModel) -
     return -(state.compensation_charge() + model.level.charge + model.level.setups(numbers_a).core_charge)
 
 
-def check_atoms(atoms: Atoms, model: DensityModel) -> None:
-    """Refuse what cannot be predicted, before any work.
-
-    Raises
-    ------
-    PredictionError
-        No atoms, positions or cell that are not finite, a flat cell, unknown elements, overlapping atoms, atoms
-        outside the cell along an axis that is not periodic.
-    """
-    if len(atoms) == 0:
-        raise PredictionError('there are no atoms')
-    if not np.isfinite(atoms.positions).all():
-        bad = np.flatnonzero(~np.isfinite(atoms.positions).all(1)).tolist()
-        raise PredictionError(f'the positions of atoms {bad[:10]} are not finite')
-    if not np.isfinite(atoms.cell.array).all() or atoms.cell.rank < 3 or atoms.cell.volume < 1e-3:
-        raise PredictionError(
-            f'a cell of three independent lattice vectors is needed, not {atoms.cell.array.tolist()}; '
-            'put a molecule into a box with atoms.center(vacuum=4)'
-        )
-    unknown = sorted({chemical_symbols[number] for number in set(atoms.numbers.tolist()) - set(model.species)})
-    if unknown:
-        raise PredictionError(
-            f'the model {model.name} does not know {", ".join(unknown)}; it was trained on {", ".join(model.symbols)}'
-        )
-    _check_overlap(atoms)
-    outside_ac = (atoms.get_scaled_positions(wrap=False) < 0) | (atoms.get_scaled_positions(wrap=False) > 1)
-    if (outside_ac & ~atoms.pbc).any():
-        bad = np.flatnonzero((outside_ac & ~atoms.pbc).any(1)).tolist()
-        raise PredictionError(f'atoms {bad[:10]} are outside the cell along an axis that is not periodic')
-
-
-def _check_overlap(atoms: Atoms) -> None:
-    """No two atoms nearer than half the sum of their covalent radii."""
-    radius_a = covalent_radii[atoms.numbers] / 2
-    i_e, j_e, d_e = vesin.NeighborList(cutoff=float(2 * radius_a.max()) + 1e-6, full_list=False).compute(
-        atoms.positions, atoms.cell.array, atoms.pbc, 'ijd'
-    )
-    near_e = d_e < radius_a[i_e] + radius_a[j_e]
-    if near_e.any():
-        e = int(np.flatnonzero(near_e)[0])
-        i, j = int(i_e[e]), int(j_e[e])
-        raise PredictionError(
-            f'atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) overlap: they are {d_e[e]:.3f} Å apart'
-        )
-
-
-def check_grid(grid: Grid) -> None:
-    """Refuse a grid that is too coarse for a pseudo density."""
-    if grid.spacing_c.max() > MAX_SPACING:
-        raise PredictionError(
-            f'the grid {grid.size_c.tolist()} is too coarse: its spacing is {grid.spacing_c.max():.2f} Å, '
-            f'at most {MAX_SPACING} Å is allowed'
-        )
-
-
-def _warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
-    strange = np.flatnonzero(unfamiliar_a > MAX_UNFAMILIAR)
-    if len(strange):
-        worst = int(unfamiliar_a.argmax())
-        warnings.warn(
-            f'{len(strange)} of {len(atoms)} atoms have environments unlike the training data of {model.name} '
-            f'(worst: atom {worst}, {atoms.symbols[worst]}, {unfamiliar_a[worst]:.1f} times as far as any of these); '
-            'the density there may be wrong',
-            UnfamiliarWarning,
-            stacklevel=4,
-        )
+def _checked_device(device: str | torch.device | None) -> torch.device:
+    try:
+        checked = torch.device('cpu' if device is None else device)
+    except RuntimeError:
+        raise PredictionError(f'no device {device!r}; use cpu or cuda') from None
+    if checked.type == 'cuda' and not torch.cuda.is_available():
+        raise PredictionError(f'no device {device!r}: this machine has no CUDA device; use cpu')
+    return checked

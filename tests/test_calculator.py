@@ -17,7 +17,7 @@ from ase_deepdensity.model import ModelError
 from ase_deepdensity.predict import PredictionError, Predictor
 from tests.tolerances import EXACT
 
-pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.predict.UnfamiliarWarning')
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
 
 @pytest.fixture

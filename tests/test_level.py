@@ -181,3 +181,8 @@ def test_setups_are_read_once():
     level = Level.load('dzp')
     assert level.setups(np.array([8, 1, 1])) is level.setups([8, 1, 1])
     assert [setup.symbol for setup in level.setups([8, 1, 1])] == ['O', 'H', 'H']
+
+
+def test_level_of_a_calculation_fits_other_atoms(molecule_calc):
+    """A number of bands or of processes belongs to a system, not to a level."""
+    assert not Level.from_gpaw(molecule_calc).parameters.keys() & {'nbands', 'parallel', 'txt'}

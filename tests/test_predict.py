@@ -6,13 +6,14 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from ase_deepdensity.checks import PredictionError, UnfamiliarWarning
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel, shipped_models
-from ase_deepdensity.predict import PredictionError, Predictor, UnfamiliarWarning
+from ase_deepdensity.predict import Predictor
 from tests.tiny import build_model, water_box
 from tests.tolerances import EXACT, FLOAT32
 
-pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.predict.UnfamiliarWarning')
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
 MODELS = ['tiny', *shipped_models()]
 
@@ -246,3 +247,31 @@ def test_molecule_does_not_feel_a_larger_box(tiny):
     inner = tuple(slice(n, -n) for n in step_c)
     nt_R = tiny.evaluate(tiny.coefficients(large), Grid.from_atoms(large, size_c))[inner]
     assert_same(nt_R, tiny.evaluate(tiny.coefficients(small), grid))
+
+
+def test_magnetic_moments_are_refused(predictor, water):
+    water.set_initial_magnetic_moments([1.0] * len(water))
+    with pytest.raises(PredictionError, match='spin-paired'):
+        predictor.predict(water)
+
+
+def test_a_grid_of_another_cell_is_refused(predictor, water):
+    grid = predictor.grid(water)
+    other = water.copy()
+    other.pbc = (True, True, False)
+    with pytest.raises(PredictionError, match='the grid belongs to the cell'):
+        predictor.predict(other, grid)
+
+
+@pytest.mark.parametrize('device', ['cuda', 'abacus'])
+def test_a_device_that_is_not_there(tiny_model, device, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    with pytest.raises(PredictionError, match=f"no device '{device}'"):
+        Predictor(tiny_model, device=device)
+
+
+def test_predictors_of_one_model_do_not_disturb_each_other(predictor, water):
+    before = predictor.predict(water).nt_sR
+    exact = Predictor(predictor.model, dtype=torch.float64).predict(water).nt_sR
+    np.testing.assert_array_equal(predictor.predict(water).nt_sR, before)
+    np.testing.assert_allclose(exact, before, rtol=0, atol=1e-4 * before.max())

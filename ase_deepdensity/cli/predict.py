@@ -91,19 +91,10 @@ def _predict(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, numbe
     times = [start, time.perf_counter()]
     known = predictor.coefficients(atoms)
     times.append(time.perf_counter())
-    density = _density(predictor, known, grid)
+    density = predictor.density(known, grid)
     times.append(time.perf_counter())
     print('\n'.join(_report(density, known, times)), flush=True)
     _write(density, args, number)
-
-
-def _density(predictor: Predictor, known: AtomsCoefficients, grid: Grid) -> PAWDensity:
-    import numpy as np
-
-    from ase_deepdensity.state import PAWDensity
-
-    nt_sR = predictor.evaluate(known, grid)[np.newaxis]
-    return PAWDensity(known.atoms, grid, nt_sR, known.D_asii(), predictor.model.level).normalized()
 
 
 def _report(density: PAWDensity, known: AtomsCoefficients, times: list[float]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Warnings about the user's atoms become lines on standard error, each time they occur."""
-    from ase_deepdensity.predict import UnfamiliarWarning
+    from ase_deepdensity.checks import UnfamiliarWarning
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f'warning: {message}', file=sys.stderr)

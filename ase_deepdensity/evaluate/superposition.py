@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numba
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike
 from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
-from ase_deepdensity.evaluate import kernels
+from ase_deepdensity.evaluate import sums
 from ase_deepdensity.evaluate.gaussians import block, frame, index
 from ase_deepdensity.grid import Grid
 
@@ -35,18 +35,28 @@ class RadialTable:
 
     @classmethod
     def fit(cls, r_g: ArrayLike, n_g: ArrayLike, intervals: int = 1024) -> RadialTable:
-        """From samples of a smooth function of r (Å) with zero slope at r=0; it ends at the last of them."""
+        """From samples of a smooth function of r (Å) with zero slope at r=0; it ends at the last of them.
+
+        Value and slope are continuous, and go to zero at the end: what the samples may lack there is made up for
+        within the last interval.
+
+        Raises
+        ------
+        ValueError
+            Fewer than four samples, distances that do not rise from 0, or numbers that are not finite.
+        """
         r_g, n_g = np.asarray(r_g, float), np.asarray(n_g, float)
+        if len(r_g) < 4 or r_g[0] != 0 or (np.diff(r_g) <= 0).any() or not (np.isfinite(r_g) & np.isfinite(n_g)).all():
+            raise ValueError(f'a table needs at least four finite samples at distances rising from 0, not {r_g}, {n_g}')
         function = CubicSpline(r_g, n_g, bc_type=((1, 0.0), 'not-a-knot'))
         cutoff = float(r_g[-1])
         x_x = np.linspace(0, cutoff**2, intervals + 1)
-        r_x = np.sqrt(x_x)
-        slope_x = np.empty_like(x_x)  # df/d(r²) = f'(r) / 2r, and f''(0) / 2 at the centre
-        slope_x[1:] = function(r_x[1:], 1) / (2 * r_x[1:])
-        slope_x[0] = function(0.0, 2) / 2
+        r_x = np.sqrt(x_x[1:-1])
+        value_x = np.array([n_g[0], *function(r_x), 0.0])
+        slope_x = np.array([function(0.0, 2) / 2, *function(r_x, 1) / (2 * r_x), 0.0])  # df/d(r²) = f'(r) / 2r
         x_step = float(x_x[1])
-        powers = x_step ** np.arange(3, -1, -1)
-        return cls(x_step, cutoff, np.ascontiguousarray(CubicHermiteSpline(x_x, function(r_x), slope_x).c.T * powers))
+        table_xp = CubicHermiteSpline(x_x, value_x, slope_x).c.T * x_step ** np.arange(3, -1, -1)
+        return cls(x_step, cutoff, np.ascontiguousarray(table_xp))
 
     def __call__(self, r: ArrayLike) -> np.ndarray:
         """The function at distances r, Å."""
@@ -71,8 +81,8 @@ def superpose(
     steps_cv = grid.step_cv @ frame(grid).T
     for number in np.unique(numbers_a):
         table = tables[int(number)]
-        kernels.add_radial(
+        sums.add_radial(
             n_R, table.table_xp.astype(dtype), table.x_step, table.cutoff, s_ac[numbers_a == number], steps_cv,
-            *block(grid), numba.get_num_threads(),
+            *block(grid), torch.get_num_threads(),
         )  # fmt: skip
     return n_R

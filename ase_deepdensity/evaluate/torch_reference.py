@@ -5,12 +5,13 @@ The fast path is tested against this one; on CUDA this one is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 
 from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.harmonics import solid_harmonics
 
@@ -34,16 +35,43 @@ def collocate(
         (natoms, 3) Å; its dtype and device are those of the work.
     c_lanm
         For each l the coefficients (natoms, n, 2l+1) of the normalised Gaussians.
+    max_pairs
+        Number of pairs of an atom and a grid point that are held at once: it bounds the memory, not the result.
     """
     density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)  # the last element takes what is outside
     for n, (exponent, cutoff) in enumerate(zip(basis.exponents, basis.cutoff_n, strict=True)):
-        c_aL = _coefficients(basis, n, c_lanm)
+        c_aL = _coefficients(basis, n, c_lanm).to(position_av)
         for atoms, r_apv, x_ap in _near_points(grid, position_av, float(cutoff), max_pairs):
             r2_ap = r_apv.square().sum(2)
             Y_apL = solid_harmonics(r_apv, basis.lmax[n])
             value_ap = torch.einsum('apL, aL -> ap', Y_apL, c_aL[atoms]) * torch.exp(-exponent * r2_ap)
             value_ap = torch.where(r2_ap < cutoff**2, value_ap, 0.0)
             density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
+    return density_x[:-1].view(grid.shape)
+
+
+def superpose(
+    grid: Grid,
+    position_av: torch.Tensor,
+    numbers_a: np.ndarray,
+    tables: Mapping[int, RadialTable],
+    *,
+    max_pairs: int = MAX_PAIRS,
+) -> torch.Tensor:
+    """Σ_a n_Z(a)(|r − R_a|) on a grid or a block of one: (n0, n1, n2), in the unit of the tables."""
+    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)
+    for number in np.unique(numbers_a):
+        table = tables[int(number)]
+        table_xp = torch.from_numpy(table.table_xp).to(position_av)
+        position_bv = position_av[torch.from_numpy(numbers_a == number).to(position_av.device)]
+        for _, r_bpv, x_bp in _near_points(grid, position_bv, table.cutoff, max_pairs):
+            r2_bp = r_bpv.square().sum(2)
+            interval_bp = (r2_bp.detach() / table.x_step).long().clamp(max=len(table_xp) - 1)
+            t_bp = r2_bp / table.x_step - interval_bp
+            p0_bp, p1_bp, p2_bp, p3_bp = table_xp[interval_bp].unbind(2)
+            value_bp = ((p0_bp * t_bp + p1_bp) * t_bp + p2_bp) * t_bp + p3_bp
+            value_bp = torch.where(r2_bp < table.cutoff**2, value_bp, 0.0)
+            density_x = density_x.index_add(0, x_bp.flatten(), value_bp.flatten())
     return density_x[:-1].view(grid.shape)
 
 
@@ -64,13 +92,14 @@ def _near_points(
     The same offsets from the nearest grid point serve all atoms.
     """
     step_cv = torch.from_numpy(grid.step_cv).to(position_av)
-    offset_pc = torch.from_numpy(_offsets(grid, cutoff)).to(position_av.device)
-    number = max(1, max_pairs // len(offset_pc))
+    all_offset_pc = torch.from_numpy(_offsets(grid, cutoff)).to(position_av.device)
+    number = max(1, max_pairs // len(all_offset_pc))
     for start in range(0, len(position_av), number):
         atoms = slice(start, start + number)
         s_ac = torch.linalg.solve(step_cv.T, position_av[atoms].T).T
-        index_apc = s_ac.detach().round().long()[:, None] + offset_pc
-        yield atoms, (index_apc - s_ac[:, None]) @ step_cv, _storage(grid, index_apc)
+        for offset_pc in all_offset_pc.split(max_pairs):
+            index_apc = s_ac.detach().round().long()[:, None] + offset_pc
+            yield atoms, (index_apc - s_ac[:, None]) @ step_cv, _storage(grid, index_apc)
 
 
 def _offsets(grid: Grid, cutoff: float) -> np.ndarray:

@@ -12,7 +12,7 @@ class Familiarity:
 
     The invariant features x of the training atoms of a species have a mean and a covariance C (shrunk towards its
     diagonal).  The distance √((x − x̄)ᵀ C⁻¹ (x − x̄) / k) is about 1 for atoms like these; it is divided by ``limit``,
-    the largest of the training atoms, so that above 1 an environment is unlike all that was learned from.
+    the largest of the training atoms (at least 1), so that above 1 an environment is unlike all that was learned from.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Familiarity:
             whiten_ck = vector_ck / (variance_k * len(variance_k)).sqrt()
             means.append(mean_c)
             whitens.append(whiten_ck)
-            limits.append((centered_ac @ whiten_ck).norm(dim=1).max())
+            limits.append((centered_ac @ whiten_ck).norm(dim=1).max().clamp(min=1.0))
         return cls(torch.stack(means).float(), torch.stack(whitens).float(), torch.stack(limits).float())
 
     def __call__(self, invariants_ac: torch.Tensor, slices: Sequence[slice]) -> torch.Tensor:

@@ -245,10 +245,11 @@ class Trainer:
         ]
 
     def _initialize(self, init: DensityModel | None) -> None:
-        """Weights of another model, or scales from the data under random weights."""
+        """Weights of another model, or random ones; scales from the data unless that model is of the same level."""
         if init is not None:
             self.network.load_state_dict(init.network.state_dict())
-            return
+            if init.level == self.level:
+                return
         # Large snapshots first: a lone molecule says little of the scales.
         samples = sorted(self.training, key=lambda sample: -sample.natoms)[:SCALE_SNAPSHOTS]
         head = self.network.coefficients

@@ -10,7 +10,7 @@ from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
 from tests.tiny import water_box
 
-pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.predict.UnfamiliarWarning')
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
 SCALES = {'same': 1.0, 'wrong': 1.02}
 

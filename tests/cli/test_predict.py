@@ -13,7 +13,7 @@ from tests.test_predict import lone_molecule
 from tests.tiny import water_box
 from tests.tolerances import EXACT
 
-pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.predict.UnfamiliarWarning')
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
 
 @pytest.fixture

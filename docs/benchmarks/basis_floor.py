@@ -1,0 +1,41 @@
+"""How well a basis can write the density of a snapshot at best: least squares, no network.
+
+    python docs/benchmarks/basis_floor.py SNAPSHOT.h5 FIRST LAST NUMBER LMAX [ITERATIONS]
+
+prints the NMAE (%) that is left by Gaussians from FIRST to LAST Å⁻² with angular momenta up to LMAX.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from ase_deepdensity.dataset import read_snapshot
+from ase_deepdensity.evaluate.gaussians import GaussianBasis, even_tempered
+from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.network.heads import CoefficientHead
+from ase_deepdensity.reference.superposition import atomic_tables
+from ase_deepdensity.training.least_squares import fit_coefficients
+from ase_deepdensity.training.samples import GridSampler, Sample
+
+
+def floor(path: str, basis: GaussianBasis, iterations: int) -> float:
+    """NMAE, %."""
+    snapshot = read_snapshot(path)
+    species = tuple(sorted({int(number) for number in snapshot.atoms.numbers}))
+    tables = {Z: RadialTable.fit(*table) for Z, table in atomic_tables(snapshot.level, species).items()}
+    sample = Sample.from_snapshot(snapshot, path, species, 1.0, tables, torch.device('cpu'))
+    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(max(basis.lmax) + 1)]
+    head = CoefficientHead(overlaps, 1, len(species))
+    sampler = GridSampler(basis)
+    y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)
+    with torch.no_grad():
+        density_R, target_R, _ = sampler(sample, head.expand(y), 1)
+    return 100 * float((density_R - target_R).abs().sum()) / sample.electrons
+
+
+if __name__ == '__main__':
+    path, first, last, number, lmax, *more = sys.argv[1:]
+    exponents = even_tempered(float(first), float(last), int(number))
+    print(floor(path, GaussianBasis(exponents, (int(lmax),) * len(exponents), 1e-4), int(more[0]) if more else 150))

@@ -1,0 +1,160 @@
+"""The compiled kernels against plain torch, over cells, boundaries, blocks and precisions."""
+
+import numpy as np
+import pytest
+import torch
+
+from ase_deepdensity.evaluate import torch_reference
+from ase_deepdensity.evaluate.gaussians import Collocation, GaussianBasis, even_tempered, index
+from ase_deepdensity.grid import Grid
+from tests.tolerances import EXACT, FLOAT32
+
+BASIS = GaussianBasis((0.8, 2.0, 6.0), (2, 6, 4), 1e-5)
+CELLS = {
+    'orthorhombic': np.diag([3.0, 4.0, 5.0]),
+    'skewed': np.array([[3.0, 0.5, 0.2], [-1.0, 4.0, 0.7], [0.3, 0.9, 5.0]]),
+    'left-handed': np.array([[3.0, 0.5, 0.2], [-1.0, 4.0, 0.7], [0.3, -0.9, -5.0]]),
+    'hexagonal': np.array([[4.0, 0.0, 0.0], [-2.0, 2 * 3**0.5, 0.0], [0.0, 0.0, 5.0]]),
+}
+PBC = {'periodic': (1, 1, 1), 'slab': (1, 1, 0), 'wire': (0, 1, 0), 'molecule': (0, 0, 0)}
+
+
+def coefficients(natoms: int = 3, seed: int = 0) -> list[torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    return [torch.from_numpy(rng.normal(size=(natoms, len(n), 2 * l + 1))) for l, n in enumerate(BASIS.exponents_l)]
+
+
+def positions(cell_cv: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(2).random((3, 3)) @ cell_cv
+
+
+@pytest.fixture(params=CELLS)
+def cell_cv(request) -> np.ndarray:
+    return CELLS[request.param]
+
+
+@pytest.fixture(params=PBC)
+def grid(request, cell_cv) -> Grid:
+    """Small cells: the Gaussians reach over several images."""
+    return Grid(cell_cv, (13, 15, 20), PBC[request.param])
+
+
+def reference(grid: Grid, position_av: np.ndarray, c_lanm: list[torch.Tensor]) -> np.ndarray:
+    return torch_reference.collocate(BASIS, grid, torch.from_numpy(position_av), c_lanm).numpy()
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, EXACT), (torch.float32, FLOAT32)])
+def test_density(grid, cell_cv, dtype, tolerance):
+    position_av, c_lanm = positions(cell_cv), coefficients()
+    expected_R = reference(grid, position_av, c_lanm)
+    density_R = Collocation(BASIS, grid, dtype)(index(grid, position_av), [c.to(dtype) for c in c_lanm])
+    assert density_R.dtype == dtype
+    np.testing.assert_allclose(density_R, expected_R, rtol=0, atol=tolerance * np.abs(expected_R).max())
+
+
+def test_transpose(grid, cell_cv):
+    """⟨w, A c⟩ = ⟨Aᵀ w, c⟩, the gradient that training uses."""
+    position_av, c_lanm = positions(cell_cv), [c.requires_grad_() for c in coefficients()]
+    weight_R = torch.from_numpy(np.random.default_rng(3).normal(size=grid.shape))
+    value = (Collocation(BASIS, grid, torch.float64)(index(grid, position_av), c_lanm) * weight_R).sum()
+    gradients = torch.autograd.grad(value, c_lanm)
+    other = sum((g * c).sum().item() for g, c in zip(gradients, c_lanm, strict=True))
+    assert other == pytest.approx(value.item(), abs=1e-10 * float(weight_R.abs().sum()))
+
+
+def test_blocks_are_parts_of_the_whole(grid, cell_cv):
+    position_av, c_lanm = positions(cell_cv), coefficients()
+    s_ac = index(grid, position_av)
+    whole_R = Collocation(BASIS, grid, torch.float64)(s_ac, c_lanm)
+    slabs = [Collocation(BASIS, slab, torch.float64)(s_ac, c_lanm) for slab in grid.slabs(700)]
+    assert len(slabs) > 2
+    np.testing.assert_allclose(torch.cat(slabs), whole_R, atol=1e-12)
+    block = grid.new(start_c=(3, 4, 5), stop_c=(9, 11, 18))
+    part = tuple(slice(a - z, b - z) for a, b, z in zip(block.start_c, block.stop_c, grid.start_c, strict=True))
+    np.testing.assert_allclose(Collocation(BASIS, block, torch.float64)(s_ac, c_lanm), whole_R[part], atol=1e-12)
+    np.testing.assert_allclose(reference(block, position_av, c_lanm), whole_R[part], atol=1e-11)
+
+
+def test_position_outside_the_cell_is_an_image(cell_cv):
+    grid = Grid(cell_cv, (13, 15, 20))
+    position_av, c_lanm = positions(cell_cv), coefficients()
+    moved_av = position_av + np.array([[2, 0, -1], [0, 0, 0], [-3, 1, 1]]) @ cell_cv
+    a, b = (Collocation(BASIS, grid, torch.float64)(index(grid, p_av), c_lanm) for p_av in (position_av, moved_av))
+    np.testing.assert_allclose(a, b, atol=1e-11)
+
+
+def test_no_atoms():
+    grid = Grid(np.eye(3) * 4, (8, 8, 8))
+    assert not Collocation(BASIS, grid)(np.zeros((0, 3)), [c[:0].float() for c in coefficients()]).any()
+
+
+def test_norms():
+    """Each function has ∫ χ² = 1 on a grid that resolves it."""
+    basis = GaussianBasis((0.8, 2.0), (3, 3), 1e-12)
+    grid = Grid(np.eye(3) * 12, (72, 72, 72))
+    for l, index_n in enumerate(basis.exponents_l):
+        for i in range(len(index_n)):
+            c_lanm = [torch.zeros(1, len(n), 2 * k + 1, dtype=torch.float64) for k, n in enumerate(basis.exponents_l)]
+            c_lanm[l][0, i, l // 2] = 1
+            chi_R = Collocation(basis, grid, torch.float64)(index(grid, np.array([[6.03, 5.9, 6.0]])), c_lanm)
+            assert float(chi_R.square().sum()) * grid.dv == pytest.approx(1, abs=1e-8), (l, i)
+
+
+def test_overlaps():
+    basis = GaussianBasis((0.8, 2.0), (1, 1), 1e-12)
+    grid = Grid(np.eye(3) * 12, (72, 72, 72))
+    chi_nR = []
+    for i in range(2):
+        c_lanm = [torch.zeros(1, 2, 2 * k + 1, dtype=torch.float64) for k in range(2)]
+        c_lanm[1][0, i, 2] = 1
+        chi_nR.append(Collocation(basis, grid, torch.float64)(index(grid, np.array([[6.0, 6.0, 6.0]])), c_lanm))
+    assert float((chi_nR[0] * chi_nR[1]).sum()) * grid.dv == pytest.approx(basis.overlap_nn(1)[0, 1], abs=1e-8)
+
+
+def test_reference_in_small_pieces_and_its_gradient():
+    grid = Grid(CELLS['skewed'], (9, 9, 12))
+    position_av, c_lanm = torch.from_numpy(positions(grid.cell_cv)), coefficients()
+    whole_R = torch_reference.collocate(BASIS, grid, position_av, c_lanm)
+    pieces_R = torch_reference.collocate(BASIS, grid, position_av, c_lanm, max_pairs=500)
+    np.testing.assert_allclose(pieces_R, whole_R, atol=1e-12)
+
+    # Compared with differences of a basis that ends where it is negligible, so that no grid point enters or leaves.
+    basis = GaussianBasis((3.0,), (2,), 1e-12)
+    c_lanm = [torch.from_numpy(np.random.default_rng(l).normal(size=(3, 1, 2 * l + 1))) for l in range(3)]
+    weight_R = torch.from_numpy(np.random.default_rng(3).normal(size=grid.shape))
+
+    def value(p_av: torch.Tensor) -> torch.Tensor:
+        return (torch_reference.collocate(basis, grid, p_av, c_lanm) * weight_R).sum()
+
+    (gradient_av,) = torch.autograd.grad(value(position_av.requires_grad_()), position_av)
+    direction_av, h = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 3))), 1e-5
+    with torch.no_grad():
+        numerical = (value(position_av + h * direction_av) - value(position_av - h * direction_av)) / (2 * h)
+    assert float((gradient_av * direction_av).sum()) == pytest.approx(float(numerical), rel=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_cuda():
+    grid = Grid(CELLS['skewed'], (13, 15, 20))
+    position_av, c_lanm = positions(grid.cell_cv), coefficients()
+    density_R = torch_reference.collocate(BASIS, grid, torch.from_numpy(position_av).cuda(), [c.cuda() for c in c_lanm])
+    np.testing.assert_allclose(density_R.cpu(), reference(grid, position_av, c_lanm), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (((1.0, 2.0), (1,)), '2 exponents and 1 values of lmax'),
+        (((2.0, 1.0), (1, 1)), 'ascending'),
+        (((-1.0,), (1,)), 'positive'),
+        (((1.0,), (9,)), 'lmax must be from 0 to 6'),
+        (((1.0,), (1,), 1.0), 'tail must be from 1e-30 to 1, not 1.0'),
+    ],
+)
+def test_bad_bases(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianBasis(*arguments)
+
+
+def test_even_tempered():
+    assert even_tempered(0.5, 8.0, 3) == pytest.approx((0.5, 2.0, 8.0))
