@@ -14,8 +14,11 @@ from ase_deepdensity.model import DensityModel
 
 MAX_SPACING = 0.4
 """Å: a coarser grid cannot hold a pseudo density (GPAW's usual ones are 0.15 to 0.2 Å)."""
-MAX_UNFAMILIAR = 1.5
-"""Distance from the training data, in units of the largest of the training atoms, above which to warn."""
+MAX_UNFAMILIAR = 1.3
+"""Distance from the training data, in units of their distance from each other, above which to warn.
+
+New snapshots of the liquid that a model was trained on come to 1.2.
+"""
 
 
 class PredictionError(ValueError):
@@ -98,7 +101,8 @@ def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel)
         worst = int(unfamiliar_a.argmax())
         warnings.warn(
             f'{len(strange)} of {len(atoms)} atoms have environments unlike the training data of {model.name} '
-            f'(worst: atom {worst}, {atoms.symbols[worst]}, {unfamiliar_a[worst]:.1f} times as far as any of these); '
+            f'(worst: atom {worst}, {atoms.symbols[worst]}, {unfamiliar_a[worst]:.1f} times as far as these are '
+            'from each other); '
             'the density there may be wrong',
             UnfamiliarWarning,
             stacklevel=4,

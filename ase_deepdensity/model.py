@@ -115,6 +115,7 @@ class DensityModel:
         temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+            temporary.chmod(0o644)  # safetensors lets only the owner read
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class AtomsCoefficients:
     graph: Graph
     output: Coefficients
     unfamiliar_a: np.ndarray
-    """(natoms,) distance of each atom's environment from the training data; above 1: farther than all of these."""
+    """(natoms,) distance of each environment from the training data, in units of their distance from each other."""
 
     def D_asii(self) -> list[np.ndarray]:
         """(1, ni, ni) for each atom, in the order of the atoms."""

@@ -117,7 +117,7 @@ def _familiarity_line(known: AtomsCoefficients) -> str:
     worst = int(known.unfamiliar_a.argmax())
     return (
         f'strangest  atom {worst} ({known.atoms.symbols[worst]}): {known.unfamiliar_a[worst]:.2f} times as far from '
-        'the training mean as the farthest training atom'
+        'the training data as these are from each other'
     )
 
 
