@@ -357,55 +357,64 @@ def _add_moments(C_q, q, b_p, l, u):
 # --- atoms ----------------------------------------------------------------------------------------------------------
 
 
-@jit
-def walk(transpose, long_R, first0, C_aq, s_ac, lattice, basis, lines, work):
-    """Add the atoms' densities to the planes ``long_R`` from ``first0`` on (or their moments to ``C_aq``)."""
-    n0, n1, length = long_R.shape
-    rho_x = long_R.reshape(-1)
-    a_mi, b_p = work.a_mi, work.b_p
-    reach, h0u, h2w = basis.cutoff_n[0], lattice.step_cv[0, 0], lattice.step_cv[2, 2]
-    middle = len(work.ramp_k) // 2
-    straight = lattice.step_cv[0, 2] == 0 and lattice.step_cv[1, 2] == 0  # w = 0 at the same height on all lines
-    for a in range(len(s_ac)):
-        height = -1e300
-        i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], reach / h0u)
-        for i0 in range(i0_first, i0_last):
-            g0 = _wrapped(lattice, 0, i0) - first0
-            if g0 < 0 or g0 >= n0:
-                continue
-            u = (i0 - s_ac[a, 0]) * h0u
-            nlines = _find_lines(lines, lattice, s_ac[a], i0 - s_ac[a, 0], g0 * n1, reach)
-            if straight and nlines > 0 and lines.center_i[0] != height:
-                height = lines.center_i[0]
-                _tabulate_for_atom(work, basis.exponent_n, (np.rint(height) - height) * h2w)
-            q = 0
-            for n in range(len(basis.exponent_n)):
-                l, alpha, cutoff = basis.l_n[n], basis.exponent_n[n], basis.cutoff_n[n]
-                if u * u >= cutoff * cutoff:
-                    break
-                begin, end = _cut_lines(lines, lattice, nlines, u, cutoff, middle)
-                _line_factors(lines, alpha, u * u, begin, end)
-                if straight:
-                    e_x = work.e_nk[n]
-                    for i in range(begin, end):
-                        lines.offset_i[i] = lines.ramp_i[i]
-                else:
-                    e_x = work.e_x
-                    _tabulate_for_lines(work, lines, alpha, begin, end)
-                if transpose:
-                    _moments(rho_x, length, e_x, work, lines, begin, end)
-                    if l > 4:
-                        _high_moments(rho_x, length, e_x, work, lines, begin, end)
-                    _plane_moments(b_p, a_mi, l, lines, begin, end)
-                    _add_moments(C_aq[a], q, b_p, l, b_p.dtype.type(u))
-                else:
-                    _plane_coefficients(b_p, C_aq[a], q, l, b_p.dtype.type(u))
-                    _line_coefficients(a_mi, b_p, l, lines, begin, end)
-                    if l <= 4:
-                        _add_degree_4(rho_x, length, e_x, work, lines, begin, end)
+def _walker(transpose):
+    """The walk over all atoms, compiled for one of the two directions, as each is slow to compile."""
+
+    @jit
+    def walk(long_R, first0, C_aq, s_ac, lattice, basis, lines, work):
+        """Add the atoms' densities to the planes ``long_R`` from ``first0`` on, or the atoms' moments to ``C_aq``."""
+        n0, n1, length = long_R.shape
+        rho_x = long_R.reshape(-1)
+        a_mi, b_p = work.a_mi, work.b_p
+        reach, h0u, h2w = basis.cutoff_n[0], lattice.step_cv[0, 0], lattice.step_cv[2, 2]
+        middle = len(work.ramp_k) // 2
+        straight = lattice.step_cv[0, 2] == 0 and lattice.step_cv[1, 2] == 0  # w = 0 at the same height on all lines
+        for a in range(len(s_ac)):
+            height = -1e300
+            i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], reach / h0u)
+            for i0 in range(i0_first, i0_last):
+                g0 = _wrapped(lattice, 0, i0) - first0
+                if g0 < 0 or g0 >= n0:
+                    continue
+                u = (i0 - s_ac[a, 0]) * h0u
+                nlines = _find_lines(lines, lattice, s_ac[a], i0 - s_ac[a, 0], g0 * n1, reach)
+                if straight and nlines > 0 and lines.center_i[0] != height:
+                    height = lines.center_i[0]
+                    _tabulate_for_atom(work, basis.exponent_n, (np.rint(height) - height) * h2w)
+                q = 0
+                for n in range(len(basis.exponent_n)):
+                    l, alpha, cutoff = basis.l_n[n], basis.exponent_n[n], basis.cutoff_n[n]
+                    if u * u >= cutoff * cutoff:
+                        break
+                    begin, end = _cut_lines(lines, lattice, nlines, u, cutoff, middle)
+                    _line_factors(lines, alpha, u * u, begin, end)
+                    if straight:
+                        e_x = work.e_nk[n]
+                        for i in range(begin, end):
+                            lines.offset_i[i] = lines.ramp_i[i]
                     else:
-                        _add_degree_6(rho_x, length, e_x, work, lines, begin, end)
-                q += (l + 1) * (l + 2) * (l + 3) // 6
+                        e_x = work.e_x
+                        _tabulate_for_lines(work, lines, alpha, begin, end)
+                    if transpose:
+                        _moments(rho_x, length, e_x, work, lines, begin, end)
+                        if l > 4:
+                            _high_moments(rho_x, length, e_x, work, lines, begin, end)
+                        _plane_moments(b_p, a_mi, l, lines, begin, end)
+                        _add_moments(C_aq[a], q, b_p, l, b_p.dtype.type(u))
+                    else:
+                        _plane_coefficients(b_p, C_aq[a], q, l, b_p.dtype.type(u))
+                        _line_coefficients(a_mi, b_p, l, lines, begin, end)
+                        if l <= 4:
+                            _add_degree_4(rho_x, length, e_x, work, lines, begin, end)
+                        else:
+                            _add_degree_6(rho_x, length, e_x, work, lines, begin, end)
+                    q += (l + 1) * (l + 2) * (l + 3) // 6
+
+    return walk
+
+
+collocate = _walker(False)
+integrate = _walker(True)
 
 
 @jit

@@ -56,7 +56,7 @@ def collocate(
     def slab(first: int, last: int) -> None:
         lines, work = _memory(lattice, basis, rho_R.dtype)
         long_R = _long_rows(lattice, rho_R[first:last], len(work.ramp_k))
-        kernels.walk(False, long_R, first, C_aq, s_ac, lattice, basis, lines, work)
+        kernels.collocate(long_R, first, C_aq, s_ac, lattice, basis, lines, work)
         _fold(rho_R[first:last], long_R, lattice)
 
     _share(slab, len(rho_R), nslabs)
@@ -85,7 +85,7 @@ def integrate(
 
     def atoms(first: int, last: int) -> None:
         lines, work = _memory(lattice, basis, rho_R.dtype)
-        kernels.walk(True, long_R, 0, C_aq[first:last], s_ac[first:last], lattice, basis, lines, work)
+        kernels.integrate(long_R, 0, C_aq[first:last], s_ac[first:last], lattice, basis, lines, work)
 
     _share(atoms, len(s_ac), nthreads)
 

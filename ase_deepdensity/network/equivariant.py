@@ -141,6 +141,10 @@ class EquivariantNetwork(DensityNetwork):
         empty: bool = False,
     ):
         super().__init__(species, hypers.cutoff)
+        if len(overlap_lnn) > hypers.lmax + 1:
+            raise ValueError(
+                f'features with lmax {hypers.lmax} cannot write Gaussians with lmax {len(overlap_lnn) - 1}'
+            )
         self.hypers = hypers
         nspecies, size = len(species), hypers.channels
         inputs = nspecies * hypers.radial
@@ -216,5 +220,7 @@ class EquivariantNetwork(DensityNetwork):
                 torch.cat([y_akm[graph.slices[s]] for y_akm, graph in zip(y_takm, graphs, strict=True)])
                 for y_takm in zip(*y_tlakm, strict=True)
             ]
+            if len(y_lakm[0]) == 0:
+                raise ValueError(f'no snapshot to take scales from has the element {self.species[s]}')
             self.coefficients.fit_scale(s, y_lakm)
             head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))

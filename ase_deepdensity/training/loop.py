@@ -250,8 +250,8 @@ class Trainer:
             self.network.load_state_dict(init.network.state_dict())
             if init.level == self.level:
                 return
-        # Large snapshots first: a lone molecule says little of the scales.
-        samples = sorted(self.training, key=lambda sample: -sample.natoms)[:SCALE_SNAPSHOTS]
+        # Snapshots with many elements and atoms first: a lone molecule says little of the scales.
+        samples = sorted(self.training, key=lambda sample: (-_nspecies(sample), -sample.natoms))[:SCALE_SNAPSHOTS]
         head = self.network.coefficients
         y_tlakm = [fit_coefficients(sample, self.sampler, head.expand, head.sizes) for sample in samples]
         self.network.fit_scale(
@@ -264,6 +264,10 @@ class Trainer:
         self.average = {k: v.to(self.device) for k, v in saved.average.items()}
         self.start, self.steps, self.best = saved.step, saved.steps, saved.best
         self.rows = [Row(int(step), *errors) for step, *errors in saved.rows]
+
+
+def _nspecies(sample: Sample) -> int:
+    return sum(count > 0 for count in sample.graph.counts)
 
 
 def _superposition(dataset: Dataset) -> dict[int, RadialTable]:

@@ -42,3 +42,8 @@ def test_empty_network_waits_for_a_state_dict():
 def test_unknown_networks(name, hypers, message):
     with pytest.raises(ValueError, match=message):
         build_network(name, hypers, (1, 8), BASIS, L_SJ)
+
+
+def test_gaussians_beyond_the_features_are_refused():
+    with pytest.raises(ValueError, match='lmax 2 cannot write Gaussians with lmax 4'):
+        build_network('equivariant', HYPERS | {'lmax': 2}, (1, 8), BASIS, L_SJ)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
+from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.state import PAWDensity
@@ -37,7 +40,8 @@ def dataset(tiny_model, tmp_path_factory) -> Dataset:
     for seed in range(5):
         atoms = water_box((1, 2, 2), seed=seed) if seed else water_box((1, 1, 1))
         atoms.pbc = seed > 0
-        grid, known = predictor.grid(atoms, h=0.35), predictor.coefficients(atoms)
+        with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):
+            grid, known = predictor.grid(atoms, h=0.35), predictor.coefficients(atoms)
         density = PAWDensity(atoms, grid, predictor.evaluate(known, grid)[None], known.D_asii(), tiny_model.level)
         write_snapshot(folder / f'{seed}.h5', Snapshot(density, 0.0, np.zeros((len(atoms), 3)), np.zeros(3), 1, 1.0))
     return Dataset(folder)
