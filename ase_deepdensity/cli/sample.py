@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
-    print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].symbols})')
+    print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
     return 0
 
 

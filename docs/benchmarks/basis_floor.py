@@ -2,7 +2,8 @@
 
     python docs/benchmarks/basis_floor.py SNAPSHOT.h5 FIRST LAST NUMBER LMAX [ITERATIONS]
 
-prints the NMAE (%) that is left by Gaussians from FIRST to LAST Å⁻² with angular momenta up to LMAX.
+prints the NMAE (%) that is left by NUMBER Gaussians from FIRST to LAST Å⁻² with angular momenta up to LMAX: one number,
+or one for each Gaussian, the most diffuse first, joined by commas.
 """
 
 from __future__ import annotations
@@ -38,4 +39,5 @@ def floor(path: str, basis: GaussianBasis, iterations: int) -> float:
 if __name__ == '__main__':
     path, first, last, number, lmax, *more = sys.argv[1:]
     exponents = even_tempered(float(first), float(last), int(number))
-    print(floor(path, GaussianBasis(exponents, (int(lmax),) * len(exponents), 1e-4), int(more[0]) if more else 150))
+    lmax_n = tuple(int(l) for l in lmax.split(',')) if ',' in lmax else (int(lmax),) * len(exponents)
+    print(floor(path, GaussianBasis(exponents, lmax_n, 1e-4), int(more[0]) if more else 150))
