@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.training.loop import Trainer
 
     config = TrainingConfig.load(args.config, steps=args.steps, minutes=args.minutes, seed=args.seed)
-    out = Path(args.out).with_suffix(SUFFIX)
+    out = Path(args.out.removesuffix(SUFFIX) + SUFFIX)
     if not out.parent.is_dir():
         raise ValueError(f'{out.parent}: no such folder')
     if args.device.startswith('cuda') and not torch.cuda.is_available():

@@ -25,6 +25,11 @@ def test_train_then_continue(folder, capsys):
     assert 'continuing m.checkpoint at step 20' in capsys.readouterr().out
 
 
+def test_a_dot_in_the_name_stays(folder):
+    assert main(['train', 'data', '--out', 'water-1.5', '--config', 'c.json', '--steps', '2', '--quiet']) == 0
+    assert {'water-1.5.safetensors', 'water-1.5.csv'} <= {path.name for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
