@@ -143,7 +143,7 @@ class EquivariantNetwork(DensityNetwork):
         super().__init__(species, hypers.cutoff)
         if len(overlap_lnn) > hypers.lmax + 1:
             raise ValueError(
-                f'features with lmax {hypers.lmax} cannot write Gaussians with lmax {len(overlap_lnn) - 1}'
+                f'features with lmax {hypers.lmax} cannot write a density with lmax {len(overlap_lnn) - 1}'
             )
         self.hypers = hypers
         nspecies, size = len(species), hypers.channels
