@@ -31,14 +31,15 @@ class Collocation:
         self._arguments = (basis.spacing, basis.cutoff, grid.step_cv @ frame_vv.T, *block(grid))
 
     def polynomials(self, coefficients: list[torch.Tensor]) -> torch.Tensor:
-        """``coefficients``: for each l (natoms, n, 2l+1) → (natoms, 5, 5, rows, 5) as :func:`.sums.collocate` has it."""
+        """``coefficients``: for each l (natoms, n, 2l+1) → (natoms, 5, 5, rows, 5), see :func:`.sums.collocate`."""
         parts = [
             (c_anm * norm_n.to(c_anm)[:, None]) @ W_mq.to(c_anm)
             for c_anm, norm_n, W_mq in zip(coefficients, self.norm_ln, self.powers, strict=True)
         ]
         C_anq = torch.stack(parts).sum(0)
-        mirror, end = C_anq[:, 1:2], C_anq.new_zeros(len(C_anq), sums.rows(self.basis.number) - self.basis.number - 1, 1)
-        C_apq = torch.cat([mirror, C_anq, end.expand(-1, -1, C_anq.shape[2])], dim=1)
+        natoms, number, nq = C_anq.shape
+        end_aq = C_anq.new_zeros(natoms, sums.rows(number) - number - 1, nq)
+        C_apq = torch.cat([C_anq[:, 1:2], C_anq, end_aq], dim=1)
         return C_apq.unflatten(2, (MAX_L + 1,) * 3).permute(0, 2, 3, 1, 4)
 
     def __call__(self, s_ac: np.ndarray, coefficients: list[torch.Tensor]) -> torch.Tensor:
@@ -72,7 +73,7 @@ class _Collocate(torch.autograd.Function):
 
 
 def _harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
-    """For each l the weights (2l+1, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, by least squares; ``frame_vv``: rows u, v, w."""
+    """For each l the weights (2l+1, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, least squares; ``frame_vv``: rows u, v, w."""
     points_pv = np.random.default_rng(0).normal(size=(4 * (lmax + 1) ** 2, 3))
     powers_vpn = (points_pv @ frame_vv.T).T[:, :, None] ** np.arange(MAX_L + 1)
     powers_pq = np.einsum('pi, pj, pk -> pijk', *powers_vpn).reshape(len(points_pv), -1)

@@ -140,7 +140,7 @@ def radial_gradients(
     pbc_c: np.ndarray,
     nthreads: int = 1,
 ) -> np.ndarray:
-    """Derivatives of Σ_R rho_R f(|r_R − r_a|²) with respect to the positions r_a in the frame (u, v, w): (natoms, 3)."""
+    """Derivatives of Σ_R rho_R f(|r_R − r_a|²) with respect to the positions r_a, along u, v, w: (natoms, 3)."""
     lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
     dtype = rho_R.dtype
     table_xp, s_ac = np.ascontiguousarray(table_xp, dtype), np.ascontiguousarray(s_ac, float)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset.files import Snapshot
 from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
