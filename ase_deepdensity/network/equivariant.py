@@ -214,11 +214,9 @@ class EquivariantNetwork(DensityNetwork):
     def fit_scale(
         self, graphs: list[Graph], y_tlakm: list[list[torch.Tensor]], D_tsaii: list[list[torch.Tensor]]
     ) -> None:
-        square_tmx = []
-        for graph in graphs:
-            edges = self._edges(graph)
-            square_tmx.append(self._atomic_basis(edges, graph.species_ak).square().mean(1))
-        square_mx = torch.stack(square_tmx).mean(0)
+        A_max = torch.cat([self._atomic_basis(self._edges(graph), graph.species_ak) for graph in graphs], dim=1)
+        met_x = (A_max[0] != 0).sum(0).clamp(min=1)  # a rare element must not have a large scale where it does occur
+        square_mx = A_max.square().sum(1) / met_x
         for l in range(self.hypers.lmax + 1):
             self.input_scale_lx[l] = square_mx[l * l : (l + 1) ** 2].mean(0).sqrt().clamp(min=1e-6).reciprocal()
         for s, head in enumerate(self._matrix_heads):

@@ -10,7 +10,7 @@ def test_card(tiny_file, capsys):
     for part in (
         'tiny\n',
         'elements          H O',
-        '0.8 (l ≤ 2), 3 (l ≤ 2), 12 (l ≤ 2) Å⁻²',
+        'number 4, spacing, Å 0.5, cutoff, Å 2.5, lmax 2',
         'dzp: mode lcao, basis dzp',
         'gpaw 2',
         'dataset O: ',
