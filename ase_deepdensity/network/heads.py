@@ -109,6 +109,8 @@ class AtomicMatrixHead(torch.nn.Module):
     @torch.no_grad()
     def fit_scale(self, D_aii: torch.Tensor) -> None:
         """Take mean (its rotation-invariant part) and the RMS of each block from training matrices."""
+        if not self.readouts:  # an atom without projectors
+            return
         invariant = self.components(D_aii)['0'].mean(0)
         self.mean_ii.copy_(torch.einsum('bm, bmij -> ij', invariant, self.T0_bmii.to(D_aii)))
         for name, x_abm in self.components(D_aii - self.mean_ii.to(D_aii)).items():
@@ -116,7 +118,7 @@ class AtomicMatrixHead(torch.nn.Module):
 
     def forward(self, h_mac: torch.Tensor, pseudo_mac: torch.Tensor) -> torch.Tensor:
         """Features of these atoms → (natoms, ni, ni)."""
-        D_aii = self.mean_ii.expand(h_mac.shape[1], -1, -1)
+        D_aii = self.mean_ii.expand(h_mac.shape[1], *self.mean_ii.shape)
         for (L, pseudo), name in zip(self.index, self.readouts, strict=True):
             features_mac = (pseudo_mac if pseudo else h_mac)[L * L : (L + 1) ** 2]
             x_mab = self.readouts[name](features_mac) * getattr(self, f'scale{name}_b')

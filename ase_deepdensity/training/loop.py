@@ -15,7 +15,7 @@ from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.familiarity import Familiarity
-from ase_deepdensity.reference.superposition import atomic_tables
+from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.checkpoint import Checkpoint, Files, identify
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.curve import Row, write_curve
@@ -277,7 +277,8 @@ class Trainer:
 
 
 def _superposition(dataset: Dataset) -> dict[int, RadialTable]:
-    return {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in atomic_tables(dataset.level, dataset.numbers).items()}
+    tables = code(dataset.level).atomic_tables(dataset.level, dataset.numbers)
+    return {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in tables.items()}
 
 
 def _architecture(config: TrainingConfig, dataset: Dataset) -> Architecture:

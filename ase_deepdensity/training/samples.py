@@ -98,11 +98,11 @@ class GridSampler:
         self._collocations: list[Collocation] = []
 
     def strides(self, grid: Grid, stride: int) -> np.ndarray:
-        """(3,) the largest numbers up to ``stride`` that divide the grid, where it wraps around."""
+        """(3,) the largest numbers up to ``stride`` that divide the grid where it wraps around, and leave points."""
         return np.array(
             [
-                max(s for s in range(1, stride + 1) if zero or n % s == 0)
-                for n, zero in zip(grid.size_c, grid.zerobc_c, strict=True)
+                max(s for s in range(1, min(stride, points) + 1) if zero or n % s == 0)
+                for n, points, zero in zip(grid.size_c, grid.shape, grid.zerobc_c, strict=True)
             ]
         )
 
