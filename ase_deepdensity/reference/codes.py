@@ -32,4 +32,4 @@ class Code(Protocol):
 def code(level: Level) -> Code:
     """The program of a level."""
     module: Any = import_module(f'ase_deepdensity.reference.{level.code}')
-    return module  # type: ignore[no-any-return]
+    return module

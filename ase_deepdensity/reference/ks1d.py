@@ -299,15 +299,16 @@ class KohnSham1D(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        level = self.level.with_versions(self.atoms.numbers)
+        chain: Any = self.atoms
+        level = self.level.with_versions(chain.numbers)
         convergence, maxiter = level.parameter('convergence'), level.parameter('maxiter')
-        ground = solve(system_of(self.atoms, level), convergence=convergence, maxiter=maxiter)
-        forces_av = np.zeros((len(self.atoms), 3))
+        ground = solve(system_of(chain, level), convergence=convergence, maxiter=maxiter)
+        forces_av = np.zeros((len(chain), 3))
         forces_av[:, 2] = ground.forces_a * Hartree / Bohr
         nt_sR = ground.n_g.reshape(1, 1, 1, -1) / Bohr
-        D_asii = [np.zeros((1, 0, 0))] * len(self.atoms)
+        D_asii = [np.zeros((1, 0, 0))] * len(chain)
         self.ground = ground
-        self.density = PAWDensity(self.atoms, level.grid(self.atoms), nt_sR, D_asii, level)
+        self.density = PAWDensity(chain, level.grid(chain), nt_sR, D_asii, level)
         self.results = {
             'energy': 0.5 * (ground.energy + ground.free_energy) * Hartree,
             'free_energy': ground.free_energy * Hartree,
