@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ase_deepdensity.basis import SplineBasis
+
 
 @dataclass(frozen=True)
 class Block:
@@ -134,18 +136,17 @@ class CoefficientHead(torch.nn.Module):
 
     Parameters
     ----------
-    overlap_lnn
-        S for each l.
+    basis
+        Whose functions have the overlaps S.
     """
 
     mean_sk: torch.Tensor
 
-    def __init__(self, overlap_lnn: list[torch.Tensor], channels: int, nspecies: int, smallest: float = 1e-5):
+    def __init__(self, basis: SplineBasis, channels: int, nspecies: int, smallest: float = 1e-5):
         super().__init__()
-        self.lmax = len(overlap_lnn) - 1
         sizes = []
-        for l, S_nn in enumerate(overlap_lnn):
-            value_k, vector_nk = torch.linalg.eigh(S_nn.double())
+        for l in range(basis.lmax + 1):
+            value_k, vector_nk = torch.linalg.eigh(torch.from_numpy(basis.overlap_nn(l)))
             keep = value_k > smallest
             W_nk = vector_nk[:, keep] / value_k[keep].sqrt()
             sizes.append(W_nk.shape[1])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.contract import Output
 from ase_deepdensity.training.samples import Sample
 
 
@@ -25,7 +25,7 @@ def charbonnier(error_R: torch.Tensor, smoothing: float) -> torch.Tensor:
     return ((error_R.square() + smoothing**2).sqrt() - smoothing).sum()
 
 
-def matrix_squares(output: Coefficients, sample: Sample, mean_sii: list[torch.Tensor]) -> torch.Tensor:
+def matrix_squares(output: Output, sample: Sample, mean_sii: list[torch.Tensor]) -> torch.Tensor:
     """(nspecies, 3) squared errors, squared deviations from the mean of the element, and how many."""
     return torch.stack(
         [
