@@ -109,9 +109,12 @@ def _near_points(
 
     The same offsets from the nearest grid point serve all atoms.
     """
+    if len(position_av) == 0:
+        return
     step_cv = torch.from_numpy(grid.step_cv).to(position_av)
-    all_offset_pc = torch.from_numpy(_offsets(grid, cutoff)).to(position_av.device)
-    number = max(1, max_pairs // len(all_offset_pc))
+    all_offset_pc = torch.from_numpy(_offsets(grid, position_av.detach().cpu().double().numpy(), cutoff))
+    all_offset_pc = all_offset_pc.to(position_av.device)
+    number = max(1, max_pairs // max(1, len(all_offset_pc)))
     for start in range(0, len(position_av), number):
         atoms = slice(start, start + number)
         s_ac = torch.linalg.solve(step_cv.T, position_av[atoms].T).T
@@ -120,12 +123,18 @@ def _near_points(
             yield atoms, (index_apc - s_ac[:, None]) @ step_cv, _storage(grid, index_apc)
 
 
-def _offsets(grid: Grid, cutoff: float) -> np.ndarray:
-    """(points, 3) steps from the grid point nearest to an atom to all that may be within the cutoff of the atom."""
+def _offsets(grid: Grid, position_av: np.ndarray, cutoff: float) -> np.ndarray:
+    """(points, 3) steps from the grid point nearest to an atom to all that may be within the cutoff of one.
+
+    Where nothing wraps around, steps that lead out of the block from every atom are left out.
+    """
     reach = cutoff + np.linalg.norm(np.abs(grid.step_cv).sum(0)) / 2
-    half_c = np.ceil(reach / (grid.spacing_c)).astype(int)
-    half_c = np.where(grid.zerobc_c, np.minimum(half_c, grid.size_c), half_c)
-    offset_pc = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half_c), indexing='ij'), -1).reshape(-1, 3)
+    half_c = np.ceil(reach / grid.spacing_c).astype(int)
+    nearest_ac = np.round(position_av @ np.linalg.inv(grid.step_cv)).astype(int)
+    first_c = np.where(grid.zerobc_c, np.maximum(grid.start_c - nearest_ac.max(0) - 1, -half_c), -half_c)
+    last_c = np.where(grid.zerobc_c, np.minimum(grid.stop_c - nearest_ac.min(0), half_c), half_c)
+    ranges = [np.arange(first, last + 1) for first, last in zip(first_c, last_c, strict=True)]
+    offset_pc = np.stack(np.meshgrid(*ranges, indexing='ij'), -1).reshape(-1, 3)
     return offset_pc[np.linalg.norm(offset_pc @ grid.step_cv, axis=1) <= reach]
 
 

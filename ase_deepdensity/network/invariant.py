@@ -87,7 +87,7 @@ class MatrixNet(torch.nn.Module):
         super().__init__()
         self.lmax = 2 * max((l for l_j in l_sj for l in l_j), default=0)
         size, M = hypers.matrix_channels, hypers.embedding
-        layer = EquivariantHypers(lmax=self.lmax, channels=size)
+        layer = EquivariantHypers(lmax=self.lmax, channels=size, bound=3.0)
         self.products = SphereProducts(self.lmax)
         self.scalars = torch.nn.Linear(M * hypers.axes, M)
         self.first = Layer(layer, M, len(l_sj))
