@@ -1,16 +1,17 @@
 """One-dimensional chains: learning curves of both networks, and errors against size.
 
-    python docs/benchmarks/chains.py FOLDER [NETWORK ...]
+    python docs/benchmarks/chains.py FOLDER [KIND ...] [NETWORK ...]
 
-makes data, models and evaluations in FOLDER with the commands of ``deepdensity``, prints the table of docs/systems.md
-and draws the learning curves.  What is there is not made again; without the references of 256 atoms, minutes each, it
-takes about an hour on one core.
+makes data, models and evaluations in FOLDER with the commands of ``deepdensity``, prints the tables of docs/systems.md
+and draws the learning curves.  What is there is not made again.  On one core the references take some 20 minutes, the
+models half an hour.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ TESTS = {16: 6, 32: 4, 64: 3, 128: 2, 256: 1}
 """Atoms per cell: snapshots that nothing is trained on."""
 COMMON = {
     'basis_cutoff': 14.0, 'basis_functions': 27, 'lmax': 1, 'stride': 1, 'matrix_weight': 0.0, 'smoothing': 1e-5,
-    'validation': VALIDATION, 'validate_every': 250, 'steps': 2000,
+    'validation': VALIDATION, 'validate_every': 250, 'steps': 1000,
 }  # fmt: skip
 SETTINGS = {
     'equivariant': {
@@ -91,23 +92,28 @@ def draw(path: Path, curves: dict[tuple[str, str], list[float]], atoms: int) -> 
     figure.savefig(path, dpi=110)
 
 
+def table(head: str, rows: dict[tuple[str, str], list[float]]) -> str:
+    lines = [f'| chain | network | {head} |', '|' + '---|' * (2 + head.count('|') + 1)]
+    for (kind, network), errors in rows.items():
+        lines.append(f'| {kind} | {network} | ' + ' | '.join(f'{e:.3f}' for e in errors) + ' |')
+    return '\n'.join(lines)
+
+
 if __name__ == '__main__':
-    folder, networks = Path(sys.argv[1]), sys.argv[2:] or list(SETTINGS)
+    folder, chosen = Path(sys.argv[1]), sys.argv[2:]
     folder.mkdir(exist_ok=True)
-    curves: dict[tuple[str, str], list[float]] = {}
+    kinds = [kind for kind in ATOMS if kind in chosen] or list(ATOMS)
+    networks = [network for network in SETTINGS if network in chosen] or list(SETTINGS)
+    pairs = list(product(kinds, networks))
+    curves: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
     for number in reversed(SNAPSHOTS):
-        for kind in ATOMS:
-            for network in networks:
-                path = model(folder, kind, network, number)
-                curves.setdefault((kind, network), []).insert(0, error(folder, path, kind, 64))
-    print('NMAE, %, of 64 atoms\n\n| chain | network | ' + ' | '.join(map(str, SNAPSHOTS)) + ' snapshots |')
-    for (kind, network), errors in curves.items():
-        print(f'| {kind} | {network} | ' + ' | '.join(f'{e:.4f}' for e in errors) + ' |')
-    print(
-        f'\nNMAE, %, with {SNAPSHOTS[-1]} snapshots\n\n| chain | network | ' + ' | '.join(map(str, TESTS)) + ' atoms |'
-    )
-    for kind, network in curves:
-        path = model(folder, kind, network, SNAPSHOTS[-1])
-        errors = [error(folder, path, kind, atoms) for atoms in TESTS]
-        print(f'| {kind} | {network} | ' + ' | '.join(f'{e:.4f}' for e in errors) + ' |')
+        for kind, network in pairs:
+            trained = model(folder, kind, network, number)
+            curves[kind, network].insert(0, error(folder, trained, kind, 64))
+    sizes = {
+        (kind, network): [error(folder, model(folder, kind, network, SNAPSHOTS[-1]), kind, atoms) for atoms in TESTS]
+        for kind, network in pairs
+    }
+    print(table(' | '.join(f'{number} snapshots' for number in SNAPSHOTS), curves))
+    print(table(' | '.join(f'{atoms} atoms' for atoms in TESTS), sizes))
     draw(folder / 'curves.png', curves, 64)
