@@ -81,15 +81,19 @@ def _check_overlap(atoms: Atoms) -> None:
 
 
 def check_grid(grid: Grid, atoms: Atoms) -> None:
-    """Refuse a grid of another cell or other boundary conditions, and one that is too coarse for a pseudo density."""
+    """Refuse a grid of another cell or other boundary conditions, and one that is too coarse for a pseudo density.
+
+    A single point along an axis, as chains have it, has no spacing.
+    """
     if not np.allclose(grid.cell_cv, atoms.cell.array, rtol=0, atol=1e-8) or (grid.pbc_c != atoms.pbc).any():
         raise PredictionError(
             f'the grid belongs to the cell {grid.cell_cv.tolist()} with pbc {grid.pbc_c.tolist()}, '
             f'the atoms to {atoms.cell.array.tolist()} with pbc {atoms.pbc.tolist()}'
         )
-    if grid.spacing_c.max() > MAX_SPACING:
+    spacing = max((h for h, n in zip(grid.spacing_c, grid.shape, strict=True) if n > 1), default=0.0)
+    if spacing > MAX_SPACING:
         raise PredictionError(
-            f'the grid {grid.size_c.tolist()} is too coarse: its spacing is {grid.spacing_c.max():.2f} Å, '
+            f'the grid {grid.size_c.tolist()} is too coarse: its spacing is {spacing:.2f} Å, '
             f'at most {MAX_SPACING} Å is allowed'
         )
 

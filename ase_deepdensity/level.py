@@ -6,8 +6,9 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from ase import Atoms
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 NAMED: dict[str, dict[str, Any]] = {
     'pw400': {'mode': {'name': 'pw', 'ecut': 400}, 'xc': 'PBE'},
     'dzp': {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE'},
+    'ks1d': {'mode': 'ks1d'},
 }
+
+OTHER_MODES = {'ks1d': ('ase_deepdensity.level1d', 'Level1D')}
+"""Modes that are not GPAW's: the module and the class of their levels."""
 
 # GPAW's keywords, so that opening a model needs no GPAW (a test keeps the two lists alike).
 PHYSICAL = (
@@ -51,6 +56,9 @@ class Level:
     (``convergence``, ``maxiter``, ``mixer``, ``eigensolver``, ``parallel``, ``symmetry``, ``nbands``, ``random``,
     ``magmoms``) does not count, nor does the ``basis`` outside the LCAO mode.
     """
+
+    code: ClassVar[str] = 'gpaw'
+    """The program that calculates at this level, see :mod:`.reference.codes`."""
 
     parameters: dict[str, Any]
     """GPAW's keyword arguments, plain JSON types only."""
@@ -81,11 +89,11 @@ class Level:
             Neither a known name nor a file; not JSON; not a dictionary; keywords GPAW does not have.
         """
         if str(name_or_path) in NAMED:
-            return cls(NAMED[str(name_or_path)], str(name_or_path))
+            return _make(NAMED[str(name_or_path)], str(name_or_path))
         path = Path(name_or_path)
         if not path.is_file():
             raise LevelError(
-                f'no level of theory {str(name_or_path)!r}: use {" or ".join(NAMED)}, or a JSON file of GPAW parameters'
+                f'no level of theory {str(name_or_path)!r}: use {", ".join(NAMED)}, or a JSON file of GPAW parameters'
             )
         try:
             parameters = json.loads(path.read_text())
@@ -93,7 +101,7 @@ class Level:
             raise LevelError(f'{path}: not a JSON file: {error}') from None
         if not isinstance(parameters, dict):
             raise LevelError(f'{path}: must hold a dictionary of GPAW parameters, not {type(parameters).__name__}')
-        return cls(parameters, path.stem)
+        return _make(parameters, path.stem)
 
     @classmethod
     def from_gpaw(cls, calc: ASECalculator) -> Level:
@@ -105,7 +113,7 @@ class Level:
         parameters = {k: v for k, v in calc.params.todict().items() if k in kept}
         level = cls(parameters, 'gpaw', _versions(calc.dft.setups))
         for name in NAMED:
-            if level == cls.load(name):
+            if level == Level.load(name):
                 return cls(level.parameters, name, level.versions)
         return level
 
@@ -115,14 +123,18 @@ class Level:
     @classmethod
     def from_dict(cls, dictionary: dict[str, Any]) -> Level:
         try:
-            return cls(dictionary['parameters'], dictionary.get('name', ''), dictionary.get('versions', {}))
+            return _make(dictionary['parameters'], dictionary.get('name', ''), dictionary.get('versions', {}))
         except (KeyError, TypeError, AttributeError) as error:
             raise LevelError(f'not a level of theory: {dictionary!r} ({error!r})') from None
 
     @property
     def key(self) -> str:
         """The physical parameters as a string: equal for equal levels."""
-        return json.dumps(_canonical(self.parameters), sort_keys=True)
+        return json.dumps(self._canonical(), sort_keys=True)
+
+    def _canonical(self) -> dict[str, Any]:
+        """The physical parameters in one spelling."""
+        return _canonical(self.parameters)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Level) and not self.differences(other)
@@ -135,7 +147,7 @@ class Level:
 
         Versions are compared where both levels know them; datasets for the elements that both know.
         """
-        mine, theirs = _canonical(self.parameters), _canonical(other.parameters)
+        mine, theirs = self._canonical(), other._canonical()
         mine, theirs = mine | _known(self.versions), theirs | _known(other.versions)
         for dictionary, reference in (mine, theirs), (theirs, mine):
             for key in [key for key in dictionary if key.startswith('version of ') and key not in reference]:
@@ -151,6 +163,24 @@ class Level:
     def charge(self) -> float:
         """Total charge of the system, |e|."""
         return float(self.parameters.get('charge') or 0.0)
+
+    def check(self, numbers: ArrayLike) -> Self:
+        """The level with its versions for the elements (atomic numbers), before any work.
+
+        Raises
+        ------
+        LevelError
+            Values that the program would refuse, or elements that it lacks.
+        """
+        self.gpaw_parameters()
+        return self.with_versions(numbers) if np.size(numbers) else self
+
+    @property
+    def shares_ranks(self) -> bool:
+        """Can several MPI ranks work on one calculation?  GPAW built without ScaLAPACK cannot share plane waves."""
+        from gpaw.utilities import compiled_with_sl
+
+        return compiled_with_sl() or self.gpaw_parameters().mode.name == 'lcao'
 
     def keywords(self, **changes: Any) -> dict[str, Any]:
         """Keyword arguments for ``GPAW(...)``: atom indices are numbers again, which JSON made strings."""
@@ -216,9 +246,17 @@ class Level:
                 f'({error})'
             ) from None
 
-    def with_versions(self, numbers: ArrayLike) -> Level:
+    def with_versions(self, numbers: ArrayLike) -> Self:
         """A copy that carries the versions of GPAW and of the datasets of the elements (atomic numbers)."""
-        return Level(self.parameters, self.name, _versions(self.setups(sorted(set(np.asarray(numbers).tolist())))))
+        return type(self)(self.parameters, self.name, _versions(self.setups(sorted(set(np.asarray(numbers).tolist())))))
+
+
+def _make(parameters: dict[str, Any], name: str, versions: dict[str, Any] | None = None) -> Level:
+    """A level of the program that the mode belongs to."""
+    mode = parameters.get('mode')
+    module, kind = OTHER_MODES.get(str(mode), (__name__, 'Level'))
+    level: Level = getattr(import_module(module), kind)(parameters, name, versions or {})
+    return level
 
 
 def _label(name: str) -> str:

@@ -11,12 +11,11 @@ import torch
 from ase import Atoms
 
 from ase_deepdensity.checks import PredictionError, check_atoms, check_grid, warn_unfamiliar
-from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.collocation import Collocation, index
+from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.contract import Output
 from ase_deepdensity.network.graph import Graph, build_graph
 from ase_deepdensity.state import PAWDensity
 
@@ -27,7 +26,7 @@ class AtomsCoefficients:
 
     atoms: Atoms
     graph: Graph
-    output: Coefficients
+    output: Output
     unfamiliar_a: np.ndarray
     """(natoms,) distance of each environment from the training data, in units of their distance from each other."""
 
@@ -58,7 +57,7 @@ class Predictor:
         self.device = _checked_device(device)
         self.dtype = dtype
         self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
-        self._collocation: Collocation | None = None
+        self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
 
     def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
         """Run the network.
@@ -115,15 +114,7 @@ class Predictor:
         dtype = np.float64 if self.dtype == torch.float64 else np.float32
         nt_R = superpose(grid, positions_av, numbers_a, self.model.superposition, dtype).astype(float)
         with torch.no_grad():
-            if self.device.type == 'cpu':
-                nt_R += self._on_cpu(grid)(index(grid, positions_av), known.output.c_lanm).numpy()
-            else:
-                position_av = torch.from_numpy(positions_av).to(self.device, self.dtype)
-                nt_R += (
-                    torch_reference.collocate(self.model.architecture.basis, grid, position_av, known.output.c_lanm)
-                    .cpu()
-                    .numpy()
-                )
+            nt_R += self._evaluate(known.output, grid, positions_av, self.device).cpu().numpy()
         return nt_R
 
     def stream(self, atoms: Atoms, grid: Grid | None = None, *, max_points: int = 2**20) -> Iterator[PAWBlock]:
@@ -138,12 +129,6 @@ class Predictor:
         scale = electrons_of_pseudo_density(known, self.model) / integral
         for slab in grid.slabs(max_points):
             yield PAWBlock(slab, self.evaluate(known, slab)[np.newaxis] * scale)
-
-    def _on_cpu(self, grid: Grid) -> Collocation:
-        """Coefficients → density on this grid; kept for the next call, as most calls are about the same grid."""
-        if self._collocation is None or self._collocation.grid != grid:
-            self._collocation = Collocation(self.model.architecture.basis, grid, self.dtype)
-        return self._collocation
 
 
 @dataclass

@@ -123,6 +123,11 @@ class PAWDensity:
     def nspins(self) -> int:
         return self.nt_sR.shape[0]
 
+    @property
+    def has_matrices(self) -> bool:
+        """Do the atoms have density matrices?  Without them (one-dimensional models) ñ is all of the density."""
+        return any(D_sii.size for D_sii in self.D_asii)
+
     def integral(self) -> float:
         """Electrons in the pseudo density, ∫ ñ dr (GPAW's pseudo charge)."""
         return float(self.nt_sR.sum()) * self.grid.dv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ase_deepdensity.analysis.bare import bare_density, check_spin
 from ase_deepdensity.state import PAWDensity
 
 
@@ -22,11 +23,7 @@ def all_electron_density(
         Leave out the core electrons.
     """
     check_spin(state, spin)
+    if not state.has_matrices:
+        return bare_density(state, spin=spin, gridrefinement=gridrefinement)
     n_sR = state.to_densities().all_electron_densities(grid_refinement=gridrefinement, skip_core=skip_core).data
     return n_sR.sum(axis=0) if spin is None else n_sR[spin]
-
-
-def check_spin(state: PAWDensity, spin: int | None) -> None:
-    """Raise a ValueError unless the state has this spin component."""
-    if spin is not None and not 0 <= spin < state.nspins:
-        raise ValueError(f'spin must be None or 0 to {state.nspins - 1}, not {spin}')

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 
+from ase_deepdensity.analysis.lines import line_axis, plot_lines
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.state import PAWDensity
 
@@ -29,7 +30,7 @@ def plot_slice(
     position: float = 0.5,
     reach: float = 1.0,
 ) -> Figure:
-    """A plane of points of a density, with the atoms near it.
+    """A plane of points of a density, with the atoms near it; a line where the grid is one.
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ def plot_slice(
     from matplotlib.figure import Figure
 
     n_R, grid, atoms = _unpack(density, grid, atoms)
+    if line_axis(grid) is not None:
+        return plot_lines({'': n_R}, grid, atoms)
     figure = Figure(figsize=(6, 5), layout='constrained')
     axes = figure.add_subplot()
     mesh = _draw(axes, n_R, grid, atoms, axis, position, reach, _density_scale(n_R))
@@ -56,13 +59,16 @@ def plot_slice(
 def plot_difference(
     predicted: PAWDensity, reference: PAWDensity, *, axis: int = 2, position: float = 0.5, reach: float = 1.0
 ) -> Figure:
-    """Three panels: the predicted pseudo density, the reference, and predicted − reference."""
+    """The predicted pseudo density, the reference, and predicted − reference: three slices, or lines in one picture."""
     from matplotlib.figure import Figure
 
     from ase_deepdensity.analysis.compare import nmae
 
     error = nmae(predicted, reference)  # checks that the grids are alike
     n_R, ref_R = predicted.nt_sR.sum(axis=0), reference.nt_sR.sum(axis=0)
+    if line_axis(reference.grid) is not None:
+        labels = {'reference': ref_R, f'predicted (NMAE {error:.3g} %)': n_R}
+        return plot_lines(labels, reference.grid, reference.atoms, n_R - ref_R)
     figure = Figure(figsize=(15, 4.5), layout='constrained')
     panels = figure.subplots(1, 3)
     scale = _density_scale(ref_R)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.analysis.all_electron import check_spin
+from ase_deepdensity.analysis.bare import bare_density, check_spin
 from ase_deepdensity.state import PAWDensity
 
 
@@ -21,5 +21,7 @@ def pseudo_density(state: PAWDensity, *, spin: int | None = None, gridrefinement
         Points per grid interval.
     """
     check_spin(state, spin)
+    if not state.has_matrices:
+        return bare_density(state, spin=spin, gridrefinement=gridrefinement)
     n_sR = state.to_densities().pseudo_densities(grid_refinement=gridrefinement).data
     return n_sR.sum(axis=0) if spin is None else n_sR[spin]

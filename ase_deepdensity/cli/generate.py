@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='files in any format that ASE reads, all frames ("traj.xyz@::10" takes every tenth)',
     )
     add('out', metavar='OUT', help='folder for the snapshots; the same command continues a killed run')
-    add('--level', required=True, help='level of theory: pw400, dzp, or a JSON file of GPAW parameters')
+    add('--level', required=True, help='level of theory: pw400, dzp, ks1d (chains), or a JSON file of parameters')
     add('--retry-failed', action='store_true', help='calculate again what an earlier run recorded as failed')
     add(
         '--ranks-per-snapshot',
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ase_deepdensity.level import Level
     from ase_deepdensity.reference.frames import read_frames
-    from ase_deepdensity.reference.gpaw import generate
+    from ase_deepdensity.reference.generate import generate
 
     level = Level.load(args.level)
     frames = read_frames(args.geometries)

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    'sample': ('ase_deepdensity.cli.sample', 'Make geometries: liquid water, a hot metal, a molecule'),
-    'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries with GPAW'),
+    'sample': ('ase_deepdensity.cli.sample', 'Make geometries: liquid water, a hot metal, a molecule, a chain'),
+    'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),

@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='FILE.cube, CHGCAR… (VASP), or FILE.h5 (all of the state, without loss); may be given several times, '
         'replaces a file that is there, and is numbered if there are several frames',
     )
-    add('--plot', metavar='FILE', help='picture of the middle plane across the third lattice vector: PNG, PDF or SVG')
+    add(
+        '--plot',
+        metavar='FILE',
+        help='picture of the middle plane across the third lattice vector (chains: a line): PNG, PDF or SVG',
+    )
     add(
         '--quantity',
         choices=QUANTITY_NAMES,
@@ -138,15 +142,15 @@ def _write(density: PAWDensity, args: argparse.Namespace, number: int | None) ->
 
 def _write_volume(path: Path, kind: str, density: PAWDensity, n_R: np.ndarray) -> None:
     from ase_deepdensity.analysis.pictures import plot_slice
-    from ase_deepdensity.dataset.volumetric import write_chgcar, write_cube
+    from ase_deepdensity.dataset.volumetric import without_boundaries, write_chgcar, write_cube
 
     if kind == 'cube':
         write_cube(path, density.atoms, n_R)
     elif kind == 'chgcar':
         write_chgcar(path, density.atoms, n_R)
     else:
-        whole = density.grid.new(zerobc_c=(False,) * 3)
-        plot_slice(n_R, grid=whole, atoms=density.atoms).savefig(path, dpi=150)
+        inner_R = without_boundaries(density.grid, n_R)
+        plot_slice(inner_R, grid=density.grid, atoms=density.atoms).savefig(path, dpi=150)
 
 
 def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:

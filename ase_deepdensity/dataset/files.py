@@ -241,5 +241,5 @@ def _read_state(file: h5py.File, level: Level) -> PAWDensity:
     grid = Grid(atoms.cell.array, *(file[name][()] for name in ('size_c', 'pbc_c', 'zerobc_c', 'start_c', 'stop_c')))
     D_sI, ni_a = file['D_sI'][()], file['ni_a'][()]
     blocks = np.split(D_sI, np.cumsum(ni_a**2)[:-1], axis=1)
-    D_asii = [block.reshape(-1, ni, ni) for block, ni in zip(blocks, ni_a, strict=True)]
+    D_asii = [block.reshape(len(block), ni, ni) for block, ni in zip(blocks, ni_a, strict=True)]
     return PAWDensity(atoms, grid, file['nt_sR'][()], D_asii, level)

@@ -83,6 +83,12 @@ def with_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:
     return np.pad(n_R, [(int(missing), 0) for missing in missing_c]) if missing_c.any() else n_R
 
 
+def without_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:
+    """The opposite of :func:`with_boundaries`, for a whole grid."""
+    i0, i1, i2 = grid.zerobc_c.astype(int)
+    return n_R[i0:, i1:, i2:]
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
     """A text file that gets its name when it is whole."""

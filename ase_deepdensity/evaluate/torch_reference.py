@@ -14,9 +14,13 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.network.contract import Contribution
+from ase_deepdensity.network.radial import splines
 
 MAX_PAIRS = 2**21
 """Pairs of an atom and a grid point that are held at once."""
+MAX_COMPUTED = 2**16
+"""The same where a network computes with each pair."""
 
 
 def collocate(
@@ -45,8 +49,31 @@ def collocate(
     for atoms, r_apv, x_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
         r_ap = r_apv.norm(dim=2)
         Y_apL = solid_harmonics(r_apv, basis.lmax)
-        value_ap = torch.einsum('apL, anL, apn -> ap', Y_apL, c_anL[atoms], _splines(basis, r_ap))
+        value_ap = torch.einsum('apL, anL, apn -> ap', Y_apL, c_anL[atoms], splines(basis, r_ap))
         density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
+    return density_x[:-1].view(grid.shape)
+
+
+def add_points(
+    grid: Grid,
+    position_av: torch.Tensor,
+    contribution: Contribution,
+    slices: list[slice],
+    cutoff: float,
+    *,
+    max_pairs: int = MAX_COMPUTED,
+) -> torch.Tensor:
+    """Σ of what atoms contribute to the points within ``cutoff`` (Å), images included: (n0, n1, n2).
+
+    ``slices``: atoms of each species; ``max_pairs`` bounds the memory where no gradient is wanted.
+    """
+    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)
+    for s, atoms in enumerate(slices):
+        for chunk, r_apv, x_ap in _near_points(grid, position_av[atoms], cutoff, max_pairs):
+            near_ap = (r_apv.detach().square().sum(2) < cutoff**2) & (x_ap < len(density_x) - 1)
+            a_p, i_p = torch.nonzero(near_ap, as_tuple=True)
+            value_p = contribution(s, a_p + atoms.start + chunk.start, r_apv[a_p, i_p])
+            density_x = density_x.index_add(0, x_ap[a_p, i_p], value_p)
     return density_x[:-1].view(grid.shape)
 
 
@@ -75,19 +102,6 @@ def superpose(
     return density_x[:-1].view(grid.shape)
 
 
-def _splines(basis: SplineBasis, r_ap: torch.Tensor) -> torch.Tensor:
-    """B_n at distances: (natoms, points) → (natoms, points, n)."""
-    x_apn = r_ap[:, :, None] / basis.spacing - torch.arange(basis.number).to(r_ap)
-    mirror_ap = _cubic(r_ap / basis.spacing + 1)
-    first_n = torch.nn.functional.one_hot(torch.tensor(1), basis.number).to(r_ap)
-    return _cubic(x_apn) + mirror_ap[:, :, None] * first_n
-
-
-def _cubic(x: torch.Tensor) -> torch.Tensor:
-    """The cubic B-spline of unit spacing, centred at 0: [(2−|x|)₊³ − 4 (1−|x|)₊³] / 6."""
-    return ((2 - x.abs()).clamp(min=0) ** 3 - 4 * (1 - x.abs()).clamp(min=0) ** 3) / 6
-
-
 def _near_points(
     grid: Grid, position_av: torch.Tensor, cutoff: float, max_pairs: int
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
@@ -95,9 +109,12 @@ def _near_points(
 
     The same offsets from the nearest grid point serve all atoms.
     """
+    if len(position_av) == 0:
+        return
     step_cv = torch.from_numpy(grid.step_cv).to(position_av)
-    all_offset_pc = torch.from_numpy(_offsets(grid, cutoff)).to(position_av.device)
-    number = max(1, max_pairs // len(all_offset_pc))
+    all_offset_pc = torch.from_numpy(_offsets(grid, position_av.detach().cpu().double().numpy(), cutoff))
+    all_offset_pc = all_offset_pc.to(position_av.device)
+    number = max(1, max_pairs // max(1, len(all_offset_pc)))
     for start in range(0, len(position_av), number):
         atoms = slice(start, start + number)
         s_ac = torch.linalg.solve(step_cv.T, position_av[atoms].T).T
@@ -106,11 +123,18 @@ def _near_points(
             yield atoms, (index_apc - s_ac[:, None]) @ step_cv, _storage(grid, index_apc)
 
 
-def _offsets(grid: Grid, cutoff: float) -> np.ndarray:
-    """(points, 3) steps from the grid point nearest to an atom to all that may be within the cutoff of the atom."""
+def _offsets(grid: Grid, position_av: np.ndarray, cutoff: float) -> np.ndarray:
+    """(points, 3) steps from the grid point nearest to an atom to all that may be within the cutoff of one.
+
+    Where nothing wraps around, steps that lead out of the block from every atom are left out.
+    """
     reach = cutoff + np.linalg.norm(np.abs(grid.step_cv).sum(0)) / 2
-    half_c = np.ceil(reach / (grid.spacing_c)).astype(int)
-    offset_pc = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half_c), indexing='ij'), -1).reshape(-1, 3)
+    half_c = np.ceil(reach / grid.spacing_c).astype(int)
+    nearest_ac = np.round(position_av @ np.linalg.inv(grid.step_cv)).astype(int)
+    first_c = np.where(grid.zerobc_c, np.maximum(grid.start_c - nearest_ac.max(0) - 1, -half_c), -half_c)
+    last_c = np.where(grid.zerobc_c, np.minimum(grid.stop_c - nearest_ac.min(0), half_c), half_c)
+    ranges = [np.arange(first, last + 1) for first, last in zip(first_c, last_c, strict=True)]
+    offset_pc = np.stack(np.meshgrid(*ranges, indexing='ij'), -1).reshape(-1, 3)
     return offset_pc[np.linalg.norm(offset_pc @ grid.step_cv, axis=1) <= reach]
 
 

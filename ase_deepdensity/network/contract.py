@@ -3,36 +3,74 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from ase_deepdensity.network.graph import Graph
-from ase_deepdensity.network.heads import CoefficientHead
+
+Contribution = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Species, indices of atoms (p,) of that species, vectors from them (p, 3), Å → density there (p,), electrons/Å³."""
+Blocks = list[torch.Tensor]
+"""For each l coefficients (natoms, n, 2l+1)."""
+Fit = Callable[[Callable[[Blocks], Blocks], list[int]], list[Blocks]]
+"""A map from parameters to coefficients of the basis, and the numbers of parameters for each l → the parameters with
+which the basis comes near the density of each of some training snapshots."""
+
+
+class Writer(Protocol):
+    """Something to write a density on: the points of a grid near atoms whose output is at hand."""
+
+    def expansion(self, c_lanm: Blocks) -> torch.Tensor:
+        """The density of a model's basis functions."""
+
+    def points(self, contribution: Contribution, slices: list[slice], cutoff: float) -> torch.Tensor:
+        """The density that the atoms of each species contribute to the points within ``cutoff`` (Å)."""
 
 
 @dataclass
-class Coefficients:
-    """What a network says of a set of atoms, in the order of its graph (by species).
+class Output(ABC):
+    """What a network says of a set of atoms, in the order of its graph (by species)."""
 
-    Parameters
-    ----------
-    c_lanm
-        For each l the coefficients (natoms, n, 2l+1) of normalised functions of the basis.
-    D_saii
-        For each species the atomic density matrices (natoms of it, ni, ni) in GPAW's projector basis.
-    invariants_ac
-        Rotation-invariant descriptors of the environments, for telling known from unknown ones.
-    """
-
-    c_lanm: list[torch.Tensor]
     D_saii: list[torch.Tensor]
+    """For each species the atomic density matrices (natoms of it, ni, ni) in GPAW's projector basis."""
     invariants_ac: torch.Tensor
+    """Rotation-invariant descriptors of the environments, for telling known from unknown ones."""
+
+    @abstractmethod
+    def density(self, writer: Writer) -> torch.Tensor:
+        """What is added to the superposition of atoms, written on something."""
+
+
+@dataclass
+class Coefficients(Output):
+    """A density that is an expansion in the model's basis."""
+
+    c_lanm: Blocks
+    """For each l the coefficients (natoms, n, 2l+1) of normalised functions of the basis."""
+
+    def density(self, writer: Writer) -> torch.Tensor:
+        return writer.expansion(self.c_lanm)
+
+
+@dataclass
+class PointwiseDensity(Output):
+    """A density that a network computes point by point."""
+
+    contribution: Contribution
+    slices: list[slice]
+    """Atoms of each species."""
+    cutoff: float
+    """Where contributions end, Å."""
+
+    def density(self, writer: Writer) -> torch.Tensor:
+        return writer.points(self.contribution, self.slices, self.cutoff)
 
 
 class DensityNetwork(torch.nn.Module, ABC):
-    """A map from atoms to coefficients that commutes with translations, rotations, inversion and permutations.
+    """A map from atoms to a density that commutes with translations, rotations, inversion and permutations.
 
     A new network subclasses this, is named in :mod:`.registry` and inherits the tests of
     ``tests/network/contract.py``.
@@ -45,17 +83,14 @@ class DensityNetwork(torch.nn.Module, ABC):
         Distance to which atoms are neighbours, Å.
     """
 
-    coefficients: CoefficientHead
-    """Writes the density; knows the orthonormal combinations of its radial functions."""
-
     def __init__(self, species: Sequence[int], cutoff: float):
         super().__init__()
         self.species = tuple(species)
         self.cutoff = cutoff
 
     @abstractmethod
-    def forward(self, graph: Graph) -> Coefficients:
-        """Coefficients of all atoms of a graph."""
+    def forward(self, graph: Graph) -> Output:
+        """What there is to say of all atoms of a graph."""
 
     @property
     @abstractmethod
@@ -63,11 +98,8 @@ class DensityNetwork(torch.nn.Module, ABC):
         """(ni, ni) mean atomic density matrix of each species in the training data."""
 
     @abstractmethod
-    def fit_scale(
-        self, graphs: list[Graph], y_tlakm: list[list[torch.Tensor]], D_tsaii: list[list[torch.Tensor]]
-    ) -> None:
+    def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
         """Take the scales of inputs and outputs from training data, once, before training.
 
-        ``y_tlakm``: least-squares coefficients in the orthonormal radial functions; ``D_tsaii``: matrices by species;
-        both for each graph.
+        ``fit`` is for the snapshots of ``graphs``; ``D_tsaii``: matrices by species for each training snapshot.
         """

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.harmonics import solid_harmonics
-from ase_deepdensity.network.contract import Coefficients, DensityNetwork
+from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit
 from ase_deepdensity.network.graph import Graph
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel
@@ -127,8 +128,8 @@ class EquivariantNetwork(DensityNetwork):
         Atomic numbers.
     hypers
         Sizes.
-    overlap_lnn
-        Overlaps of the radial functions of the density's basis, for each l.
+    basis
+        Radial functions of the density.
     l_sj
         Angular momenta of the PAW projectors of each species.
     empty
@@ -142,15 +143,13 @@ class EquivariantNetwork(DensityNetwork):
         self,
         species: Sequence[int],
         hypers: EquivariantHypers,
-        overlap_lnn: list[torch.Tensor],
+        basis: SplineBasis,
         l_sj: Sequence[Sequence[int]],
         empty: bool = False,
     ):
         super().__init__(species, hypers.cutoff)
-        if len(overlap_lnn) > hypers.lmax + 1:
-            raise ValueError(
-                f'features with lmax {hypers.lmax} cannot write a density with lmax {len(overlap_lnn) - 1}'
-            )
+        if basis.lmax > hypers.lmax:
+            raise ValueError(f'features with lmax {hypers.lmax} cannot write a density with lmax {basis.lmax}')
         self.hypers = hypers
         nspecies, size = len(species), hypers.channels
         inputs = nspecies * hypers.radial
@@ -161,7 +160,7 @@ class EquivariantNetwork(DensityNetwork):
             Layer(hypers, inputs + (2 * size if t else 0), nspecies) for t in range(hypers.layers)
         )
         total = hypers.layers * size
-        self.coefficients = CoefficientHead(overlap_lnn, total, nspecies)
+        self.coefficients = CoefficientHead(basis, total, nspecies)
         self.pseudo = SphericalLinear(hypers.lmax, total, 2 * hypers.pseudo_channels, nspecies)
         self.matrices = torch.nn.ModuleList(
             AtomicMatrixHead(l_j, hypers.lmax, total, hypers.pseudo_channels, empty) for l_j in l_sj
@@ -193,14 +192,10 @@ class EquivariantNetwork(DensityNetwork):
             all_h.append(h_mac)
         h_mac = torch.cat(all_h, dim=2)
         pseudo_mac = self.products.bracket(*self.pseudo(h_mac, slices).chunk(2, dim=2)) / 5
-        return Coefficients(
-            self.coefficients(h_mac, slices),
-            [
-                head(h_mac[:, atoms], pseudo_mac[:, atoms])
-                for head, atoms in zip(self._matrix_heads, slices, strict=True)
-            ],
-            h_mac[0],
-        )
+        D_saii = [
+            head(h_mac[:, atoms], pseudo_mac[:, atoms]) for head, atoms in zip(self._matrix_heads, slices, strict=True)
+        ]
+        return Coefficients(D_saii, h_mac[0], self.coefficients(h_mac, slices))
 
     @property
     def mean_sii(self) -> list[torch.Tensor]:
@@ -211,9 +206,8 @@ class EquivariantNetwork(DensityNetwork):
         return list(self.matrices)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def fit_scale(
-        self, graphs: list[Graph], y_tlakm: list[list[torch.Tensor]], D_tsaii: list[list[torch.Tensor]]
-    ) -> None:
+    def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
+        y_tlakm = fit(self.coefficients.expand, self.coefficients.sizes)
         A_max = torch.cat([self._atomic_basis(self._edges(graph), graph.species_ak) for graph in graphs], dim=1)
         met_x = (A_max[0] != 0).sum(0).clamp(min=1)  # a rare element must not have a large scale where it does occur
         square_mx = A_max.square().sum(1) / met_x

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ase_deepdensity.basis import SplineBasis
+
 
 @dataclass(frozen=True)
 class Block:
@@ -109,6 +111,8 @@ class AtomicMatrixHead(torch.nn.Module):
     @torch.no_grad()
     def fit_scale(self, D_aii: torch.Tensor) -> None:
         """Take mean (its rotation-invariant part) and the RMS of each block from training matrices."""
+        if not self.readouts:  # an atom without projectors
+            return
         invariant = self.components(D_aii)['0'].mean(0)
         self.mean_ii.copy_(torch.einsum('bm, bmij -> ij', invariant, self.T0_bmii.to(D_aii)))
         for name, x_abm in self.components(D_aii - self.mean_ii.to(D_aii)).items():
@@ -116,7 +120,7 @@ class AtomicMatrixHead(torch.nn.Module):
 
     def forward(self, h_mac: torch.Tensor, pseudo_mac: torch.Tensor) -> torch.Tensor:
         """Features of these atoms → (natoms, ni, ni)."""
-        D_aii = self.mean_ii.expand(h_mac.shape[1], -1, -1)
+        D_aii = self.mean_ii.expand(h_mac.shape[1], *self.mean_ii.shape)
         for (L, pseudo), name in zip(self.index, self.readouts, strict=True):
             features_mac = (pseudo_mac if pseudo else h_mac)[L * L : (L + 1) ** 2]
             x_mab = self.readouts[name](features_mac) * getattr(self, f'scale{name}_b')
@@ -132,18 +136,17 @@ class CoefficientHead(torch.nn.Module):
 
     Parameters
     ----------
-    overlap_lnn
-        S for each l.
+    basis
+        Whose functions have the overlaps S.
     """
 
     mean_sk: torch.Tensor
 
-    def __init__(self, overlap_lnn: list[torch.Tensor], channels: int, nspecies: int, smallest: float = 1e-5):
+    def __init__(self, basis: SplineBasis, channels: int, nspecies: int, smallest: float = 1e-5):
         super().__init__()
-        self.lmax = len(overlap_lnn) - 1
         sizes = []
-        for l, S_nn in enumerate(overlap_lnn):
-            value_k, vector_nk = torch.linalg.eigh(S_nn.double())
+        for l in range(basis.lmax + 1):
+            value_k, vector_nk = torch.linalg.eigh(torch.from_numpy(basis.overlap_nn(l)))
             keep = value_k > smallest
             W_nk = vector_nk[:, keep] / value_k[keep].sqrt()
             sizes.append(W_nk.shape[1])

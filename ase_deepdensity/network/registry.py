@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-import torch
-
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.equivariant import EquivariantHypers, EquivariantNetwork
+from ase_deepdensity.network.invariant import InvariantHypers, InvariantNetwork
 
-NETWORKS: dict[str, tuple[type[DensityNetwork], type]] = {'equivariant': (EquivariantNetwork, EquivariantHypers)}
+NETWORKS: dict[str, tuple[type[DensityNetwork], type]] = {
+    'equivariant': (EquivariantNetwork, EquivariantHypers),
+    'invariant': (InvariantNetwork, InvariantHypers),
+}
 """name: (network, its hyper-parameters)."""
 
 
@@ -38,5 +40,4 @@ def build_network(
     allowed = [field.name for field in fields(hypers_type)]
     if unknown := sorted(hypers.keys() - set(allowed)):
         raise ValueError(f'the {name} network has no {", ".join(unknown)}; it has {", ".join(allowed)}')
-    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(basis.lmax + 1)]
-    return network(species, hypers_type(**hypers), overlaps, projectors, empty)  # type: ignore[call-arg]
+    return network(species, hypers_type(**hypers), basis, projectors, empty)  # type: ignore[call-arg]

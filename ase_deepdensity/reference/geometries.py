@@ -1,4 +1,4 @@
-"""Geometries to make reference densities for: liquid water, hot metals, molecules, and clusters cut from liquids.
+"""Geometries to make reference densities for: liquid water, clusters cut from it, hot metals, molecules, chains.
 
 Every sampler is a generator of ``Atoms`` and is repeatable from its seed.  OpenMM and tblite (the ``sampling`` extra)
 are imported where they are used: they make data, a model is used without them.
@@ -17,8 +17,11 @@ from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
+from ase_deepdensity.level1d import TUBE
+
 WATER_DENSITY = 0.997  # g/cm³ at 298 K
 OH_LENGTH, HOH_ANGLE = 1.0118, 108.15  # TIP3P-FB, doi:10.1021/jz500737m
+CHAIN_SPACING = 10 * units.Bohr
 
 
 def water(
@@ -152,6 +155,40 @@ def organic(
         atoms.center(vacuum=vacuum)
         atoms.pbc = True
         yield atoms
+
+
+def chain(
+    kind: str, natoms: int, *, seed: int = 0, spacing: float = CHAIN_SPACING, jitter: float = 0.5
+) -> Iterator[Atoms]:
+    """Periodic chains along z for the level ks1d, without end: atoms on evenly spaced sites, displaced at random.
+
+    Parameters
+    ----------
+    kind
+        'insulator': He, whose ions are narrow; 'metal': Be, whose are wide; 'mixed': half of each in random order.
+    spacing
+        Of the sites, Å.
+    jitter
+        Standard deviation of the displacements, Å.
+
+    Raises
+    ------
+    ValueError
+        Another kind, or a mixed chain of an odd number of atoms.
+    """
+    symbols = {'insulator': ('He',), 'metal': ('Be',), 'mixed': ('He', 'Be')}.get(kind)
+    if symbols is None:
+        raise ValueError(f'a chain is an insulator, a metal or mixed, not {kind!r}')
+    if natoms < 1 or natoms % len(symbols):
+        raise ValueError(f'a chain of {" and ".join(symbols)} cannot have {natoms} atoms')
+    rng = np.random.default_rng(seed)
+    while True:
+        positions_av = np.full((natoms, 3), TUBE / 2)
+        positions_av[:, 2] = (spacing * (np.arange(natoms) + 0.5) + rng.normal(scale=jitter, size=natoms)) % (
+            spacing * natoms
+        )
+        elements = rng.permutation(np.repeat(symbols, natoms // len(symbols)))
+        yield Atoms(elements, positions_av, cell=[TUBE, TUBE, spacing * natoms], pbc=(False, False, True))
 
 
 def _langevin(

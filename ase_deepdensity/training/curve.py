@@ -44,9 +44,10 @@ def _draw(files: Files, rows: list[Row]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout='constrained')
-    left, right = figure.subplots(1, 2)
+    panels = [('nmae', 'NMAE of ñ, %'), ('matrix', 'ε_D')]
+    shown = [(name, label) for name, label in panels if any(getattr(row, f'{name}_validation') for row in rows)]
     steps = [row.step for row in rows]
-    for axes, name, label in ((left, 'nmae', 'NMAE of ñ, %'), (right, 'matrix', 'ε_D')):
+    for axes, (name, label) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for part in 'training', 'validation':
             axes.semilogy(steps, [getattr(row, f'{name}_{part}') for row in rows], label=part)
         axes.set_xlabel('step')

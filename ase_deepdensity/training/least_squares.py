@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from ase_deepdensity.network.contract import Blocks, Coefficients
 from ase_deepdensity.training.samples import GridSampler, Sample
-
-Blocks = list[torch.Tensor]
 
 
 def fit_coefficients(
@@ -25,7 +24,7 @@ def fit_coefficients(
     direction, square = gradient, _dot(gradient, gradient)
     for _ in range(iterations):
         with torch.no_grad():
-            image_R, _, _ = sampler(sample, expand(direction), 1)
+            image_R, _, _ = sampler(sample, written(expand(direction)), 1)
             step = square / image_R.square().sum()
             y = [a + step * b for a, b in zip(y, direction, strict=True)]
             residual_R = residual_R - step * image_R
@@ -33,6 +32,11 @@ def fit_coefficients(
         square, old = _dot(gradient, gradient), square
         direction = [a + square / old * b for a, b in zip(gradient, direction, strict=True)]
     return y
+
+
+def written(c_lanm: Blocks) -> Coefficients:
+    """Coefficients of the basis as the output of a network that says nothing else."""
+    return Coefficients([], torch.zeros(0), c_lanm)
 
 
 def _transpose(
@@ -43,9 +47,10 @@ def _transpose(
     residual_R: torch.Tensor,
 ) -> Blocks:
     """Aᵀ residual, by automatic differentiation of A."""
-    y = [block.requires_grad_() for block in _zeros(sample, sizes)]
-    density_R, _, _ = sampler(sample, expand(y), 1)
-    return list(torch.autograd.grad((density_R * residual_R).sum(), y))
+    with torch.enable_grad():
+        y = [block.requires_grad_() for block in _zeros(sample, sizes)]
+        density_R, _, _ = sampler(sample, written(expand(y)), 1)
+        return list(torch.autograd.grad((density_R * residual_R).sum(), y))
 
 
 def _zeros(sample: Sample, sizes: list[int]) -> Blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from tqdm import tqdm
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.model import Architecture, DensityModel
+from ase_deepdensity.network.contract import Blocks
 from ase_deepdensity.network.familiarity import Familiarity
-from ase_deepdensity.reference.superposition import atomic_tables
+from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.checkpoint import Checkpoint, Files, identify
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.curve import Row, write_curve
@@ -151,7 +153,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group['lr'] = config.learning_rate * self._schedule(step)
         output = self.network(sample.graph)
-        density_R, target_R, weight = self.sampler(sample, output.c_lanm, config.stride, rng)
+        density_R, target_R, weight = self.sampler(sample, output, config.stride, rng)
         error_R = density_R - target_R
         percent = 100 * weight / sample.electrons
         matrix_error = relative_matrix_errors(matrix_squares(output, sample, self.network.mean_sii)).mean()
@@ -211,7 +213,7 @@ class Trainer:
         nmae, squares = [], []
         for sample in samples:
             output = self.network(sample.graph)
-            density_R, target_R, _ = self.sampler(sample, output.c_lanm, 1)
+            density_R, target_R, _ = self.sampler(sample, output, 1)
             nmae.append(100 * (density_R - target_R).abs().sum().item() / sample.electrons)
             squares.append(matrix_squares(output, sample, self.network.mean_sii))
         return Score(float(np.mean(nmae)), relative_matrix_errors(torch.stack(squares).sum(0)).mean().item())
@@ -251,11 +253,11 @@ class Trainer:
             if init.level == self.level:
                 return
         samples = self._for_scales()
-        head = self.network.coefficients
-        y_tlakm = [fit_coefficients(sample, self.sampler, head.expand, head.sizes) for sample in samples]
-        self.network.fit_scale(
-            [sample.graph for sample in samples], y_tlakm, [sample.D_saii for sample in self.training]
-        )
+
+        def fit(expand: Callable[[Blocks], Blocks], sizes: list[int]) -> list[Blocks]:
+            return [fit_coefficients(sample, self.sampler, expand, sizes) for sample in samples]
+
+        self.network.fit_scale([sample.graph for sample in samples], fit, [sample.D_saii for sample in self.training])
 
     def _for_scales(self) -> list[Sample]:
         """Snapshots at random, until there are enough atoms of each element."""
@@ -277,7 +279,8 @@ class Trainer:
 
 
 def _superposition(dataset: Dataset) -> dict[int, RadialTable]:
-    return {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in atomic_tables(dataset.level, dataset.numbers).items()}
+    tables = code(dataset.level).atomic_tables(dataset.level, dataset.numbers)
+    return {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in tables.items()}
 
 
 def _architecture(config: TrainingConfig, dataset: Dataset) -> Architecture:

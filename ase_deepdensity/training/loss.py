@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.contract import Output
 from ase_deepdensity.training.samples import Sample
 
 
@@ -25,7 +25,7 @@ def charbonnier(error_R: torch.Tensor, smoothing: float) -> torch.Tensor:
     return ((error_R.square() + smoothing**2).sqrt() - smoothing).sum()
 
 
-def matrix_squares(output: Coefficients, sample: Sample, mean_sii: list[torch.Tensor]) -> torch.Tensor:
+def matrix_squares(output: Output, sample: Sample, mean_sii: list[torch.Tensor]) -> torch.Tensor:
     """(nspecies, 3) squared errors, squared deviations from the mean of the element, and how many."""
     return torch.stack(
         [
@@ -38,6 +38,8 @@ def matrix_squares(output: Coefficients, sample: Sample, mean_sii: list[torch.Te
 
 
 def relative_matrix_errors(squares_sx: torch.Tensor) -> torch.Tensor:
-    """ε_D of the species that occur: RMS(D − D_ref) / RMS(D_ref − mean)."""
+    """ε_D of the species that occur: RMS(D − D_ref) / RMS(D_ref − mean); a zero if none has a matrix."""
     occurring = squares_sx[squares_sx[:, 2] > 0]
+    if len(occurring) == 0:
+        return squares_sx.new_zeros(1)
     return (occurring[:, 0] / occurring[:, 1].clamp(min=1e-12)).sqrt()

@@ -10,10 +10,10 @@ import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset.files import Snapshot
-from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.collocation import Collocation, index
+from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
+from ase_deepdensity.network.contract import Output
 from ase_deepdensity.network.graph import Graph, build_graph
 
 
@@ -89,25 +89,23 @@ def _stack(D_aii: list[torch.Tensor]) -> torch.Tensor:
 class GridSampler:
     """Densities on a coset of a sample's grid: every n-th point along each axis, from an offset on.
 
-    A coset of a uniform grid is a uniform grid with moved atoms, so that the hot loop serves as it is.  Collocations
-    are kept for grids met before.
+    A coset of a uniform grid is a uniform grid with moved atoms, so that the hot loop serves as it is.
     """
 
     def __init__(self, basis: SplineBasis):
-        self.basis = basis
-        self._collocations: list[Collocation] = []
+        self.evaluate = DensityEvaluator(basis)
 
     def strides(self, grid: Grid, stride: int) -> np.ndarray:
-        """(3,) the largest numbers up to ``stride`` that divide the grid, where it wraps around."""
+        """(3,) the largest numbers up to ``stride`` that divide the grid where it wraps around, and leave points."""
         return np.array(
             [
-                max(s for s in range(1, stride + 1) if zero or n % s == 0)
-                for n, zero in zip(grid.size_c, grid.zerobc_c, strict=True)
+                max(s for s in range(1, min(stride, points) + 1) if zero or n % s == 0)
+                for n, points, zero in zip(grid.size_c, grid.shape, grid.zerobc_c, strict=True)
             ]
         )
 
     def __call__(
-        self, sample: Sample, c_lanm: list[torch.Tensor], stride: int, rng: np.random.Generator | None = None
+        self, sample: Sample, output: Output, stride: int, rng: np.random.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
         """Predicted and wanted density on a coset (drawn by ``rng``), and how many points stand for each of its."""
         stride_c = self.strides(sample.grid, stride)
@@ -118,11 +116,7 @@ class GridSampler:
         # The first point of a coset has the index 1 beside a zero boundary, 0 elsewhere.
         first_c = sample.grid.start_c + offset_c - stride_c * grid.zerobc_c
         moved_av = sample.positions_av - first_c @ sample.grid.step_cv
-        if target_R.device.type == 'cpu':
-            density_R = self._collocation(grid)(index(grid, moved_av), c_lanm)
-        else:
-            position_av = torch.from_numpy(moved_av).to(target_R)
-            density_R = torch_reference.collocate(self.basis, grid, position_av, c_lanm)
+        density_R = self.evaluate(output, grid, moved_av, target_R.device)
         return density_R, target_R, int(stride_c.prod())
 
     @staticmethod
@@ -130,10 +124,3 @@ class GridSampler:
         size_c = np.where(grid.zerobc_c, np.array(list(shape)) + 1, grid.size_c // stride_c)
         step_cv = grid.step_cv * stride_c[:, None]
         return Grid(step_cv * size_c[:, None], size_c, grid.pbc_c, grid.zerobc_c)
-
-    def _collocation(self, grid: Grid) -> Collocation:
-        for collocation in self._collocations:
-            if collocation.grid == grid:
-                return collocation
-        self._collocations.append(Collocation(self.basis, grid))
-        return self._collocations[-1]

@@ -17,7 +17,7 @@ from ase_deepdensity.dataset import read_snapshot
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.network.heads import CoefficientHead
 from ase_deepdensity.reference.superposition import atomic_tables
-from ase_deepdensity.training.least_squares import fit_coefficients
+from ase_deepdensity.training.least_squares import fit_coefficients, written
 from ase_deepdensity.training.samples import GridSampler, Sample
 
 
@@ -27,12 +27,11 @@ def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     species = tuple(sorted({int(number) for number in snapshot.atoms.numbers}))
     tables = {Z: RadialTable.fit(*table) for Z, table in atomic_tables(snapshot.level, species).items()}
     sample = Sample.from_snapshot(snapshot, path, species, 1.0, tables, torch.device('cpu'))
-    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(basis.lmax + 1)]
-    head = CoefficientHead(overlaps, 1, len(species))
+    head = CoefficientHead(basis, 1, len(species))
     sampler = GridSampler(basis)
     y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)
     with torch.no_grad():
-        density_R, target_R, _ = sampler(sample, head.expand(y), 1)
+        density_R, target_R, _ = sampler(sample, written(head.expand(y)), 1)
     return 100 * float((density_R - target_R).abs().sum()) / sample.electrons
 
 

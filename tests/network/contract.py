@@ -1,9 +1,11 @@
 """What every network must pass: subclass ``DensityNetworkContract`` and make a network.
 
-Coefficients and matrices are compared as they are or turned; nothing is evaluated on a grid here.
+Densities are compared at vectors from the atoms, matrices as they are or turned; nothing is evaluated on a grid here.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import torch
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.harmonics import solid_harmonics
-from ase_deepdensity.network.contract import Coefficients, DensityNetwork
+from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.graph import build_graph
+from ase_deepdensity.network.radial import splines
 
 EXACT = 1e-9
 """Of the largest value: what symmetries reach in float64."""
@@ -21,6 +25,43 @@ SINGLE = 2e-4
 """Of the largest value: float32 against float64."""
 L_SJ = ((0, 0, 1), (0, 1, 0, 1, 2))
 """Angular momenta of the projectors of hydrogen and oxygen."""
+VECTORS = np.random.default_rng(9).normal(size=(12, 3))
+"""From each atom to where the density that it contributes is looked at, Å."""
+
+
+@dataclass
+class Said:
+    """What a network says, in the order of the atoms (matrices: of the atoms of each species)."""
+
+    rho_ap: torch.Tensor
+    D_saii: list[torch.Tensor]
+    invariants_ac: torch.Tensor
+
+
+@dataclass
+class AtVectors:
+    """A writer of densities: each atom's own contribution at the same vectors from it."""
+
+    basis: SplineBasis
+    r_pv: torch.Tensor
+    slices: list[slice]
+
+    def expansion(self, c_lanm: list[torch.Tensor]) -> torch.Tensor:
+        Y_pL, B_pn = solid_harmonics(self.r_pv, self.basis.lmax), splines(self.basis, self.r_pv.norm(dim=1))
+        norms = [torch.from_numpy(self.basis.norm_n(l)).to(B_pn) for l in range(self.basis.lmax + 1)]
+        return sum(
+            torch.einsum('pm, pn, n, anm -> ap', Y_pL[:, l * l : (l + 1) ** 2], B_pn, norm_n, c_anm)
+            for l, (norm_n, c_anm) in enumerate(zip(norms, c_lanm, strict=True))
+        )
+
+    def points(self, contribution, slices, cutoff) -> torch.Tensor:
+        assert slices == self.slices and cutoff <= self.basis.cutoff
+        number = len(self.r_pv)
+        parts = []
+        for s, atoms in enumerate(slices):
+            a_p = torch.arange(atoms.start, atoms.stop, device=self.r_pv.device).repeat_interleave(number)
+            parts.append(contribution(s, a_p, self.r_pv.repeat(atoms.stop - atoms.start, 1)).view(-1, number))
+        return torch.cat(parts)
 
 
 def box(natoms: int = 9, seed: int = 0) -> Atoms:
@@ -50,7 +91,9 @@ def block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
 
 
 class DensityNetworkContract:
-    """The tests; ``make`` is to be given."""
+    """The tests; ``make`` and ``basis`` are to be given."""
+
+    basis: SplineBasis
 
     def make(self) -> DensityNetwork:
         """A network for hydrogen and oxygen with random weights and the projectors ``L_SJ``."""
@@ -66,9 +109,14 @@ class DensityNetworkContract:
         finally:
             torch.set_default_dtype(previous)
 
-    def run(self, network: DensityNetwork, atoms: Atoms, positions: torch.Tensor | None = None) -> Coefficients:
-        """Coefficients in the order of the atoms."""
-        dtype = next(network.parameters()).dtype
+    def run(
+        self,
+        network: DensityNetwork,
+        atoms: Atoms,
+        positions: torch.Tensor | None = None,
+        vectors: np.ndarray = VECTORS,
+    ) -> Said:
+        parameter = next(network.parameters())
         graph = build_graph(
             atoms.numbers,
             atoms.positions if positions is None else positions,
@@ -76,27 +124,27 @@ class DensityNetworkContract:
             atoms.pbc,
             network.species,
             network.cutoff,
-        ).to(dtype=dtype)
+        ).to(parameter.device, parameter.dtype)
         output = network(graph)
-        back_a = torch.argsort(graph.order_a)
-        first = torch.cumsum(torch.tensor([0, *graph.counts]), 0)
-        D_saii = [
-            output.D_saii[s][torch.argsort(graph.order_a[first[s] : first[s + 1]])] for s in range(len(graph.counts))
-        ]
-        return Coefficients([c[back_a] for c in output.c_lanm], D_saii, output.invariants_ac[back_a])
+        rho_ap = output.density(AtVectors(self.basis, torch.from_numpy(vectors).to(parameter), graph.slices))
+        order_a = graph.order_a.cpu()
+        back_a = torch.argsort(order_a)
+        D_saii = [D_aii.cpu()[torch.argsort(order_a[a])] for a, D_aii in zip(graph.slices, output.D_saii, strict=True)]
+        return Said(rho_ap.cpu()[back_a], D_saii, output.invariants_ac.cpu()[back_a])
 
-    def assert_same(self, a: Coefficients, b: Coefficients, tolerance: float = EXACT) -> None:
-        pairs = [*zip(a.c_lanm, b.c_lanm, strict=True), *zip(a.D_saii, b.D_saii, strict=True)]
-        pairs.append((a.invariants_ac, b.invariants_ac))
+    def assert_same(self, a: Said, b: Said, tolerance: float = EXACT) -> None:
+        pairs = [(a.rho_ap, b.rho_ap), *zip(a.D_saii, b.D_saii, strict=True), (a.invariants_ac, b.invariants_ac)]
         for x, y in pairs:
             scale = float(y.detach().abs().max())
             torch.testing.assert_close(x.double(), y.double(), rtol=0, atol=tolerance * scale)
 
     def test_weights_matter(self, network):
-        """The other tests would pass on zeros."""
-        output = self.run(network, box())
-        assert all(float(c.detach().abs().max()) > 1e-6 for c in output.c_lanm)
-        assert all(float(D.detach().std(0).abs().max()) > 1e-6 for D in output.D_saii)
+        """The other tests would pass on zeros, and on atoms that look the same from all sides."""
+        said = self.run(network, box())
+        assert float(said.rho_ap.detach().std(0).max()) > 1e-6
+        turned = self.run(network, box(), vectors=VECTORS[:, [1, 2, 0]])
+        assert float((said.rho_ap - turned.rho_ap).detach().abs().max()) > 1e-6
+        assert all(float(D.detach().std(0).abs().max()) > 1e-6 for D in said.D_saii)
 
     def test_translation(self, network):
         atoms, moved = box(), box()
@@ -114,42 +162,30 @@ class DensityNetworkContract:
         atoms, turned = box(), box()
         turned.set_cell(atoms.cell.array @ R_vv.T)
         turned.positions = atoms.positions @ R_vv.T
-        before, after = self.run(network, atoms), self.run(network, turned)
-        W_lmm = [torch.from_numpy(wigner(R_vv, l)) for l in range(max(len(before.c_lanm), 3))]
-        expected_c = [torch.einsum('mk, ank -> anm', W_lmm[l], c_anm) for l, c_anm in enumerate(before.c_lanm)]
+        before, after = self.run(network, atoms), self.run(network, turned, vectors=VECTORS @ R_vv.T)
         expected_D = []
         for l_j, D_aii in zip(L_SJ, before.D_saii, strict=True):
-            W_ii = torch.from_numpy(block_diagonal([W_lmm[l].numpy() for l in l_j]))
+            W_ii = torch.from_numpy(block_diagonal([wigner(R_vv, l) for l in l_j]))
             expected_D.append(torch.einsum('ik, akl, jl -> aij', W_ii, D_aii, W_ii))
-        self.assert_same(after, Coefficients(expected_c, expected_D, before.invariants_ac))
+        self.assert_same(after, Said(before.rho_ap, expected_D, before.invariants_ac))
 
     def test_permutation(self, network):
         atoms = box()
         order = np.random.default_rng(5).permutation(len(atoms))
-        output, permuted = self.run(network, atoms), self.run(network, atoms[order])
+        said, permuted = self.run(network, atoms), self.run(network, atoms[order])
         order_s = [[int(a) for a in order if atoms.numbers[a] == number] for number in network.species]
         ranks_s = [
             np.searchsorted(np.flatnonzero(atoms.numbers == number), rows)
             for number, rows in zip(network.species, order_s, strict=True)
         ]
-        expected = Coefficients(
-            [c[order] for c in output.c_lanm],
-            [D[ranks] for D, ranks in zip(output.D_saii, ranks_s, strict=True)],
-            output.invariants_ac[order],
-        )
-        self.assert_same(permuted, expected)
+        D_saii = [D[ranks] for D, ranks in zip(said.D_saii, ranks_s, strict=True)]
+        self.assert_same(permuted, Said(said.rho_ap[order], D_saii, said.invariants_ac[order]))
 
     def test_tiling(self, network):
         atoms = box()
-        output, tiled = self.run(network, atoms), self.run(network, atoms.repeat((2, 1, 1)))
-        self.assert_same(
-            tiled,
-            Coefficients(
-                [torch.cat([c, c]) for c in output.c_lanm],
-                [torch.cat([D, D]) for D in output.D_saii],
-                torch.cat([output.invariants_ac] * 2),
-            ),
-        )
+        said, tiled = self.run(network, atoms), self.run(network, atoms.repeat((2, 1, 1)))
+        twice = [torch.cat([D, D]) for D in said.D_saii]
+        self.assert_same(tiled, Said(torch.cat([said.rho_ap] * 2), twice, torch.cat([said.invariants_ac] * 2)))
 
     def test_float32(self, network):
         exact = self.run(network, box())
@@ -157,18 +193,8 @@ class DensityNetworkContract:
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
     def test_cuda(self, network):
-        atoms = box()
-        graph = build_graph(
-            atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, network.species, network.cutoff
-        )
-        expected = network(graph)
-        output = network.cuda()(graph.to('cuda'))
-        self.assert_same(
-            Coefficients(
-                [c.cpu() for c in output.c_lanm], [D.cpu() for D in output.D_saii], output.invariants_ac.cpu()
-            ),
-            expected,
-        )
+        expected = self.run(network, box())
+        self.assert_same(self.run(network.cuda(), box()), expected)
 
     def test_gradient_with_respect_to_positions(self, network):
         atoms = box()
@@ -176,8 +202,8 @@ class DensityNetworkContract:
         direction_av = torch.from_numpy(rng.normal(size=(len(atoms), 3)))
 
         def value(position_av: torch.Tensor) -> torch.Tensor:
-            output = self.run(network, atoms, position_av)
-            parts = [*output.c_lanm, *output.D_saii]
+            said = self.run(network, atoms, position_av)
+            parts = [said.rho_ap, *said.D_saii]
             return torch.stack([(x * torch.cos(torch.arange(x.numel()).view_as(x))).sum() for x in parts]).sum()
 
         position_av = torch.from_numpy(atoms.positions).requires_grad_()
@@ -190,19 +216,35 @@ class DensityNetworkContract:
     def test_smooth_where_a_neighbour_enters(self, network):
         """The change over ±h around the cutoff is O(h³): value, slope and curvature are continuous."""
         h = 1e-3
-        outputs = []
+        said = []
         for distance in network.cutoff - h, network.cutoff + h:
             atoms = Atoms('OHO', [[0, 0, 0], [0, 0.9, -0.3], [0, 0, distance]], cell=[20] * 3)
-            outputs.append(self.run(network, atoms))
-        self.assert_same(*outputs, 1e-6)
+            said.append(self.run(network, atoms))
+        self.assert_same(*said, 1e-6)
+
+    def test_smooth_where_the_density_ends_and_at_the_nucleus(self, network):
+        """Straight through an atom and out over the cutoff of the basis: no jumps of value or slope."""
+        z_p = np.concatenate([np.linspace(-2e-3, 2e-3, 5), self.basis.cutoff + np.linspace(-2e-3, 2e-3, 5)])
+        vectors = np.stack([0.3 * z_p, np.zeros_like(z_p), z_p], axis=1)
+        vectors[5:] *= (
+            np.linspace(1 - 2e-3, 1 + 2e-3, 5)[:, None]
+            * self.basis.cutoff
+            / np.linalg.norm(vectors[5:], axis=1, keepdims=True)
+        )
+        rho_ap = self.run(network, box(), vectors=vectors).rho_ap.detach()
+        scale = float(self.run(network, box()).rho_ap.detach().abs().max())
+        centre_ap, end_ap = rho_ap[:, :5], rho_ap[:, 5:]
+        assert float(centre_ap.diff(dim=1).diff(dim=1).abs().max()) < 1e-4 * scale
+        assert float(end_ap.abs().max()) < 1e-5 * scale
 
     def test_single_atom_and_missing_species(self, network):
-        output = self.run(network, Atoms('O', [[0, 0, 0]], cell=[20] * 3))
-        assert len(output.D_saii[0]) == 0
-        for l, c_anm in enumerate(output.c_lanm):
-            assert torch.isfinite(c_anm).all()
-            if l > 0:
-                assert float(c_anm.detach().abs().max()) < EXACT, 'a lone atom is a sphere'
+        R_vv = Rotation.random(rng=np.random.default_rng(4)).as_matrix()
+        atom = Atoms('O', [[0, 0, 0]], cell=[20] * 3)
+        said, turned = self.run(network, atom), self.run(network, atom, vectors=VECTORS @ R_vv.T)
+        assert len(said.D_saii[0]) == 0
+        assert torch.isfinite(said.rho_ap).all()
+        scale = float(said.rho_ap.detach().abs().max())
+        torch.testing.assert_close(turned.rho_ap, said.rho_ap, rtol=0, atol=EXACT * scale)  # a lone atom is a sphere
 
     def test_unknown_element(self, network):
         with pytest.raises(ValueError, match=r'\[6\] are not among \[1, 8\]'):

@@ -11,6 +11,8 @@ HYPERS = {'cutoff': 3.0, 'lmax': 4, 'radial': 3, 'channels': 6, 'message_channel
 
 
 class TestEquivariantNetwork(DensityNetworkContract):
+    basis = BASIS
+
     def make(self) -> DensityNetwork:
         network = build_network('equivariant', HYPERS, (1, 8), BASIS, L_SJ)
         for parameter in network.parameters():
@@ -37,7 +39,11 @@ def test_empty_network_waits_for_a_state_dict():
 
 @pytest.mark.parametrize(
     ('name', 'hypers', 'message'),
-    [('transformer', {}, "no network 'transformer'; there are equivariant"), ('equivariant', {'width': 3}, 'no width')],
+    [
+        ('transformer', {}, "no network 'transformer'; there are equivariant, invariant"),
+        ('equivariant', {'depth': 3}, 'no depth'),
+        ('invariant', {'layers': 3}, 'no layers'),
+    ],
 )
 def test_unknown_networks(name, hypers, message):
     with pytest.raises(ValueError, match=message):

@@ -38,7 +38,7 @@ def test_orthonormal_coefficients_keep_the_norm():
     """Σ y² is ∫ρ² of one atom: c of the basis with their overlaps gives the same."""
     basis = SplineBasis(2.0, 4, 2)
     overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(3)]
-    head = CoefficientHead(overlaps, 4, 1)
+    head = CoefficientHead(basis, 4, 1)
     y_lakm = [torch.randn(2, size, 2 * l + 1) for l, size in enumerate(head.sizes)]
     for S_nn, y_akm, c_anm in zip(overlaps, y_lakm, head.expand(y_lakm), strict=True):
         norm_a = torch.einsum('anm, nk, akm -> a', c_anm, S_nn.float(), c_anm)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.training.least_squares import fit_coefficients
+from ase_deepdensity.training.least_squares import fit_coefficients, written
 from ase_deepdensity.training.samples import GridSampler, Sample
 from tests.tiny import BASIS, SPECIES
 from tests.tolerances import FLOAT32
@@ -19,7 +19,7 @@ def test_target_is_what_the_model_added(sample, dataset, tiny_model):
     graph = sample.graph
     with torch.no_grad():
         output = tiny_model.network(graph)
-        density_R, target_R, points = GridSampler(BASIS)(sample, output.c_lanm, 1)
+        density_R, target_R, points = GridSampler(BASIS)(sample, output, 1)
     assert points == 1
     assert target_R.shape == sample.grid.shape
     largest = max(float(snapshot.density.nt_sR.max()) for snapshot in dataset)
@@ -31,14 +31,14 @@ def test_target_is_what_the_model_added(sample, dataset, tiny_model):
 def test_cosets_are_parts_of_the_grid(sample, tiny_model):
     sampler = GridSampler(BASIS)
     with torch.no_grad():
-        c_lanm = tiny_model.network(sample.graph).c_lanm
-        whole_R, _, _ = sampler(sample, c_lanm, 1)
+        output = tiny_model.network(sample.graph)
+        whole_R, _, _ = sampler(sample, output, 1)
         stride_c = sampler.strides(sample.grid, 2)
         assert stride_c.max() == 2
         seen = set()
         for seed in range(8):
             rng = np.random.default_rng(seed)
-            coset_R, target_R, points = sampler(sample, c_lanm, 2, rng)
+            coset_R, target_R, points = sampler(sample, output, 2, rng)
             rng = np.random.default_rng(seed)
             o0, o1, o2 = (int(rng.integers(s)) for s in stride_c)
             seen.add((o0, o1, o2))
@@ -62,7 +62,7 @@ def test_least_squares_reduce_the_residual(sample, tiny_model):
     left = []
     for iterations in 2, 20:
         y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)
-        density_R, target_R, _ = sampler(sample, head.expand(y), 1)
+        density_R, target_R, _ = sampler(sample, written(head.expand(y)), 1)
         left.append(float((density_R - target_R).square().sum() / target_R.square().sum()))
     assert left[1] < left[0] < 1
     assert left[1] < 0.2

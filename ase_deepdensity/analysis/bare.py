@@ -1,0 +1,22 @@
+"""ñ itself, on all points of a periodic grid: all of the density where atoms have no density matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ase_deepdensity.dataset.volumetric import with_boundaries
+from ase_deepdensity.state import PAWDensity
+
+
+def bare_density(state: PAWDensity, *, spin: int | None = None, gridrefinement: int = 1) -> np.ndarray:
+    """ñ of one spin or of both (None), zero boundaries included, electrons/Å³."""
+    check_spin(state, spin)
+    if gridrefinement != 1:
+        raise ValueError(f'this density has no grid finer than its own: gridrefinement must be 1, not {gridrefinement}')
+    return with_boundaries(state.grid, state.nt_sR.sum(axis=0) if spin is None else state.nt_sR[spin])
+
+
+def check_spin(state: PAWDensity, spin: int | None) -> None:
+    """Raise a ValueError unless the state has this spin component."""
+    if spin is not None and not 0 <= spin < state.nspins:
+        raise ValueError(f'spin must be None or 0 to {state.nspins - 1}, not {spin}')

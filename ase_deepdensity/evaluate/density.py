@@ -1,0 +1,70 @@
+"""What a network says of atoms → density on a grid: by the compiled loops, by torch, or point by point."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.evaluate import torch_reference
+from ase_deepdensity.evaluate.collocation import Collocation, index
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.network.contract import Blocks, Contribution, Output
+
+
+class DensityEvaluator:
+    """Writes densities on grids of any kind and keeps what was prepared for the grids met last.
+
+    Parameters
+    ----------
+    basis
+        Of the model.
+    dtype
+        float32 or float64, of the work.
+    grids
+        How many to keep.
+    """
+
+    def __init__(self, basis: SplineBasis, dtype: torch.dtype = torch.float32, grids: int = 64):
+        self.basis = basis
+        self.dtype = dtype
+        self._collocations: deque[Collocation] = deque(maxlen=grids)
+
+    def __call__(
+        self, output: Output, grid: Grid, positions_av: np.ndarray, device: torch.device | None = None
+    ) -> torch.Tensor:
+        """(n0, n1, n2) electrons/Å³ on a grid or a block of one; positions (Å) in the order of the output."""
+        return output.density(_OnGrid(self, grid, positions_av, device or torch.device('cpu')))
+
+    def collocation(self, grid: Grid) -> Collocation:
+        for collocation in self._collocations:
+            if collocation.grid == grid:
+                return collocation
+        self._collocations.append(Collocation(self.basis, grid, self.dtype))
+        return self._collocations[-1]
+
+
+@dataclass
+class _OnGrid:
+    """A :class:`.contract.Writer`."""
+
+    evaluator: DensityEvaluator
+    grid: Grid
+    positions_av: np.ndarray
+    device: torch.device
+
+    @property
+    def _position_av(self) -> torch.Tensor:
+        return torch.from_numpy(self.positions_av).to(self.device, self.evaluator.dtype)
+
+    def expansion(self, c_lanm: Blocks) -> torch.Tensor:
+        if self.device.type == 'cpu':
+            density_R: torch.Tensor = self.evaluator.collocation(self.grid)(index(self.grid, self.positions_av), c_lanm)
+            return density_R
+        return torch_reference.collocate(self.evaluator.basis, self.grid, self._position_av, c_lanm)
+
+    def points(self, contribution: Contribution, slices: list[slice], cutoff: float) -> torch.Tensor:
+        return torch_reference.add_points(self.grid, self._position_av, contribution, slices, cutoff)

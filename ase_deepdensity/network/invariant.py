@@ -1,0 +1,269 @@
+"""The invariant network: Deep Density on the descriptor of Deep Potential, the electron being one more particle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import numpy as np
+import torch
+
+from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.network.contract import Blocks, DensityNetwork, Fit, PointwiseDensity
+from ase_deepdensity.network.equivariant import EquivariantHypers, Layer
+from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
+from ase_deepdensity.network.radial import splines, switch
+from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear
+
+
+@dataclass(frozen=True)
+class InvariantHypers:
+    """Sizes of :class:`InvariantNetwork`."""
+
+    cutoff: float = 6.0
+    """Distance to which atoms are neighbours, Å."""
+    embedding: int = 32
+    """M: features of a pair of atoms."""
+    axes: int = 8
+    """M′: features that the others are multiplied with in the descriptor."""
+    width: int = 64
+    """Neurons of each layer of the fitting net."""
+    depth: int = 3
+    """Its layers."""
+    core: float = 1.0
+    """Distance from a nucleus below which directions lose their meaning, Å."""
+    matrix_channels: int = 24
+    """Features per atom, l and m for the atomic density matrices."""
+
+
+class Dense(torch.nn.Module):
+    """x → x + tanh(W x + b), without x where the width changes."""
+
+    def __init__(self, size_in: int, size_out: int):
+        super().__init__()
+        self.linear = torch.nn.Linear(size_in, size_out)
+        self.skip = size_in == size_out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.tanh(self.linear(x))
+        return x + y if self.skip else y
+
+
+class FittingNet(torch.nn.Module):
+    """F(D, E, |e|) of one species: for each point the coefficients of the radial functions, relative to their scale."""
+
+    def __init__(self, hypers: InvariantHypers, number: int):
+        super().__init__()
+        width = hypers.width
+        descriptor = hypers.embedding * hypers.axes
+        self.atom = torch.nn.Sequential(Dense(descriptor, width), Dense(width, width), torch.nn.Linear(width, width))
+        self.electron = torch.nn.Linear(hypers.embedding, width, bias=False)
+        self.radial = torch.nn.Linear(number, width, bias=False)
+        self.hidden = torch.nn.ModuleList(torch.nn.Linear(width, width) for _ in range(hypers.depth - 1))
+        self.readout = torch.nn.Linear(width, number)
+        torch.nn.init.normal_(self.radial.weight, std=1.0)
+        torch.nn.init.normal_(self.readout.weight, std=0.3 / width**0.5)
+
+    def forward(self, atom_ph: torch.Tensor, E_pm: torch.Tensor, B_pn: torch.Tensor) -> torch.Tensor:
+        """What ``atom`` makes of the descriptors, E and B_n at each point → (points, number)."""
+        h_ph = torch.nn.functional.silu(atom_ph + self.electron(E_pm) + self.radial(B_pn))
+        for layer in self.hidden:
+            h_ph = h_ph + torch.nn.functional.silu(layer(h_ph))
+        return self.readout(h_ph)
+
+
+class MatrixNet(torch.nn.Module):
+    """Atomic density matrices from the scalars and vectors of T: their products on the sphere reach every L and parity.
+
+    Parameters
+    ----------
+    l_sj
+        Angular momenta of the projectors of each species.
+    """
+
+    def __init__(self, hypers: InvariantHypers, l_sj: Sequence[Sequence[int]], empty: bool):
+        super().__init__()
+        self.lmax = 2 * max((l for l_j in l_sj for l in l_j), default=0)
+        size, M = hypers.matrix_channels, hypers.embedding
+        layer = EquivariantHypers(lmax=self.lmax, channels=size, bound=3.0)
+        self.products = SphereProducts(self.lmax)
+        self.scalars = torch.nn.Linear(M * hypers.axes, M)
+        self.first = Layer(layer, M, len(l_sj))
+        self.second = Layer(layer, M + size, len(l_sj))
+        self.pseudo = SphericalLinear(self.lmax, 2 * size, 2 * size, len(l_sj))
+        self.heads = torch.nn.ModuleList(AtomicMatrixHead(l_j, self.lmax, 2 * size, size, empty) for l_j in l_sj)
+
+    def forward(self, D_ax: torch.Tensor, T_amx: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
+        """Standardised descriptors, T (natoms, M, 4), atoms of each species → for each species (natoms, ni, ni)."""
+        vector_mac = T_amx[:, :, [2, 3, 1]].permute(2, 0, 1)  # y, z, x
+        higher_mac = vector_mac.new_zeros((self.lmax + 1) ** 2, *vector_mac.shape[1:])[4:]
+        x_mac = torch.cat([self.scalars(D_ax)[None], vector_mac, higher_mac])[: (self.lmax + 1) ** 2]
+        h_mac = self.first(x_mac, self.products, slices)
+        h_mac = torch.cat([h_mac, self.second(torch.cat([x_mac, h_mac], dim=2), self.products, slices)], dim=2)
+        pseudo_mac = self.products.bracket(*self.pseudo(h_mac, slices).chunk(2, dim=2)) / 5
+        return [head(h_mac[:, a], pseudo_mac[:, a]) for head, a in zip(self.heads, slices, strict=True)]
+
+
+class InvariantNetwork(DensityNetwork):
+    """Deep Density (doi:10.1016/j.jcp.2021.110523) on the descriptor of DeepPot-SE (doi:10.48550/arXiv.1805.09003).
+
+        s(R)  = switch(R)/R,   R̃_IJ = s(R_IJ) (1, R̂_IJ),   g_IJ = G_ZI,ZJ(s(R_IJ))           M features
+        T_I   = (1/N) Σ_J g_IJ ⊗ R̃_IJ                                                        M × 4
+        D_I   = T_I T_I′ᵀ, T′ the first M′ rows of T                                          M × M′, invariant
+        E_I(r) = T_I (1, e/√(e² + core²)),   e = r − R_I                                      M, invariant
+        ρ_I(r) = Σ_n B_n(|e|) (mean_n + scale_n F_ZI,n(D_I, E_I(r), |e|))
+
+    with the splines B_n of the model's basis, which end smoothly at its cutoff: the envelope.  They serve |e| also as
+    the input of F.  The core keeps the density smooth at the nucleus.  The atomic density matrices, of which the paper
+    has none, are built from the scalars and vectors of T (:class:`MatrixNet`).  On a line the vectors have one
+    component, the sign of the displacement, and all stays as it is.
+
+    Parameters
+    ----------
+    species
+        Atomic numbers.
+    hypers
+        Sizes.
+    basis
+        Radial functions; its angular momenta are not used.
+    l_sj
+        Angular momenta of the PAW projectors of each species.
+    empty
+        Leave out what a state dict will bring and takes time to make.
+    """
+
+    neighbors: torch.Tensor
+    pair_x: torch.Tensor
+    T_scale_smx: torch.Tensor
+    D_mean_sx: torch.Tensor
+    D_scale_sx: torch.Tensor
+    mean_sn: torch.Tensor
+    scale_sn: torch.Tensor
+
+    def __init__(
+        self,
+        species: Sequence[int],
+        hypers: InvariantHypers,
+        basis: SplineBasis,
+        l_sj: Sequence[Sequence[int]],
+        empty: bool = False,
+    ):
+        super().__init__(species, hypers.cutoff)
+        self.hypers, self.basis = hypers, basis
+        nspecies, M = len(species), hypers.embedding
+        self.embeddings = torch.nn.ModuleList(
+            torch.nn.Sequential(Dense(1, M), Dense(M, M), torch.nn.Linear(M, M)) for _ in range(nspecies**2)
+        )
+        self.fitting = torch.nn.ModuleList(FittingNet(hypers, basis.number) for _ in species)
+        self.matrices = MatrixNet(hypers, l_sj, empty)
+        self.register_buffer('neighbors', torch.tensor(1.0))
+        self.register_buffer('pair_x', torch.tensor([0.0, 1.0]))
+        self.register_buffer('T_scale_smx', torch.ones(nspecies, M, 2))
+        self.register_buffer('D_mean_sx', torch.zeros(nspecies, M * hypers.axes))
+        self.register_buffer('D_scale_sx', torch.ones(nspecies, M * hypers.axes))
+        self.register_buffer('mean_sn', torch.zeros(nspecies, basis.number))
+        self.register_buffer('scale_sn', torch.ones(nspecies, basis.number))
+
+    def forward(self, graph: Graph) -> PointwiseDensity:
+        slices = graph.slices
+        T_amx = self._environments(graph)
+        D_ax = self._standardised(self._descriptors(T_amx), slices)
+        atom_ah = torch.cat([net.atom(D_ax[a]) for net, a in zip(self._nets, slices, strict=True)])
+
+        def contribution(s: int, a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
+            r2_p = e_pv.square().sum(1)
+            B_pn = splines(self.basis, (r2_p + 1e-12).sqrt())
+            electron_pv = e_pv / (r2_p + self.hypers.core**2).sqrt()[:, None]
+            T_pmx = T_amx[a_p]
+            E_pm = T_pmx[:, :, 0] + torch.einsum('pmv, pv -> pm', T_pmx[:, :, 1:], electron_pv)
+            F_pn = self._nets[s](atom_ah[a_p], E_pm, B_pn)
+            return (B_pn * (self.mean_sn[s] + self.scale_sn[s] * F_pn)).sum(1)
+
+        D_saii = self.matrices(D_ax, T_amx, slices)
+        return PointwiseDensity(D_saii, D_ax, contribution, slices, self.basis.cutoff)
+
+    @property
+    def mean_sii(self) -> list[torch.Tensor]:
+        return [head.mean_ii for head in self._matrix_heads]
+
+    @property
+    def _nets(self) -> list[FittingNet]:
+        return list(self.fitting)  # type: ignore[arg-type]
+
+    @property
+    def _matrix_heads(self) -> list[AtomicMatrixHead]:
+        return list(self.matrices.heads)  # type: ignore[arg-type]
+
+    def _environments(self, graph: Graph) -> torch.Tensor:
+        """T (natoms, M, 4), scaled: 1, x, y, z."""
+        r_ak = graph.vector_akv.norm(dim=2)
+        s_ak = switch(r_ak, self.cutoff) / r_ak
+        one_ak1 = torch.ones_like(r_ak)[:, :, None]
+        one_ak1 = torch.ones_like(r_ak)[:, :, None]
+        R_akx = s_ak[:, :, None] * torch.cat([one_ak1, graph.vector_akv / r_ak[:, :, None]], dim=2)
+        mean, deviation = self.pair_x
+        input_ak = (s_ak[:, :, None] - mean) / deviation
+        parts = []
+        for s, atoms in enumerate(graph.slices):
+            g_akm = torch.zeros(())
+            for z in range(len(self.species)):
+                of_z_ak = (graph.species_ak[atoms] == z).to(s_ak)
+                g_akm = g_akm + self.embeddings[s * len(self.species) + z](input_ak[atoms]) * of_z_ak[:, :, None]
+            T_amx = torch.einsum('akm, akx -> amx', g_akm, R_akx[atoms]) / self.neighbors
+            parts.append(T_amx * self.T_scale_smx[s][:, [0, 1, 1, 1]])
+        return torch.cat(parts)
+
+    def _descriptors(self, T_amx: torch.Tensor) -> torch.Tensor:
+        """D, (natoms, M · M′)."""
+        return torch.einsum('amx, anx -> amn', T_amx, T_amx[:, : self.hypers.axes]).flatten(1)
+
+    def _standardised(self, D_ax: torch.Tensor, slices: list[slice]) -> torch.Tensor:
+        return torch.cat([(D_ax[a] - self.D_mean_sx[s]) / self.D_scale_sx[s] for s, a in enumerate(slices)])
+
+    @torch.no_grad()
+    def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
+        near = [graph.vector_akv.norm(dim=2) for graph in graphs]
+        s_e = torch.cat([(switch(r_ak, self.cutoff) / r_ak)[r_ak < self.cutoff * (1 - 1e-6)] for r_ak in near])
+        if len(s_e) > 1:
+            self.neighbors.fill_(len(s_e) / sum(len(r_ak) for r_ak in near))
+            self.pair_x.copy_(torch.stack([s_e.mean(), s_e.std().clamp(min=1e-3)]))
+        for statistics in self._fit_environments, self._fit_descriptors:
+            for s in range(len(self.species)):
+                T_amx = torch.cat([self._environments(graph)[graph.slices[s]] for graph in graphs])
+                if len(T_amx) == 0:
+                    raise ValueError(f'no snapshot to take scales from has the element {self.species[s]}')
+                statistics(s, T_amx)
+        head = CoefficientHead(self.basis, 1, 1).to(self.mean_sn)
+        c_tlanm = [head.expand(y_lakm) for y_lakm in fit(head.expand, head.sizes)]
+        for s, matrix_head in enumerate(self._matrix_heads):
+            c_lanm = [
+                torch.cat([c_anm[graph.slices[s]] for c_anm, graph in zip(c_tanm, graphs, strict=True)])
+                for c_tanm in zip(*c_tlanm, strict=True)
+            ]
+            self._fit_radial(s, c_lanm)
+            matrix_head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))
+
+    def _fit_environments(self, s: int, T_amx: torch.Tensor) -> None:
+        rms_mx = torch.stack([T_amx[:, :, 0].square().mean(0), T_amx[:, :, 1:].square().mean((0, 2))], dim=1).sqrt()
+        self.T_scale_smx[s] = 1 / rms_mx.clamp(min=1e-3)
+
+    def _fit_descriptors(self, s: int, T_amx: torch.Tensor) -> None:
+        D_ax = self._descriptors(T_amx)
+        self.D_mean_sx[s] = D_ax.mean(0)
+        self.D_scale_sx[s] = D_ax.std(0, correction=0).clamp(min=1e-2)
+
+    def _fit_radial(self, s: int, c_lanm: Blocks) -> None:
+        """The mean of one species, and what is left on spheres around its atoms (RMS), from least squares."""
+        r_n = self.basis.spacing * np.arange(self.basis.number)
+        B_rn = torch.from_numpy(self.basis.splines(r_n))
+        norm_n = torch.from_numpy(self.basis.norm_n(0)).to(self.mean_sn)
+        mean_n = c_lanm[0][:, :, 0].mean(0)
+        self.mean_sn[s] = mean_n * norm_n / sqrt(4 * pi)
+        square_r = torch.zeros(len(r_n), dtype=torch.float64)
+        for l, c_anm in enumerate(c_lanm):
+            rest_anm = (c_anm - (mean_n[:, None] if l == 0 else 0)).double().cpu()
+            radial_rn = B_rn * torch.from_numpy(self.basis.norm_n(l) * r_n[:, None] ** l)
+            square_r += torch.einsum('rn, anm -> arm', radial_rn, rest_anm).square().sum(2).mean(0) / (4 * pi)
+        self.scale_sn[s] = square_r.sqrt().clamp(min=float(square_r.max().sqrt()) * 1e-3)
