@@ -17,14 +17,14 @@ from ase.data import chemical_symbols
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.familiarity import Familiarity
 from ase_deepdensity.network.registry import build_network
 
-FORMAT, VERSION = 'ase-deepdensity model', 1
+FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 2
 SUFFIX = '.safetensors'
 SHIPPED = Path(__file__).parent / 'models'
 
@@ -45,7 +45,7 @@ class Architecture:
     """Atomic numbers, ascending."""
     projectors: tuple[tuple[int, ...], ...]
     """Angular momenta of the PAW projectors of each species."""
-    basis: GaussianBasis
+    basis: SplineBasis
     """Radial functions of what is added to the superposition of atoms."""
 
     def build(self, *, empty: bool = False) -> DensityNetwork:
@@ -63,7 +63,7 @@ class Architecture:
             dict(data['hypers']),
             tuple(data['species']),
             tuple(tuple(l_j) for l_j in data['projectors']),
-            GaussianBasis(tuple(basis['exponents']), tuple(basis['lmax']), basis['tail']),
+            SplineBasis(basis['cutoff'], basis['number'], basis['lmax']),
         )
 
 
@@ -179,8 +179,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         version, header = int(metadata['version']), json.loads(metadata['header'])
     except (KeyError, ValueError) as error:
         raise ModelError(f'{path}: a damaged model file: {error!r}') from None
-    if not 1 <= version <= VERSION:
+    if version > VERSION:
         raise ModelError(f'{path}: model file version {version}; this program reads up to {VERSION}: update it')
+    if version < OLDEST:
+        raise ModelError(
+            f'{path}: model file version {version}, whose basis no longer exists; this program reads {OLDEST} to '
+            f'{VERSION}: train the model again'
+        )
     for step in range(version, VERSION):
         header, tensors = UPGRADES[step](header, tensors)
     return header, tensors

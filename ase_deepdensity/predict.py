@@ -12,7 +12,7 @@ from ase import Atoms
 
 from ase_deepdensity.checks import PredictionError, check_atoms, check_grid, warn_unfamiliar
 from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.gaussians import Collocation, index
+from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel

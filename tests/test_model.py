@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ase_deepdensity import model as model_module
-from ase_deepdensity.model import FORMAT, SHIPPED, VERSION, DensityModel, ModelError, model_path, shipped_models
+from ase_deepdensity.model import FORMAT, OLDEST, SHIPPED, VERSION, DensityModel, ModelError, model_path, shipped_models
 from ase_deepdensity.predict import Predictor
 from tests.tolerances import EXACT
 
@@ -95,6 +95,13 @@ def test_a_strangers_file_runs_no_code(tmp_path, write):
     with pytest.raises(ModelError, match='not a model file'):
         DensityModel.load(trap)
     assert not trace.exists()
+
+
+def test_version_that_cannot_be_upgraded(path):
+    tensors, metadata = contents(path)
+    save_file(tensors, path, metadata=metadata | {'version': str(OLDEST - 1)})
+    with pytest.raises(ModelError, match=f'version {OLDEST - 1}, whose basis no longer exists'):
+        DensityModel.load(path)
 
 
 def test_later_version(path):

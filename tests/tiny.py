@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
@@ -17,7 +17,7 @@ from ase_deepdensity.reference.superposition import atomic_tables
 
 SPECIES = (1, 8)
 HYPERS = {'cutoff': 3.5, 'lmax': 2, 'radial': 4, 'channels': 8, 'message_channels': 4, 'pseudo_channels': 4}
-BASIS = GaussianBasis((0.8, 3.0, 12.0), (2, 2, 2), 1e-4)
+BASIS = SplineBasis(2.5, 4, 2)
 
 
 def water_box(repeat: tuple[int, int, int] = (2, 2, 2), *, spacing: float = 3.1, seed: int = 0) -> Atoms:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase_deepdensity.analysis.scores import Scores
-    from ase_deepdensity.dataset import Dataset
+    from ase_deepdensity.dataset import Dataset, Snapshot
     from ase_deepdensity.level import Level
     from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.predict import Predictor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='error',
         help='what to do if model and data set are at different levels of theory (default: %(default)s)',
     )
+    add('--plot', metavar='PNG', help='draw the snapshot with the largest error: predicted, reference, difference')
     add('--record', metavar='LABEL', help="write the mean errors into the model's card, under this label")
     add('--device', help='cpu (default) or cuda')
     add('--float64', action='store_true', help='double precision')
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import warnings
 
+    import numpy as np
     import torch
 
     from ase_deepdensity.analysis.scores import mean_scores, reference_means, score
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     print(_mean_line(summary))
     if args.json:
         _write_json(args.json, model, dataset, differences, rows, summary)
+    if args.plot:
+        _plot(args.plot, predictor, dataset[int(np.argmax([row.comparison.nmae for row in rows]))])
     if args.record:
         _record(args.record, args.model, summary)
     return 0
@@ -122,6 +127,17 @@ def _record(label: str, name_or_path: str, summary: dict[str, Any]) -> None:
     model.card['measured'] = model.card.get('measured', {}) | {label: measured}
     model.save(model_path(name_or_path))
     print(f'recorded in the card of {model.name}')
+
+
+def _plot(path: str, predictor: Predictor, snapshot: Snapshot) -> None:
+    """The plane through the atom nearest to the middle of the cell."""
+    from ase_deepdensity.analysis.pictures import plot_difference
+
+    heights_a = snapshot.atoms.get_scaled_positions()[:, 2]
+    position = heights_a[abs(heights_a - 0.5).argmin()]
+    predicted = predictor.predict(snapshot.atoms, snapshot.density.grid)
+    plot_difference(predicted, snapshot.density, position=position).savefig(path, dpi=120)
+    print(f'wrote {path}')
 
 
 def _write_json(

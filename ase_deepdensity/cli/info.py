@@ -43,10 +43,12 @@ def describe(model: DensityModel, path: Path) -> dict[str, Any]:
         'network': model.architecture.network,
         'hyper-parameters': dict(model.architecture.hypers),
         'parameters': model.number_of_parameters(),
-        'radial functions': [
-            {'exponent, Å⁻²': round(alpha, 4), 'lmax': lmax, 'cutoff, Å': round(float(cutoff), 3)}
-            for alpha, lmax, cutoff in zip(basis.exponents, basis.lmax, basis.cutoff_n, strict=True)
-        ],
+        'radial functions': {
+            'number': basis.number,
+            'spacing, Å': round(basis.spacing, 4),
+            'cutoff, Å': basis.cutoff,
+            'lmax': basis.lmax,
+        },
         'file': str(path),
         'bytes': path.stat().st_size,
         'card': {key: value for key, value in model.card.items() if key != 'name'},
@@ -68,9 +70,7 @@ def _lines(d: dict[str, Any]) -> Iterator[str]:
     yield f'  file              {d["file"]}, {_megabytes(d["bytes"])}'
     yield f'  network           {d["network"]}, {d["parameters"]} parameters'
     yield f'                    {_inline(d["hyper-parameters"])}'
-    yield '  radial functions  ' + ', '.join(
-        f'{n["exponent, Å⁻²"]:g} (l ≤ {n["lmax"]})' for n in d['radial functions']
-    ) + ' Å⁻²'  # fmt: skip
+    yield f'  radial functions  {_inline(d["radial functions"])}'
     yield f'  level             {d["level"]["name"]}: {_inline(d["level"]["parameters"])}'
     yield from (f'                    {line}' for line in _versions(d['level']['versions']))
     yield from _tree(d['card'], '  ')

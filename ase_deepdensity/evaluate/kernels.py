@@ -2,17 +2,15 @@
 
 All kernels walk along *lines* of the grid, the third lattice direction, because points of a line are neighbours in
 memory.  Positions are measured in a frame (u, v, w) with w along the third step vector, v in the plane of the second
-and third, so that u depends on i₀ alone, v on i₀ and i₁, and a Gaussian factorises along each line in every cell,
-skewed ones included:
+and third, so that u depends on i₀ alone, v on i₀ and i₁, in every cell, skewed ones included.
 
-    exp(−α r²) uⁱ vʲ wᵏ = [exp(−α u²) uⁱ] [exp(−α v²) vʲ] [exp(−α w²) wᵏ]
-
-An atom is worked off plane by plane: the sums over i are done once per plane, those over j once per line, and what
-remains per point is the Horner sum of a polynomial in w times a table.
+An atom's density is a polynomial in u, v, w for each B-spline of the distance.  The sum over powers of u is done once
+per plane, that over powers of v once per line; what remains per point are the four B-splines that are not zero there,
+each with a polynomial in w.
 
 Three habits make the loops fast.  They write into rows longer than the cell, folded back at the end, so that nothing
-wraps inside (:mod:`.sums`).  Loops over points run over whole multiples of ``LANES`` and mask the excess, which
-gives vector code without remainders.  Indices are unsigned, which spares a test for negative ones.
+wraps inside (:mod:`.sums`).  Loops that become vector code run over whole multiples of ``LANES``, which needs no
+remainders.  Indices are unsigned, which spares a test for negative ones.
 
 The compiled code stands in one file because numba's cache does not notice changes in other files, and calls are no more
 than three deep because numba optimises a callee again at each level.
@@ -20,22 +18,23 @@ than three deep because numba optimises a callee again at each level.
 
 from __future__ import annotations
 
-from math import factorial, log
 from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba.extending import overload
 
-MAX_L = 6
+from ase_deepdensity.basis import MAX_L
+
 LANES = 16
+WIDTH = MAX_L + 1
+"""Powers of u, v and w that the loops are written out for."""
 
 jit = numba.njit(cache=True, nogil=True, fastmath=True, error_model='numpy')
 unsigned = np.uint64
 
 
 class Lattice(NamedTuple):
-    """Grid steps in the frame (u, v, w), Å, and the block (see :func:`.gaussians.block`)."""
+    """Grid steps in the frame (u, v, w), Å, and the block (see :func:`.collocation.block`)."""
 
     step_cv: np.ndarray
     size_c: np.ndarray
@@ -44,69 +43,25 @@ class Lattice(NamedTuple):
     pbc_c: np.ndarray
 
 
-class Basis(NamedTuple):
-    """Exponents (Å⁻²), their highest angular momenta and where they end (Å), the farthest first."""
-
-    exponent_n: np.ndarray
-    l_n: np.ndarray
-    cutoff_n: np.ndarray
-
-
 class Lines(NamedTuple):
-    """The lines of one plane near an atom, and the part of each within the cutoff of one function."""
+    """The lines of one plane near an atom, and the part of each within the cutoff."""
 
     row_i: np.ndarray  # index of the long row
     v_i: np.ndarray  # Å
     center_i: np.ndarray  # where w = 0, in steps from the beginning of the long row
     first_i: np.ndarray  # first point within the cutoff
     count_i: np.ndarray  # number of points within the cutoff
-    w_i: np.ndarray  # w of the point nearest to the centre, Å
-    ramp_i: np.ndarray  # place of the first point in the ramp
-    factor_i: np.ndarray  # exp(−α (u² + v²))
-    offset_i: np.ndarray  # place of the first point in the table of exp(−α w²)
+    w_i: np.ndarray  # w of the first point, Å
 
 
 class Work(NamedTuple):
     """Memory used again and again."""
 
-    ramp_k: np.ndarray  # multiples of the step, Å, zero in the middle: w less that of the point nearest to the centre
-    b_p: np.ndarray  # polynomial in v and w of a plane
-    a_mi: np.ndarray  # polynomial in w of each line
-    e_nk: np.ndarray  # exp(−α w²) where it is the same for all lines of an atom
-    e_x: np.ndarray  # exp(−α w²) of all lines of a plane
-
-
-# --- exponential ----------------------------------------------------------------------------------------------------
-
-LOG2E = 1 / log(2)
-C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (log(2) ** i / factorial(i) for i in range(13))
-SLOG2E = np.float32(LOG2E)
-S0, S1, S2, S3, S4, S5, S6, S7 = (np.float32(log(2) ** i / factorial(i)) for i in range(8))
-
-
-def _exp(x):
-    """eˣ, not below e⁻⁸⁰, in vector instructions: a power of two from the bits of its exponent, the rest by Taylor."""
-    raise NotImplementedError('for compiled code only')
-
-
-@overload(_exp, jit_options={'fastmath': True, 'error_model': 'numpy'})
-def _compile_exp(x):
-    def double(x):
-        y = max(x, -80.0) * LOG2E
-        n = np.rint(y)
-        t = y - n
-        high = C7 + t * (C8 + t * (C9 + t * (C10 + t * (C11 + t * C12))))
-        p = C0 + t * (C1 + t * (C2 + t * (C3 + t * (C4 + t * (C5 + t * (C6 + t * high))))))
-        return p * np.int64(np.int64(np.int32(n) + 1023) << 52).view(np.float64)
-
-    def single(x):
-        y = max(x, np.float32(-80.0)) * SLOG2E
-        n = np.rint(y)
-        t = y - n
-        p = S0 + t * (S1 + t * (S2 + t * (S3 + t * (S4 + t * (S5 + t * (S6 + t * S7))))))
-        return p * np.int32((np.int32(n) + 127) << 23).view(np.float32)
-
-    return single if x == numba.float32 else double
+    ramp_k: np.ndarray  # multiples of the step along a line, Å
+    b_jx: np.ndarray  # polynomials in v and w of a plane; x runs over rows of B-splines and powers of w
+    a_x: np.ndarray  # polynomials in w of a line
+    B_mk: np.ndarray  # the four B-splines along a line
+    row_k: np.ndarray  # the first of them
 
 
 # --- which points ---------------------------------------------------------------------------------------------------
@@ -157,8 +112,8 @@ def _find_lines(lines, lattice, s_c, d0, first_row, reach):
 
 
 @jit
-def _cut_lines(lines, lattice, n, u, cutoff, middle):
-    """Points of the ``n`` lines of a plane within ``cutoff``; returns first line that has any and one past the last."""
+def _cut_lines(lines, lattice, n, u, cutoff):
+    """Points of the ``n`` lines of a plane within ``cutoff``; returns which lines have any."""
     h2w = lattice.step_cv[2, 2]
     left2 = cutoff**2 - u**2
     begin, end = 0, n
@@ -174,184 +129,103 @@ def _cut_lines(lines, lattice, n, u, cutoff, middle):
             first, last = max(first, 0.0), min(last, lattice.stop_c[2] - lattice.start_c[2] - 1.0)
         lines.first_i[i] = int(first)
         lines.count_i[i] = max(int(last - first) + 1, 0)
-        lines.w_i[i] = (np.rint(center) - center) * h2w
-        lines.ramp_i[i] = middle + int(first - np.rint(center))
+        lines.w_i[i] = (first - center) * h2w
     return unsigned(begin), unsigned(end)
 
 
-# --- Gaussians ------------------------------------------------------------------------------------------------------
+# --- B-splines ------------------------------------------------------------------------------------------------------
 
 
 @jit
-def _tabulate_for_atom(work, exponent_n, w0):
-    """exp(−α w²) of every function along the ramp, which holds for all lines where these have no skew."""
-    e_nk, ramp_k = work.e_nk, work.ramp_k
-    w0 = e_nk.dtype.type(w0)
-    for n in range(len(exponent_n)):
-        minus_alpha = e_nk.dtype.type(-exponent_n[n])
-        e_k = e_nk[n]
-        for k in range(unsigned(len(ramp_k))):
-            w = w0 + ramp_k[k]
-            e_k[k] = _exp(minus_alpha * w * w)
-
-
-@jit
-def _tabulate_for_lines(work, lines, alpha, begin, end):
-    """exp(−α w²) along each line."""
-    e_x, ramp_k, w_i, count_i = work.e_x, work.ramp_k, lines.w_i, lines.count_i
-    minus_alpha = e_x.dtype.type(-alpha)
-    for i in range(begin, end):
-        offset, ramp, w0 = i * unsigned(len(ramp_k)), unsigned(lines.ramp_i[i]), w_i[i]
-        lines.offset_i[i] = offset
-        for k in range(unsigned((count_i[i] + LANES - 1) // LANES * LANES)):
-            w = w0 + ramp_k[ramp + k]
-            e_x[offset + k] = _exp(minus_alpha * w * w)
-
-
-@jit
-def _line_factors(lines, alpha, u2, begin, end):
-    """exp(−α (u² + v²)) of each line."""
-    v_i, factor_i = lines.v_i, lines.factor_i
-    for i in range(begin, end):
-        factor_i[i] = _exp(factor_i.dtype.type(-alpha * (u2 + v_i[i] * v_i[i])))
+def _splines(work, uv2, w0, per_spacing, count):
+    """The four B-splines that are not zero at each point of a line, and the row of the first."""
+    ramp_k, row_k = work.ramp_k, work.row_k
+    B0_k, B1_k, B2_k, B3_k = work.B_mk[0], work.B_mk[1], work.B_mk[2], work.B_mk[3]
+    sixth = ramp_k.dtype.type(1 / 6)
+    for k in range(unsigned((count + LANES - 1) // LANES * LANES)):
+        w = w0 + ramp_k[k]
+        x = np.sqrt(uv2 + w * w) * per_spacing
+        row = np.int32(x)
+        t = x - ramp_k.dtype.type(row)
+        s = 1 - t
+        row_k[k] = row
+        B0_k[k] = s * s * s * sixth
+        B1_k[k] = (4 + t * t * (3 * t - 6)) * sixth
+        B2_k[k] = (4 + s * s * (3 * s - 6)) * sixth
+        B3_k[k] = t * t * t * sixth
 
 
 # --- coefficients → density -----------------------------------------------------------------------------------------
 
 
 @jit
-def _plane_coefficients(b_p, C_q, q, l, u):
-    """b_kj = Σ_i C_kji uⁱ; monomials are ordered k, j, i with k + j + i ≤ l, those of this function begin at ``q``."""
-    p = 0
-    for k in range(l + 1):
-        for j in range(l + 1 - k):
-            top = q + l - k - j
-            b = C_q[top]
-            for i in range(l - k - j):
-                b = b * u + C_q[top - 1 - i]
-            b_p[p] = b
-            p += 1
-            q = top + 1
+def _sum_powers(out_x, C_ix, u, first):
+    """Σ_i C_ix uⁱ from x = ``first`` on."""
+    C0_x, C1_x, C2_x, C3_x, C4_x = C_ix[0], C_ix[1], C_ix[2], C_ix[3], C_ix[4]
+    for x in range(first, unsigned(len(out_x))):
+        out_x[x] = C0_x[x] + u * (C1_x[x] + u * (C2_x[x] + u * (C3_x[x] + u * C4_x[x])))
 
 
 @jit
-def _line_coefficients(a_mi, b_p, l, lines, begin, end):
-    """a_k = exp(−α (u² + v²)) Σ_j b_kj vʲ, and zero for the powers k that the loops over points assume beyond l."""
-    v_i, factor_i = lines.v_i, lines.factor_i
-    p = 0
-    for k in range(l + 1):
-        a_i = a_mi[k]
-        top = p + l - k
-        for i in range(begin, end):
-            a_i[i] = b_p[top]
-        for j in range(l - k):
-            b = b_p[top - 1 - j]
-            for i in range(begin, end):
-                a_i[i] = a_i[i] * v_i[i] + b
-        for i in range(begin, end):
-            a_i[i] *= factor_i[i]
-        p = top + 1
-    for k in range(l + 1, 5 if l <= 4 else MAX_L + 1):
-        for i in range(begin, end):
-            a_mi[k, i] = 0
-
-
-@jit
-def _add_degree_4(rho_x, length, e_x, work, lines, begin, end):
-    a_mi, ramp_k = work.a_mi, work.ramp_k
-    for i in range(begin, end):
-        a0, a1, a2, a3, a4 = a_mi[0, i], a_mi[1, i], a_mi[2, i], a_mi[3, i], a_mi[4, i]
-        start, offset = unsigned(lines.row_i[i] * length + lines.first_i[i]), unsigned(lines.offset_i[i])
-        ramp, count, w0 = unsigned(lines.ramp_i[i]), unsigned(lines.count_i[i]), lines.w_i[i]
-        for k in range((count + unsigned(LANES - 1)) // unsigned(LANES) * unsigned(LANES)):
-            w = w0 + ramp_k[ramp + k]
-            x = e_x[offset + k] * (a0 + w * (a1 + w * (a2 + w * (a3 + w * a4))))
-            rho_x[start + k] += x if k < count else 0 * a0
-
-
-@jit
-def _add_degree_6(rho_x, length, e_x, work, lines, begin, end):
-    a_mi, ramp_k = work.a_mi, work.ramp_k
-    for i in range(begin, end):
-        a0, a1, a2, a3 = a_mi[0, i], a_mi[1, i], a_mi[2, i], a_mi[3, i]
-        a4, a5, a6 = a_mi[4, i], a_mi[5, i], a_mi[6, i]
-        start, offset = unsigned(lines.row_i[i] * length + lines.first_i[i]), unsigned(lines.offset_i[i])
-        ramp, count, w0 = unsigned(lines.ramp_i[i]), unsigned(lines.count_i[i]), lines.w_i[i]
-        for k in range((count + unsigned(LANES - 1)) // unsigned(LANES) * unsigned(LANES)):
-            w = w0 + ramp_k[ramp + k]
-            x = e_x[offset + k] * (a0 + w * (a1 + w * (a2 + w * (a3 + w * (a4 + w * (a5 + w * a6))))))
-            rho_x[start + k] += x if k < count else 0 * a0
+def _add_line(rho_x, start, work, w0, count):
+    """rho += Σ_rows B(r) Σ_k a_row,k wᵏ along a line that begins at ``start``."""
+    a_x, ramp_k, row_k = work.a_x, work.ramp_k, work.row_k
+    B0_k, B1_k, B2_k, B3_k = work.B_mk[0], work.B_mk[1], work.B_mk[2], work.B_mk[3]
+    for k in range(count):
+        x = unsigned(row_k[k]) * unsigned(WIDTH)
+        B0, B1, B2, B3 = B0_k[k], B1_k[k], B2_k[k], B3_k[k]
+        w = w0 + ramp_k[k]
+        c0 = B0 * a_x[x] + B1 * a_x[x + 5] + B2 * a_x[x + 10] + B3 * a_x[x + 15]
+        c1 = B0 * a_x[x + 1] + B1 * a_x[x + 6] + B2 * a_x[x + 11] + B3 * a_x[x + 16]
+        c2 = B0 * a_x[x + 2] + B1 * a_x[x + 7] + B2 * a_x[x + 12] + B3 * a_x[x + 17]
+        c3 = B0 * a_x[x + 3] + B1 * a_x[x + 8] + B2 * a_x[x + 13] + B3 * a_x[x + 18]
+        c4 = B0 * a_x[x + 4] + B1 * a_x[x + 9] + B2 * a_x[x + 14] + B3 * a_x[x + 19]
+        rho_x[start + k] += c0 + w * (c1 + w * (c2 + w * (c3 + w * c4)))
 
 
 # --- density → coefficients -----------------------------------------------------------------------------------------
 
 
 @jit
-def _moments(rho_x, length, e_x, work, lines, begin, end):
-    """a_m = Σ_k rho_k exp(−α w²) wᵐ, m ≤ 4: the transpose of :func:`_add_degree_4`."""
-    a_mi, ramp_k = work.a_mi, work.ramp_k
-    zero = ramp_k[0] * 0
-    for i in range(begin, end):
-        a0, a1, a2, a3, a4 = zero, zero, zero, zero, zero
-        start, offset = unsigned(lines.row_i[i] * length + lines.first_i[i]), unsigned(lines.offset_i[i])
-        ramp, count, w0 = unsigned(lines.ramp_i[i]), unsigned(lines.count_i[i]), lines.w_i[i]
-        for k in range((count + unsigned(LANES - 1)) // unsigned(LANES) * unsigned(LANES)):
-            w = w0 + ramp_k[ramp + k]
-            t = rho_x[start + k] * (e_x[offset + k] if k < count else zero)
-            w2 = w * w
-            a0 += t
-            a1 += t * w
-            a2 += t * w2
-            a3 += t * w * w2
-            a4 += t * w2 * w2
-        a_mi[0, i], a_mi[1, i], a_mi[2, i], a_mi[3, i], a_mi[4, i] = a0, a1, a2, a3, a4
+def _add_moments(a_x, x, value, w):
+    a_x[x] += value
+    value *= w
+    a_x[x + 1] += value
+    value *= w
+    a_x[x + 2] += value
+    value *= w
+    a_x[x + 3] += value
+    value *= w
+    a_x[x + 4] += value
 
 
 @jit
-def _high_moments(rho_x, length, e_x, work, lines, begin, end):
-    """The same for m = 5 and 6."""
-    a_mi, ramp_k = work.a_mi, work.ramp_k
-    for i in range(begin, end):
-        a5, a6 = ramp_k[0] * 0, ramp_k[0] * 0
-        start, offset = lines.row_i[i] * length + lines.first_i[i], lines.offset_i[i]
-        for k in range(lines.count_i[i]):
-            w = lines.w_i[i] + ramp_k[lines.ramp_i[i] + k]
-            t = rho_x[start + k] * e_x[offset + k] * w**5
-            a5 += t
-            a6 += t * w
-        a_mi[5, i], a_mi[6, i] = a5, a6
+def _line_moments(rho_x, start, work, w0, count):
+    """a_row,k += Σ_points rho B(r) wᵏ: the transpose of :func:`_add_line`."""
+    a_x, ramp_k, row_k = work.a_x, work.ramp_k, work.row_k
+    B0_k, B1_k, B2_k, B3_k = work.B_mk[0], work.B_mk[1], work.B_mk[2], work.B_mk[3]
+    for k in range(count):
+        x = unsigned(row_k[k]) * unsigned(WIDTH)
+        rho, w = rho_x[start + k], w0 + ramp_k[k]
+        _add_moments(a_x, x, rho * B0_k[k], w)
+        _add_moments(a_x, x + unsigned(5), rho * B1_k[k], w)
+        _add_moments(a_x, x + unsigned(10), rho * B2_k[k], w)
+        _add_moments(a_x, x + unsigned(15), rho * B3_k[k], w)
 
 
 @jit
-def _plane_moments(b_p, a_mi, l, lines, begin, end):
-    """b_kj = Σ_lines exp(−α (u² + v²)) a_k vʲ: the transpose of :func:`_line_coefficients`."""
-    v_i, factor_i = lines.v_i, lines.factor_i
-    p = 0
-    for k in range(l + 1):
-        a_i = a_mi[k]
-        for i in range(begin, end):
-            a_i[i] *= factor_i[i]
-        for _ in range(l + 1 - k):
-            b = 0 * b_p[p]
-            for i in range(begin, end):
-                b += a_i[i]
-                a_i[i] *= v_i[i]
-            b_p[p] = b
-            p += 1
-
-
-@jit
-def _add_moments(C_q, q, b_p, l, u):
-    """C_kji += b_kj uⁱ: the transpose of :func:`_plane_coefficients`."""
-    p = 0
-    for k in range(l + 1):
-        for j in range(l + 1 - k):
-            b = b_p[p]
-            p += 1
-            for _ in range(l + 1 - k - j):
-                C_q[q] += b
-                b *= u
-                q += 1
+def _spread_powers(C_ix, out_x, u, first):
+    """C_ix += out_x uⁱ, then out_x = 0: the transpose of :func:`_sum_powers`."""
+    C0_x, C1_x, C2_x, C3_x, C4_x = C_ix[0], C_ix[1], C_ix[2], C_ix[3], C_ix[4]
+    u2 = u * u
+    for x in range(first, unsigned(len(out_x))):
+        value = out_x[x]
+        C0_x[x] += value
+        C1_x[x] += u * value
+        C2_x[x] += u2 * value
+        C3_x[x] += u * u2 * value
+        C4_x[x] += u2 * u2 * value
+        out_x[x] = 0
 
 
 # --- atoms ----------------------------------------------------------------------------------------------------------
@@ -361,54 +235,42 @@ def _walker(transpose):
     """The walk over all atoms, compiled for one of the two directions, as each is slow to compile."""
 
     @jit
-    def walk(long_R, first0, C_aq, s_ac, lattice, basis, lines, work):
-        """Add the atoms' densities to the planes ``long_R`` from ``first0`` on, or the atoms' moments to ``C_aq``."""
+    def walk(long_R, first0, C_aix, s_ac, lattice, spacing, cutoff, lines, work):
+        """Add the atoms' densities to the planes ``long_R`` from ``first0`` on, or the atoms' moments to ``C_aix``."""
         n0, n1, length = long_R.shape
         rho_x = long_R.reshape(-1)
-        a_mi, b_p = work.a_mi, work.b_p
-        reach, h0u, h2w = basis.cutoff_n[0], lattice.step_cv[0, 0], lattice.step_cv[2, 2]
-        middle = len(work.ramp_k) // 2
-        straight = lattice.step_cv[0, 2] == 0 and lattice.step_cv[1, 2] == 0  # w = 0 at the same height on all lines
+        b_jx, a_x = work.b_jx, work.a_x
+        b_x = b_jx.reshape(-1)
+        number = a_x.dtype.type
+        h0u = lattice.step_cv[0, 0]
         for a in range(len(s_ac)):
-            height = -1e300
-            i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], reach / h0u)
+            i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], cutoff / h0u)
             for i0 in range(i0_first, i0_last):
                 g0 = _wrapped(lattice, 0, i0) - first0
                 if g0 < 0 or g0 >= n0:
                     continue
-                u = (i0 - s_ac[a, 0]) * h0u
-                nlines = _find_lines(lines, lattice, s_ac[a], i0 - s_ac[a, 0], g0 * n1, reach)
-                if straight and nlines > 0 and lines.center_i[0] != height:
-                    height = lines.center_i[0]
-                    _tabulate_for_atom(work, basis.exponent_n, (np.rint(height) - height) * h2w)
-                q = 0
-                for n in range(len(basis.exponent_n)):
-                    l, alpha, cutoff = basis.l_n[n], basis.exponent_n[n], basis.cutoff_n[n]
-                    if u * u >= cutoff * cutoff:
-                        break
-                    begin, end = _cut_lines(lines, lattice, nlines, u, cutoff, middle)
-                    _line_factors(lines, alpha, u * u, begin, end)
-                    if straight:
-                        e_x = work.e_nk[n]
-                        for i in range(begin, end):
-                            lines.offset_i[i] = lines.ramp_i[i]
-                    else:
-                        e_x = work.e_x
-                        _tabulate_for_lines(work, lines, alpha, begin, end)
+                d0 = i0 - s_ac[a, 0]
+                u = d0 * h0u
+                nlines = _find_lines(lines, lattice, s_ac[a], d0, g0 * n1, cutoff)
+                begin, end = _cut_lines(lines, lattice, nlines, u, cutoff)
+                if begin == end:
+                    continue
+                if not transpose:
+                    _sum_powers(b_x, C_aix[a], number(u), unsigned(0))
+                for i in range(begin, end):
+                    count, w0, v = unsigned(lines.count_i[i]), lines.w_i[i], lines.v_i[i]
+                    start = unsigned(lines.row_i[i] * length + lines.first_i[i])
+                    uv2 = u * u + v * v
+                    nearest = unsigned(int(np.sqrt(uv2) / spacing * (1 - 1e-6)) * WIDTH)
+                    _splines(work, number(uv2), w0, number(1 / spacing), lines.count_i[i])
                     if transpose:
-                        _moments(rho_x, length, e_x, work, lines, begin, end)
-                        if l > 4:
-                            _high_moments(rho_x, length, e_x, work, lines, begin, end)
-                        _plane_moments(b_p, a_mi, l, lines, begin, end)
-                        _add_moments(C_aq[a], q, b_p, l, b_p.dtype.type(u))
+                        _line_moments(rho_x, start, work, w0, count)
+                        _spread_powers(b_jx, a_x, number(v), nearest)
                     else:
-                        _plane_coefficients(b_p, C_aq[a], q, l, b_p.dtype.type(u))
-                        _line_coefficients(a_mi, b_p, l, lines, begin, end)
-                        if l <= 4:
-                            _add_degree_4(rho_x, length, e_x, work, lines, begin, end)
-                        else:
-                            _add_degree_6(rho_x, length, e_x, work, lines, begin, end)
-                    q += (l + 1) * (l + 2) * (l + 3) // 6
+                        _sum_powers(a_x, b_jx, number(v), nearest)
+                        _add_line(rho_x, start, work, w0, count)
+                if transpose:
+                    _spread_powers(C_aix[a], b_x, number(u), unsigned(0))
 
     return walk
 
@@ -417,35 +279,70 @@ collocate = _walker(False)
 integrate = _walker(True)
 
 
+# --- spherical functions in a table ---------------------------------------------------------------------------------
+
+
 @jit
-def _add_table(rho_x, length, table_xp, per_step, u2, ramp_k, lines, begin, end):
-    """rho_x += f(u² + v² + w²) along lines; ``per_step``: intervals per Å²."""
+def _add_table(rho_x, start, table_xp, per_step, uv2, w0, ramp_k, count):
+    """rho += f(u² + v² + w²) along a line; ``per_step``: intervals per Å²."""
     top = len(table_xp) - 1
-    for i in range(begin, end):
-        start, ramp = unsigned(lines.row_i[i] * length + lines.first_i[i]), unsigned(lines.ramp_i[i])
-        w0 = lines.w_i[i]
-        x0 = ramp_k.dtype.type((u2 + lines.v_i[i] * lines.v_i[i]) * per_step)
-        for k in range(unsigned(lines.count_i[i])):
-            w = w0 + ramp_k[ramp + k]
-            x = x0 + w * w * per_step
-            p = unsigned(min(int(x), top))
-            t = x - ramp_k.dtype.type(p)
-            rho_x[start + k] += ((table_xp[p, 0] * t + table_xp[p, 1]) * t + table_xp[p, 2]) * t + table_xp[p, 3]
+    x0 = ramp_k.dtype.type(uv2 * per_step)
+    for k in range(count):
+        w = w0 + ramp_k[k]
+        x = x0 + w * w * per_step
+        p = unsigned(min(int(x), top))
+        t = x - ramp_k.dtype.type(p)
+        rho_x[start + k] += ((table_xp[p, 0] * t + table_xp[p, 1]) * t + table_xp[p, 2]) * t + table_xp[p, 3]
 
 
 @jit
-def add_tables(long_R, first0, table_xp, per_step, cutoff, s_ac, lattice, lines, ramp_k):
-    """Add f(r²) of each atom to the planes ``long_R`` from ``first0`` on."""
-    n0, n1, length = long_R.shape
-    rho_x = long_R.reshape(-1)
-    h0u = lattice.step_cv[0, 0]
-    for a in range(len(s_ac)):
-        i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], cutoff / h0u)
-        for i0 in range(i0_first, i0_last):
-            g0 = _wrapped(lattice, 0, i0) - first0
-            if g0 < 0 or g0 >= n0:
-                continue
-            d0 = i0 - s_ac[a, 0]
-            nlines = _find_lines(lines, lattice, s_ac[a], d0, g0 * n1, cutoff)
-            begin, end = _cut_lines(lines, lattice, nlines, d0 * h0u, cutoff, len(ramp_k) // 2)
-            _add_table(rho_x, length, table_xp, per_step, (d0 * h0u) ** 2, ramp_k, lines, begin, end)
+def _table_slopes(rho_x, start, table_xp, per_step, uv2, w0, ramp_k, count):
+    """Σ rho f'(r²) and Σ rho f'(r²) w along a line."""
+    top = len(table_xp) - 1
+    x0 = ramp_k.dtype.type(uv2 * per_step)
+    sum0 = sum1 = ramp_k.dtype.type(0)
+    for k in range(count):
+        w = w0 + ramp_k[k]
+        x = x0 + w * w * per_step
+        p = unsigned(min(int(x), top))
+        t = x - ramp_k.dtype.type(p)
+        slope = (3 * table_xp[p, 0] * t + 2 * table_xp[p, 1]) * t + table_xp[p, 2]
+        sum0 += rho_x[start + k] * slope
+        sum1 += rho_x[start + k] * slope * w
+    return sum0 * per_step, sum1 * per_step
+
+
+def _table_walker(gradient):
+    @jit
+    def walk(long_R, first0, out_av, table_xp, per_step, cutoff, s_ac, lattice, lines, ramp_k):
+        """Add f(r²) of each atom to the planes ``long_R`` from ``first0`` on, or to ``out_av`` the derivative of
+        Σ_R long_R f(r²) with respect to the position in the frame (u, v, w)."""
+        n0, n1, length = long_R.shape
+        rho_x = long_R.reshape(-1)
+        h0u = lattice.step_cv[0, 0]
+        for a in range(len(s_ac)):
+            i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], cutoff / h0u)
+            for i0 in range(i0_first, i0_last):
+                g0 = _wrapped(lattice, 0, i0) - first0
+                if g0 < 0 or g0 >= n0:
+                    continue
+                d0 = i0 - s_ac[a, 0]
+                u = d0 * h0u
+                nlines = _find_lines(lines, lattice, s_ac[a], d0, g0 * n1, cutoff)
+                begin, end = _cut_lines(lines, lattice, nlines, u, cutoff)
+                for i in range(begin, end):
+                    start, count = unsigned(lines.row_i[i] * length + lines.first_i[i]), unsigned(lines.count_i[i])
+                    v, w0 = lines.v_i[i], lines.w_i[i]
+                    if gradient:
+                        sum0, sum1 = _table_slopes(rho_x, start, table_xp, per_step, u * u + v * v, w0, ramp_k, count)
+                        out_av[a, 0] -= 2 * u * sum0
+                        out_av[a, 1] -= 2 * v * sum0
+                        out_av[a, 2] -= 2 * sum1
+                    else:
+                        _add_table(rho_x, start, table_xp, per_step, u * u + v * v, w0, ramp_k, count)
+
+    return walk
+
+
+add_tables = _table_walker(False)
+table_gradients = _table_walker(True)

@@ -13,81 +13,85 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ase_deepdensity.evaluate import kernels
-from ase_deepdensity.evaluate.kernels import LANES, MAX_L, Basis, Lattice, Lines, Work
+from ase_deepdensity.evaluate.kernels import LANES, WIDTH, Lattice, Lines, Work
+
+
+def rows(number: int) -> int:
+    """Rows that ``number`` B-splines need in the kernels: a mirror image before them, zeros for the end behind."""
+    return number + 5
 
 
 def collocate(
     rho_R: np.ndarray,
-    C_aq: np.ndarray,
+    C_aijpk: np.ndarray,
     s_ac: np.ndarray,
+    spacing: float,
+    cutoff: float,
     steps_cv: np.ndarray,
-    exponent_n: np.ndarray,
-    l_n: np.ndarray,
-    cutoff_n: np.ndarray,
     size_c: np.ndarray,
     start_c: np.ndarray,
     stop_c: np.ndarray,
     pbc_c: np.ndarray,
     nslabs: int,
 ) -> None:
-    """Add Σ_a Σ_n Σ_kji C_a,nkji exp(−α_n r²) wᵏ vʲ uⁱ to ``rho_R``.
+    """Add Σ_a Σ_p B(r/h + 1 − p) Σ_ijk C_a,ijpk uⁱ vʲ wᵏ to ``rho_R``, B the cubic B-spline of unit spacing.
 
     Parameters
     ----------
     rho_R
         (n0, n1, n2) float32 or float64, the block.
-    C_aq
-        (natoms, nq) of the same type, the monomials of each function ordered k, j, i with k + j + i ≤ l_n.
+    C_aijpk
+        (natoms, 5, 5, rows, 5) of the same type, see :func:`rows`.
     s_ac
         (natoms, 3) positions in units of grid steps, inside the cell where the grid is periodic.
+    spacing, cutoff
+        h of the B-splines, and where the last ends, Å.
     steps_cv
         (3, 3) grid steps in the frame (u, v, w), Å, lower triangular with a positive diagonal.
-    exponent_n, l_n, cutoff_n
-        Å⁻², highest angular momentum, Å; exponents ascending.
     size_c, start_c, stop_c, pbc_c
-        The block, see :func:`.gaussians.block`.
+        The block, see :func:`.collocation.block`.
     nslabs
         Number of threads; each takes a slab of the block.
     """
     lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
-    basis = _basis(exponent_n, l_n, cutoff_n)
-    C_aq, s_ac = np.ascontiguousarray(C_aq, rho_R.dtype), np.ascontiguousarray(s_ac, float)
+    s_ac = np.ascontiguousarray(s_ac, float)
+    nrows = C_aijpk.shape[3]
+    C_aix = np.ascontiguousarray(C_aijpk, rho_R.dtype).reshape(len(s_ac), WIDTH, WIDTH * nrows * WIDTH)
 
     def slab(first: int, last: int) -> None:
-        lines, work = _memory(lattice, basis, rho_R.dtype)
+        lines, work = _memory(lattice, cutoff, nrows, rho_R.dtype)
         long_R = _long_rows(lattice, rho_R[first:last], len(work.ramp_k))
-        kernels.collocate(long_R, first, C_aq, s_ac, lattice, basis, lines, work)
+        kernels.collocate(long_R, first, C_aix, s_ac, lattice, spacing, cutoff, lines, work)
         _fold(rho_R[first:last], long_R, lattice)
 
     _share(slab, len(rho_R), nslabs)
 
 
 def integrate(
-    C_aq: np.ndarray,
     rho_R: np.ndarray,
     s_ac: np.ndarray,
+    nrows: int,
+    spacing: float,
+    cutoff: float,
     steps_cv: np.ndarray,
-    exponent_n: np.ndarray,
-    l_n: np.ndarray,
-    cutoff_n: np.ndarray,
     size_c: np.ndarray,
     start_c: np.ndarray,
     stop_c: np.ndarray,
     pbc_c: np.ndarray,
     nthreads: int = 1,
-) -> None:
-    """The transpose of :func:`collocate`: C_a,nkji += Σ_R rho_R exp(−α_n r²) wᵏ vʲ uⁱ, the atoms shared by threads."""
+) -> np.ndarray:
+    """The transpose of :func:`collocate`: C_a,ijpk = Σ_R rho_R B(r/h + 1 − p) uⁱ vʲ wᵏ, the atoms shared by threads."""
     lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
-    basis = _basis(exponent_n, l_n, cutoff_n)
     s_ac = np.ascontiguousarray(s_ac, float)
-    long_R = _long_rows(lattice, rho_R, len(_ramp(lattice, basis.cutoff_n[0], rho_R.dtype)))
-    _unfold(long_R, rho_R, lattice)
+    long_R = _repeated_rows(lattice, rho_R, cutoff)
+    C_aix = np.zeros((len(s_ac), WIDTH, WIDTH * nrows * WIDTH), rho_R.dtype)
 
     def atoms(first: int, last: int) -> None:
-        lines, work = _memory(lattice, basis, rho_R.dtype)
-        kernels.integrate(long_R, 0, C_aq[first:last], s_ac[first:last], lattice, basis, lines, work)
+        lines, work = _memory(lattice, cutoff, nrows, rho_R.dtype)
+        kernels.integrate(long_R, 0, C_aix[first:last], s_ac[first:last], lattice, spacing, cutoff, lines, work)
 
     _share(atoms, len(s_ac), nthreads)
+    return C_aix.reshape(len(s_ac), WIDTH, WIDTH, nrows, WIDTH)
 
 
 def add_radial(
@@ -114,10 +118,44 @@ def add_radial(
     def slab(first: int, last: int) -> None:
         lines, ramp_k = _lines(lattice, cutoff, dtype), _ramp(lattice, cutoff, dtype)
         long_R = _long_rows(lattice, rho_R[first:last], len(ramp_k))
-        kernels.add_tables(long_R, first, table_xp, dtype.type(1 / x_step), float(cutoff), s_ac, lattice, lines, ramp_k)
+        kernels.add_tables(
+            long_R, first, np.empty((0, 3)), table_xp, dtype.type(1 / x_step), float(cutoff), s_ac, lattice, lines,
+            ramp_k,
+        )  # fmt: skip
         _fold(rho_R[first:last], long_R, lattice)
 
     _share(slab, len(rho_R), nslabs)
+
+
+def radial_gradients(
+    rho_R: np.ndarray,
+    table_xp: np.ndarray,
+    x_step: float,
+    cutoff: float,
+    s_ac: np.ndarray,
+    steps_cv: np.ndarray,
+    size_c: np.ndarray,
+    start_c: np.ndarray,
+    stop_c: np.ndarray,
+    pbc_c: np.ndarray,
+    nthreads: int = 1,
+) -> np.ndarray:
+    """Derivatives of Σ_R rho_R f(|r_R − r_a|²) with respect to the positions r_a, along u, v, w: (natoms, 3)."""
+    lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
+    dtype = rho_R.dtype
+    table_xp, s_ac = np.ascontiguousarray(table_xp, dtype), np.ascontiguousarray(s_ac, float)
+    long_R = _repeated_rows(lattice, rho_R, cutoff)
+    gradient_av = np.zeros((len(s_ac), 3))
+
+    def atoms(first: int, last: int) -> None:
+        lines, ramp_k = _lines(lattice, cutoff, dtype), _ramp(lattice, cutoff, dtype)
+        kernels.table_gradients(
+            long_R, 0, gradient_av[first:last], table_xp, dtype.type(1 / x_step), float(cutoff), s_ac[first:last],
+            lattice, lines, ramp_k,
+        )  # fmt: skip
+
+    _share(atoms, len(s_ac), nthreads)
+    return gradient_av
 
 
 def _share(work: Callable[[int, int], None], number: int, nthreads: int) -> None:
@@ -140,35 +178,27 @@ def _lattice(
     return Lattice(np.ascontiguousarray(step_cv), size_c, start_c, stop_c, np.array(pbc_c, bool))
 
 
-def _basis(exponent_n: np.ndarray, l_n: np.ndarray, cutoff_n: np.ndarray) -> Basis:
-    return Basis(np.array(exponent_n, float), np.array(l_n, np.int64), np.array(cutoff_n, float))
-
-
 def _ramp(lattice: Lattice, reach: float, dtype: DTypeLike) -> np.ndarray:
-    """Multiples of the step along a line on both sides of zero, as far as ``reach`` and some more for whole vectors."""
-    half = int(reach / lattice.step_cv[2, 2]) + 2 + LANES
-    return (np.arange(-half, half + 1) * lattice.step_cv[2, 2]).astype(dtype)
+    """Multiples of the step along a line: as many as lie within ``reach`` on both sides, and more for whole vectors."""
+    number = int(2 * reach / lattice.step_cv[2, 2]) + 2 + LANES
+    return (np.arange(number) * lattice.step_cv[2, 2]).astype(dtype)
 
 
 def _lines(lattice: Lattice, reach: float, dtype: DTypeLike) -> Lines:
     """Memory for the lines of a plane that pass within ``reach``."""
     n = int(2 * reach / lattice.step_cv[1, 1]) + 3
-    row_i, first_i, count_i, ramp_i, offset_i = (np.zeros(n, np.int64) for _ in range(5))
-    v_i, center_i = np.zeros(n), np.zeros(n)
-    w_i, factor_i = np.zeros(n, dtype), np.zeros(n, dtype)
-    return Lines(row_i, v_i, center_i, first_i, count_i, w_i, ramp_i, factor_i, offset_i)
+    row_i, first_i, count_i = (np.zeros(n, np.int64) for _ in range(3))
+    return Lines(row_i, np.zeros(n), np.zeros(n), first_i, count_i, np.zeros(n, dtype))
 
 
-def _memory(lattice: Lattice, basis: Basis, dtype: DTypeLike) -> tuple[Lines, Work]:
-    lines = _lines(lattice, basis.cutoff_n[0], dtype)
-    ramp_k = _ramp(lattice, basis.cutoff_n[0], dtype)
-    nlines = len(lines.row_i)
-    return lines, Work(
+def _memory(lattice: Lattice, cutoff: float, nrows: int, dtype: DTypeLike) -> tuple[Lines, Work]:
+    ramp_k = _ramp(lattice, cutoff, dtype)
+    return _lines(lattice, cutoff, dtype), Work(
         ramp_k,
-        b_p=np.zeros((MAX_L + 1) * (MAX_L + 2) // 2, dtype),
-        a_mi=np.zeros((MAX_L + 1, nlines), dtype),
-        e_nk=np.zeros((len(basis.exponent_n), len(ramp_k)), dtype),
-        e_x=np.zeros(nlines * len(ramp_k), dtype),
+        b_jx=np.zeros((WIDTH, nrows * WIDTH), dtype),
+        a_x=np.zeros(nrows * WIDTH, dtype),
+        B_mk=np.zeros((4, len(ramp_k)), dtype),
+        row_k=np.zeros(len(ramp_k), np.int32),
     )
 
 
@@ -192,8 +222,10 @@ def _fold(rho_R: np.ndarray, long_R: np.ndarray, lattice: Lattice) -> None:
         rho_R[:, :, : part_R.shape[2]] += part_R
 
 
-def _unfold(long_R: np.ndarray, rho_R: np.ndarray, lattice: Lattice) -> None:
-    """The transpose of :func:`_fold`: repeat the block along long rows; what is outside the block reads as zero."""
+def _repeated_rows(lattice: Lattice, rho_R: np.ndarray, reach: float) -> np.ndarray:
+    """The transpose of :func:`_fold`: the block repeated along long rows; what is outside the block reads as zero."""
+    long_R = _long_rows(lattice, rho_R, len(_ramp(lattice, reach, rho_R.dtype)))
     for start in _periods(lattice, long_R.shape[2]):
         part_R = long_R[:, :, start : start + rho_R.shape[2]]
         part_R[:] = rho_R[:, :, : part_R.shape[2]]
+    return long_R

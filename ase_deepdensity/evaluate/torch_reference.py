@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.harmonics import solid_harmonics
@@ -20,7 +20,7 @@ MAX_PAIRS = 2**21
 
 
 def collocate(
-    basis: GaussianBasis,
+    basis: SplineBasis,
     grid: Grid,
     position_av: torch.Tensor,
     c_lanm: list[torch.Tensor],
@@ -34,19 +34,19 @@ def collocate(
     position_av
         (natoms, 3) Å; its dtype and device are those of the work.
     c_lanm
-        For each l the coefficients (natoms, n, 2l+1) of the normalised Gaussians.
+        For each l the coefficients (natoms, n, 2l+1) of the normalised functions.
     max_pairs
         Number of pairs of an atom and a grid point that are held at once: it bounds the memory, not the result.
     """
     density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)  # the last element takes what is outside
-    for n, (exponent, cutoff) in enumerate(zip(basis.exponents, basis.cutoff_n, strict=True)):
-        c_aL = _coefficients(basis, n, c_lanm).to(position_av)
-        for atoms, r_apv, x_ap in _near_points(grid, position_av, float(cutoff), max_pairs):
-            r2_ap = r_apv.square().sum(2)
-            Y_apL = solid_harmonics(r_apv, basis.lmax[n])
-            value_ap = torch.einsum('apL, aL -> ap', Y_apL, c_aL[atoms]) * torch.exp(-exponent * r2_ap)
-            value_ap = torch.where(r2_ap < cutoff**2, value_ap, 0.0)
-            density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
+    c_anL = torch.cat(
+        [c_anm * torch.from_numpy(basis.norm_n(l)[:, None]).to(c_anm) for l, c_anm in enumerate(c_lanm)], dim=2
+    ).to(position_av)
+    for atoms, r_apv, x_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
+        r_ap = r_apv.norm(dim=2)
+        Y_apL = solid_harmonics(r_apv, basis.lmax)
+        value_ap = torch.einsum('apL, anL, apn -> ap', Y_apL, c_anL[atoms], _splines(basis, r_ap))
+        density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
     return density_x[:-1].view(grid.shape)
 
 
@@ -75,13 +75,17 @@ def superpose(
     return density_x[:-1].view(grid.shape)
 
 
-def _coefficients(basis: GaussianBasis, n: int, c_lanm: list[torch.Tensor]) -> torch.Tensor:
-    """(natoms, (lmax_n + 1)²) coefficients of exponent n, multiplied by the norms."""
-    parts = []
-    for l in range(basis.lmax[n] + 1):
-        i = int(np.flatnonzero(basis.exponents_l[l] == n)[0])
-        parts.append(c_lanm[l][:, i] * float(basis.norm_n(l)[i]))
-    return torch.cat(parts, dim=1)
+def _splines(basis: SplineBasis, r_ap: torch.Tensor) -> torch.Tensor:
+    """B_n at distances: (natoms, points) → (natoms, points, n)."""
+    x_apn = r_ap[:, :, None] / basis.spacing - torch.arange(basis.number).to(r_ap)
+    mirror_ap = _cubic(r_ap / basis.spacing + 1)
+    first_n = torch.nn.functional.one_hot(torch.tensor(1), basis.number).to(r_ap)
+    return _cubic(x_apn) + mirror_ap[:, :, None] * first_n
+
+
+def _cubic(x: torch.Tensor) -> torch.Tensor:
+    """The cubic B-spline of unit spacing, centred at 0: [(2−|x|)₊³ − 4 (1−|x|)₊³] / 6."""
+    return ((2 - x.abs()).clamp(min=0) ** 3 - 4 * (1 - x.abs()).clamp(min=0) ** 3) / 6
 
 
 def _near_points(

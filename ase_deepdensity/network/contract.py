@@ -19,7 +19,7 @@ class Coefficients:
     Parameters
     ----------
     c_lanm
-        For each l the coefficients (natoms, n, 2l+1) of normalised Gaussians, electrons.
+        For each l the coefficients (natoms, n, 2l+1) of normalised functions of the basis.
     D_saii
         For each species the atomic density matrices (natoms of it, ni, ni) in GPAW's projector basis.
     invariants_ac

@@ -35,6 +35,9 @@ class EquivariantHypers:
     """Features of the other parity, which the atomic matrices need."""
     layers: int = 2
     """Layers; each but the first sends one round of messages, so information travels layers · cutoff."""
+    bound: float | None = None
+    """What enters products stays below this (RMS over its components), smoothly.  Without, products of three in each
+    layer grow with the ninth power of an unusual environment, and hot metals overflow at the first step."""
 
 
 @dataclass
@@ -99,11 +102,14 @@ class Layer(torch.nn.Module):
         self.gate = torch.nn.Sequential(
             torch.nn.Linear(size, 64), torch.nn.SiLU(), torch.nn.Linear(64, (hypers.lmax + 1) * size)
         )
+        self.bound = hypers.bound
         self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
 
     def forward(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> torch.Tensor:
-        factors = self.factors(x_mac, slices).chunk(3, dim=2)
-        h_mac = self.mix(products(*factors), slices) + self.skip(x_mac, slices)
+        factors_mac = self.factors(x_mac, slices)
+        if self.bound is not None:
+            factors_mac = factors_mac * (1 + factors_mac.square().mean(0) / self.bound**2).rsqrt()
+        h_mac = self.mix(products(*factors_mac.chunk(3, dim=2)), slices) + self.skip(x_mac, slices)
         gate_alc = self.gate(h_mac[0]).view(h_mac.shape[1], -1, h_mac.shape[2])
         return h_mac * (1 + gate_alc.permute(1, 0, 2)[self.l_m])
 
@@ -143,7 +149,7 @@ class EquivariantNetwork(DensityNetwork):
         super().__init__(species, hypers.cutoff)
         if len(overlap_lnn) > hypers.lmax + 1:
             raise ValueError(
-                f'features with lmax {hypers.lmax} cannot write Gaussians with lmax {len(overlap_lnn) - 1}'
+                f'features with lmax {hypers.lmax} cannot write a density with lmax {len(overlap_lnn) - 1}'
             )
         self.hypers = hypers
         nspecies, size = len(species), hypers.channels

@@ -1,4 +1,4 @@
-"""From features to what a density is made of: Gaussian coefficients and PAW atomic density matrices."""
+"""From features to what a density is made of: coefficients of a basis and PAW atomic density matrices."""
 
 from __future__ import annotations
 
@@ -125,10 +125,10 @@ class AtomicMatrixHead(torch.nn.Module):
 
 
 class CoefficientHead(torch.nn.Module):
-    """Features → coefficients c_anm of the normalised Gaussians, through combinations that are orthonormal.
+    """Features → coefficients c_anm of the normalised radial functions, through combinations that are orthonormal.
 
     For each l: c_nm = Σ_k W_nk (mean_k δ_l0 + scale_k y_km), W = S^(−1/2) without the directions in which the
-    Gaussians are nearly linearly dependent.
+    functions are nearly linearly dependent.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class CoefficientHead(torch.nn.Module):
             getattr(self, f'scale{l}_sk')[s] = x_akm.square().mean((0, 2)).sqrt().clamp(min=1e-6)
 
     def expand(self, y_lakm: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Orthonormal coefficients → coefficients of the Gaussians."""
+        """Orthonormal coefficients → coefficients of the basis."""
         return [torch.einsum('nk, akm -> anm', getattr(self, f'W{l}_nk'), y) for l, y in enumerate(y_lakm)]
 
     def forward(self, h_mac: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:

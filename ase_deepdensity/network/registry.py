@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.equivariant import EquivariantHypers, EquivariantNetwork
 
@@ -20,7 +20,7 @@ def build_network(
     name: str,
     hypers: dict[str, Any],
     species: Sequence[int],
-    basis: GaussianBasis,
+    basis: SplineBasis,
     projectors: Sequence[Sequence[int]],
     *,
     empty: bool = False,
@@ -38,5 +38,5 @@ def build_network(
     allowed = [field.name for field in fields(hypers_type)]
     if unknown := sorted(hypers.keys() - set(allowed)):
         raise ValueError(f'the {name} network has no {", ".join(unknown)}; it has {", ".join(allowed)}')
-    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(max(basis.lmax) + 1)]
+    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(basis.lmax + 1)]
     return network(species, hypers_type(**hypers), overlaps, projectors, empty)  # type: ignore[call-arg]

@@ -104,7 +104,6 @@ class OnePassGPAW(SeededGPAW):
         density.symmetrize(ibzwfs.ibz.symmetries)
         delta = State.of(density).minus(before)
         self.norm = norm
-        print('norm-1', norm - 1)
         before.put(density)
         residual = delta.electrons(density)
         # potentials

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ase_deepdensity.evaluate.gaussians import GaussianBasis, even_tempered
+from ase_deepdensity.basis import SplineBasis
 
 
 class ConfigError(ValueError):
@@ -22,16 +22,12 @@ class TrainingConfig:
     """Name in :data:`ase_deepdensity.network.registry.NETWORKS`."""
     hypers: dict[str, Any] = field(default_factory=dict)
     """Hyper-parameters of the network that differ from its defaults."""
-    smallest_exponent: float = 0.5
-    """Of the Gaussians that the density is written in, Å⁻²."""
-    largest_exponent: float = 40.0
-    """Of the Gaussians, Å⁻²."""
-    exponents: int = 9
-    """Number of Gaussians, in geometric progression."""
+    basis_cutoff: float = 3.0
+    """Distance from an atom to which it adds to the superposition of atoms, Å."""
+    basis_functions: int = 23
+    """Radial functions of each angular momentum: they resolve basis_cutoff / (basis_functions + 1)."""
     lmax: int = 4
-    """Highest angular momentum of the Gaussians."""
-    tail: float = 1e-4
-    """A Gaussian ends where it has fallen to this part of its height."""
+    """Highest angular momentum of what an atom adds."""
     steps: int = 6000
     """Optimisation steps, one snapshot each."""
     minutes: float | None = None
@@ -60,15 +56,17 @@ class TrainingConfig:
     """Of the initial weights, the split, and the order of snapshots and cosets."""
 
     def __post_init__(self) -> None:
-        for name in ('exponents', 'steps', 'stride', 'validate_every', 'warmup'):
+        for name in ('steps', 'stride', 'validate_every', 'warmup'):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f'{name} must be a whole number from 1, not {value!r}')
-        for name in ('smallest_exponent', 'tail', 'learning_rate', 'smoothing', 'clip'):
+        for name in ('learning_rate', 'smoothing', 'clip'):
             if not getattr(self, name) > 0:
                 raise ConfigError(f'{name} must be positive, not {getattr(self, name)!r}')
-        if not self.largest_exponent >= self.smallest_exponent:
-            raise ConfigError(f'largest_exponent {self.largest_exponent} < smallest_exponent {self.smallest_exponent}')
+        try:
+            SplineBasis(self.basis_cutoff, self.basis_functions, self.lmax)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f'basis_cutoff, basis_functions, lmax: {error}') from None
         if not 0 <= self.averaging < 1:
             raise ConfigError(f'averaging must be in [0, 1), not {self.averaging!r}')
         if self.minutes is not None and not self.minutes > 0:
@@ -105,7 +103,6 @@ class TrainingConfig:
         return asdict(self)
 
     @property
-    def basis(self) -> GaussianBasis:
+    def basis(self) -> SplineBasis:
         """The radial functions."""
-        exponents = even_tempered(self.smallest_exponent, self.largest_exponent, self.exponents)
-        return GaussianBasis(exponents, (self.lmax,) * self.exponents, self.tail)
+        return SplineBasis(self.basis_cutoff, self.basis_functions, self.lmax)

@@ -17,7 +17,7 @@ def fit_coefficients(
     """Orthonormal coefficients y, for each l (natoms, k, 2l+1), that approximate the sample's target.
 
     Few conjugate-gradient steps on ‖A y − target‖² (CGLS, doi:10.6028/jres.049.044): stopping early keeps what the
-    grid hardly fixes small.  ``expand`` turns y into coefficients of the Gaussians; ``sizes`` are the k of each l.
+    grid hardly fixes small.  ``expand`` turns y into coefficients of the basis; ``sizes`` are the k of each l.
     """
     y = _zeros(sample, sizes)
     residual_R = sample.target_R.clone()

@@ -27,8 +27,8 @@ TIMED_STEPS = 10, 40
 """Steps between which the speed is measured when a training is given minutes."""
 UNKNOWN = 10**9
 """Number of steps before the speed has been measured."""
-SCALE_SNAPSHOTS = 4
-"""Snapshots from which the scales of the outputs are fitted."""
+SCALE_ATOMS = 100
+"""Atoms of each element from which the scales of inputs and outputs are taken, as far as there are so many."""
 
 
 class TrainingError(ValueError):
@@ -250,13 +250,23 @@ class Trainer:
             self.network.load_state_dict(init.network.state_dict())
             if init.level == self.level:
                 return
-        # Snapshots with many elements and atoms first: a lone molecule says little of the scales.
-        samples = sorted(self.training, key=lambda sample: (-_nspecies(sample), -sample.natoms))[:SCALE_SNAPSHOTS]
+        samples = self._for_scales()
         head = self.network.coefficients
         y_tlakm = [fit_coefficients(sample, self.sampler, head.expand, head.sizes) for sample in samples]
         self.network.fit_scale(
             [sample.graph for sample in samples], y_tlakm, [sample.D_saii for sample in self.training]
         )
+
+    def _for_scales(self) -> list[Sample]:
+        """Snapshots at random, until there are enough atoms of each element."""
+        order = np.random.default_rng((self.config.seed, 2)).permutation(len(self.training))
+        counts_s, chosen = np.zeros(len(self.architecture.species), int), []
+        for sample in (self.training[i] for i in order):
+            new_s = np.array(sample.graph.counts)
+            if (new_s[counts_s < SCALE_ATOMS] > 0).any():
+                chosen.append(sample)
+                counts_s += new_s
+        return chosen
 
     def _restore(self, saved: Checkpoint) -> None:
         self.network.load_state_dict(saved.network)
@@ -264,10 +274,6 @@ class Trainer:
         self.average = {k: v.to(self.device) for k, v in saved.average.items()}
         self.start, self.steps, self.best = saved.step, saved.steps, saved.best
         self.rows = [Row(int(step), *errors) for step, *errors in saved.rows]
-
-
-def _nspecies(sample: Sample) -> int:
-    return sum(count > 0 for count in sample.graph.counts)
 
 
 def _superposition(dataset: Dataset) -> dict[int, RadialTable]:

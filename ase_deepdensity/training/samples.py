@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset.files import Snapshot
 from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.gaussians import Collocation, GaussianBasis, index
+from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.graph import Graph, build_graph
@@ -92,7 +93,7 @@ class GridSampler:
     are kept for grids met before.
     """
 
-    def __init__(self, basis: GaussianBasis):
+    def __init__(self, basis: SplineBasis):
         self.basis = basis
         self._collocations: list[Collocation] = []
 

@@ -1,9 +1,9 @@
 """How well a basis can write the density of a snapshot at best: least squares, no network.
 
-    python docs/benchmarks/basis_floor.py SNAPSHOT.h5 FIRST LAST NUMBER LMAX [ITERATIONS]
+    python docs/benchmarks/basis_floor.py SNAPSHOT.h5 CUTOFF NUMBER LMAX [ITERATIONS]
 
-prints the NMAE (%) that is left by NUMBER Gaussians from FIRST to LAST Å⁻² with angular momenta up to LMAX: one number,
-or one for each Gaussian, the most diffuse first, joined by commas.
+prints the NMAE (%) that is left by NUMBER radial functions up to CUTOFF Å with angular momenta up to LMAX.  The
+snapshot should hold few atoms in much vacuum: in a full cell there are hardly more grid points than coefficients.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 
 import torch
 
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset import read_snapshot
-from ase_deepdensity.evaluate.gaussians import GaussianBasis, even_tempered
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.network.heads import CoefficientHead
 from ase_deepdensity.reference.superposition import atomic_tables
@@ -21,13 +21,13 @@ from ase_deepdensity.training.least_squares import fit_coefficients
 from ase_deepdensity.training.samples import GridSampler, Sample
 
 
-def floor(path: str, basis: GaussianBasis, iterations: int) -> float:
+def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     """NMAE, %."""
     snapshot = read_snapshot(path)
     species = tuple(sorted({int(number) for number in snapshot.atoms.numbers}))
     tables = {Z: RadialTable.fit(*table) for Z, table in atomic_tables(snapshot.level, species).items()}
     sample = Sample.from_snapshot(snapshot, path, species, 1.0, tables, torch.device('cpu'))
-    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(max(basis.lmax) + 1)]
+    overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(basis.lmax + 1)]
     head = CoefficientHead(overlaps, 1, len(species))
     sampler = GridSampler(basis)
     y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)
@@ -37,7 +37,5 @@ def floor(path: str, basis: GaussianBasis, iterations: int) -> float:
 
 
 if __name__ == '__main__':
-    path, first, last, number, lmax, *more = sys.argv[1:]
-    exponents = even_tempered(float(first), float(last), int(number))
-    lmax_n = tuple(int(l) for l in lmax.split(',')) if ',' in lmax else (int(lmax),) * len(exponents)
-    print(floor(path, GaussianBasis(exponents, lmax_n, 1e-4), int(more[0]) if more else 150))
+    path, cutoff, number, lmax, *more = sys.argv[1:]
+    print(floor(path, SplineBasis(float(cutoff), int(number), int(lmax)), int(more[0]) if more else 300))

@@ -69,6 +69,12 @@ def test_json(folder):
     assert content['mean']['snapshots'] == 2
 
 
+def test_picture(folder, capsys):
+    assert main(['evaluate', 'tiny.safetensors', 'data', '--plot', 'a.png']) == 0
+    assert 'wrote a.png' in capsys.readouterr().out
+    assert (folder / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
 def test_record_writes_into_the_card(folder, capsys):
     assert main(['evaluate', 'tiny.safetensors', 'data', '--record', '8 molecules']) == 0
     measured = DensityModel.load('tiny.safetensors').card['measured']['8 molecules']

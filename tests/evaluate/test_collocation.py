@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.gaussians import Collocation, GaussianBasis, even_tempered, index
+from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.grid import Grid
 from tests.tolerances import EXACT, FLOAT32
 
-BASIS = GaussianBasis((0.8, 2.0, 6.0), (2, 6, 4), 1e-5)
+BASIS = SplineBasis(3.4, 5, 4)
 CELLS = {
     'orthorhombic': np.diag([3.0, 4.0, 5.0]),
     'skewed': np.array([[3.0, 0.5, 0.2], [-1.0, 4.0, 0.7], [0.3, 0.9, 5.0]]),
@@ -21,7 +22,7 @@ PBC = {'periodic': (1, 1, 1), 'slab': (1, 1, 0), 'wire': (0, 1, 0), 'molecule': 
 
 def coefficients(natoms: int = 3, seed: int = 0) -> list[torch.Tensor]:
     rng = np.random.default_rng(seed)
-    return [torch.from_numpy(rng.normal(size=(natoms, len(n), 2 * l + 1))) for l, n in enumerate(BASIS.exponents_l)]
+    return [torch.from_numpy(rng.normal(size=(natoms, BASIS.number, 2 * l + 1))) for l in range(BASIS.lmax + 1)]
 
 
 def positions(cell_cv: np.ndarray) -> np.ndarray:
@@ -35,7 +36,7 @@ def cell_cv(request) -> np.ndarray:
 
 @pytest.fixture(params=PBC)
 def grid(request, cell_cv) -> Grid:
-    """Small cells: the Gaussians reach over several images."""
+    """Small cells: the functions reach over several images."""
     return Grid(cell_cv, (13, 15, 20), PBC[request.param])
 
 
@@ -88,27 +89,38 @@ def test_no_atoms():
     assert not Collocation(BASIS, grid)(np.zeros((0, 3)), [c[:0].float() for c in coefficients()]).any()
 
 
-def test_norms():
-    """Each function has ∫ χ² = 1 on a grid that resolves it."""
-    basis = GaussianBasis((0.8, 2.0), (3, 3), 1e-12)
-    grid = Grid(np.eye(3) * 12, (72, 72, 72))
-    for l, index_n in enumerate(basis.exponents_l):
-        for i in range(len(index_n)):
-            c_lanm = [torch.zeros(1, len(n), 2 * k + 1, dtype=torch.float64) for k, n in enumerate(basis.exponents_l)]
-            c_lanm[l][0, i, l // 2] = 1
-            chi_R = Collocation(basis, grid, torch.float64)(index(grid, np.array([[6.03, 5.9, 6.0]])), c_lanm)
-            assert float(chi_R.square().sum()) * grid.dv == pytest.approx(1, abs=1e-8), (l, i)
+def test_fewer_angular_momenta_than_the_kernels_have():
+    grid, basis = Grid(CELLS['skewed'], (13, 15, 20)), SplineBasis(3.4, 5, 1)
+    position_av, c_lanm = positions(grid.cell_cv), coefficients()
+    density_R = Collocation(basis, grid, torch.float64)(index(grid, position_av), c_lanm[:2])
+    others = [torch.zeros_like(c) for c in c_lanm[2:]]
+    np.testing.assert_allclose(density_R, reference(grid, position_av, [*c_lanm[:2], *others]), atol=1e-10)
 
 
-def test_overlaps():
-    basis = GaussianBasis((0.8, 2.0), (1, 1), 1e-12)
-    grid = Grid(np.eye(3) * 12, (72, 72, 72))
-    chi_nR = []
-    for i in range(2):
-        c_lanm = [torch.zeros(1, 2, 2 * k + 1, dtype=torch.float64) for k in range(2)]
-        c_lanm[1][0, i, 2] = 1
-        chi_nR.append(Collocation(basis, grid, torch.float64)(index(grid, np.array([[6.0, 6.0, 6.0]])), c_lanm))
-    assert float((chi_nR[0] * chi_nR[1]).sum()) * grid.dv == pytest.approx(basis.overlap_nn(1)[0, 1], abs=1e-8)
+def test_norms_and_overlaps():
+    """On a grid that resolves the functions, ∫ χχ' is what the basis says."""
+    basis = SplineBasis(3.0, 4, 4)
+    grid = Grid(np.eye(3) * 6.5, (80, 80, 80))
+    collocation = Collocation(basis, grid, torch.float64)
+    s_ac = index(grid, np.array([[3.23, 3.2, 3.3]]))
+    for l in range(5):
+        chi_nR = []
+        for n in range(4):
+            c_lanm = [torch.zeros(1, 4, 2 * k + 1, dtype=torch.float64) for k in range(5)]
+            c_lanm[l][0, n, l // 2] = 1
+            chi_nR.append(collocation(s_ac, c_lanm).flatten())
+        products_nn = torch.stack(chi_nR) @ torch.stack(chi_nR).T * grid.dv
+        np.testing.assert_allclose(products_nn, basis.overlap_nn(l), atol=2e-5)
+
+
+def test_smooth_at_the_nucleus_and_at_the_end():
+    """Value, slope and curvature along a line through the atom are continuous: what forces need."""
+    basis = SplineBasis(2.0, 6, 4)
+    r_p = np.linspace(1e-4, 3e-4, 3)
+    slope_n = (basis.splines(r_p[2:])[0] - basis.splines(r_p[:1])[0]) / (r_p[2] - r_p[0])
+    np.testing.assert_allclose(slope_n, 0, atol=1e-2)  # even functions
+    end_pn = basis.splines(np.array([2.0 - 1e-3, 2.0, 2.5]))
+    np.testing.assert_allclose(end_pn, 0, atol=1e-8)
 
 
 def test_reference_in_small_pieces_and_its_gradient():
@@ -118,13 +130,10 @@ def test_reference_in_small_pieces_and_its_gradient():
     pieces_R = torch_reference.collocate(BASIS, grid, position_av, c_lanm, max_pairs=500)
     np.testing.assert_allclose(pieces_R, whole_R, atol=1e-12)
 
-    # Compared with differences of a basis that ends where it is negligible, so that no grid point enters or leaves.
-    basis = GaussianBasis((3.0,), (2,), 1e-12)
-    c_lanm = [torch.from_numpy(np.random.default_rng(l).normal(size=(3, 1, 2 * l + 1))) for l in range(3)]
     weight_R = torch.from_numpy(np.random.default_rng(3).normal(size=grid.shape))
 
     def value(p_av: torch.Tensor) -> torch.Tensor:
-        return (torch_reference.collocate(basis, grid, p_av, c_lanm) * weight_R).sum()
+        return (torch_reference.collocate(BASIS, grid, p_av, c_lanm) * weight_R).sum()
 
     (gradient_av,) = torch.autograd.grad(value(position_av.requires_grad_()), position_av)
     direction_av, h = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 3))), 1e-5
@@ -144,17 +153,12 @@ def test_cuda():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (((1.0, 2.0), (1,)), '2 exponents and 1 values of lmax'),
-        (((2.0, 1.0), (1, 1)), 'ascending'),
-        (((-1.0,), (1,)), 'positive'),
-        (((1.0,), (9,)), 'lmax must be from 0 to 6'),
-        (((1.0,), (1,), 1.0), 'tail must be from 1e-30 to 1, not 1.0'),
+        ((0.0, 5, 4), 'the cutoff of a basis must be a positive distance, not 0.0'),
+        ((float('inf'), 5, 4), 'positive distance'),
+        ((3.0, 1, 4), 'at least two radial functions, not 1'),
+        ((3.0, 5, 5), 'lmax must be from 0 to 4, not 5'),
     ],
 )
 def test_bad_bases(arguments, message):
     with pytest.raises(ValueError, match=message):
-        GaussianBasis(*arguments)
-
-
-def test_even_tempered():
-    assert even_tempered(0.5, 8.0, 3) == pytest.approx((0.5, 2.0, 8.0))
+        SplineBasis(*arguments)

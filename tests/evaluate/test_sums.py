@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.evaluate.gaussians import Collocation, index
+from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.grid import Grid
 from tests.evaluate.test_collocation import BASIS, CELLS, coefficients, positions, reference

@@ -1,11 +1,11 @@
-"""The superposition of atoms in plain torch against the compiled one; the Gaussians are in test_collocation."""
+"""The superposition of atoms in plain torch against the compiled one; the basis is in test_collocation."""
 
 import numpy as np
 import pytest
 import torch
 
 from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.superposition import RadialTable, superpose
+from ase_deepdensity.evaluate.superposition import RadialTable, superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
 from tests.evaluate.test_collocation import CELLS, positions
 from tests.evaluate.test_superposition import table  # noqa: F401
@@ -37,3 +37,6 @@ def test_gradient_with_respect_to_positions(tables):
 
     position_av = torch.from_numpy(positions(grid.cell_cv)).requires_grad_()
     assert torch.autograd.gradcheck(value, position_av, eps=1e-5, atol=1e-6, rtol=1e-6)
+    (expected_av,) = torch.autograd.grad(value(position_av), position_av)
+    gradient_av = superposition_gradient(weight_R.numpy(), grid, positions(grid.cell_cv), NUMBERS, tables)
+    np.testing.assert_allclose(gradient_av, expected_av, atol=1e-11)

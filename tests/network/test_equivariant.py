@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.registry import build_network
 from tests.network.contract import L_SJ, DensityNetworkContract
 
-BASIS = GaussianBasis((0.5, 2.0, 8.0), (3, 4, 2))
+BASIS = SplineBasis(3.0, 3, 4)
 HYPERS = {'cutoff': 3.0, 'lmax': 4, 'radial': 3, 'channels': 6, 'message_channels': 4, 'pseudo_channels': 4}
 
 
@@ -44,6 +44,6 @@ def test_unknown_networks(name, hypers, message):
         build_network(name, hypers, (1, 8), BASIS, L_SJ)
 
 
-def test_gaussians_beyond_the_features_are_refused():
-    with pytest.raises(ValueError, match='lmax 2 cannot write Gaussians with lmax 4'):
+def test_angular_momenta_beyond_the_features_are_refused():
+    with pytest.raises(ValueError, match='lmax 2 cannot write a density with lmax 4'):
         build_network('equivariant', HYPERS | {'lmax': 2}, (1, 8), BASIS, L_SJ)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.evaluate.gaussians import GaussianBasis
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, block_tensors, blocks
 from tests.network.contract import L_SJ
 
@@ -35,8 +35,8 @@ def test_scale_and_components_of_matrices():
 
 
 def test_orthonormal_coefficients_keep_the_norm():
-    """Σ y² is ∫ρ² of one atom: c of the Gaussians with their overlaps gives the same."""
-    basis = GaussianBasis((0.5, 1.0, 4.0), (2, 2, 1))
+    """Σ y² is ∫ρ² of one atom: c of the basis with their overlaps gives the same."""
+    basis = SplineBasis(2.0, 4, 2)
     overlaps = [torch.from_numpy(basis.overlap_nn(l)) for l in range(3)]
     head = CoefficientHead(overlaps, 4, 1)
     y_lakm = [torch.randn(2, size, 2 * l + 1) for l, size in enumerate(head.sizes)]

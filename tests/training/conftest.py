@@ -16,9 +16,8 @@ from tests.tiny import HYPERS, water_box
 
 SETTINGS = {
     'hypers': HYPERS,
-    'smallest_exponent': 0.8,
-    'largest_exponent': 12.0,
-    'exponents': 3,
+    'basis_cutoff': 2.5,
+    'basis_functions': 4,
     'lmax': 2,
     'validate_every': 10,
     'warmup': 5,

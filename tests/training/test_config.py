@@ -13,9 +13,9 @@ def test_file_and_changes(tmp_path):
     assert TrainingConfig(**config.to_dict()) == config
 
 
-def test_default_basis_spans_the_exponents():
-    basis = TrainingConfig(smallest_exponent=1.0, largest_exponent=16.0, exponents=3).basis
-    assert basis.exponents == pytest.approx((1.0, 4.0, 16.0))
+def test_basis_resolves_what_the_settings_say():
+    basis = TrainingConfig(basis_cutoff=2.0, basis_functions=9, lmax=3).basis
+    assert (basis.spacing, basis.lmax) == pytest.approx((0.2, 3))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,8 @@ def test_default_basis_spans_the_exponents():
         ('{"learning_rate": -1}', 'learning_rate must be positive'),
         ('{"averaging": 1}', 'averaging'),
         ('{"minutes": 0}', 'minutes'),
-        ('{"largest_exponent": 0.1}', 'largest_exponent'),
+        ('{"basis_cutoff": -3.0}', 'basis_cutoff, .*positive distance, not -3.0'),
+        ('{"basis_functions": 1.5}', 'at least two radial functions, not 1.5'),
     ],
 )
 def test_bad_files(tmp_path, text, message):

@@ -1,0 +1,118 @@
+"""Basis and grid brought together: coefficients of a model → density on a grid, and the transpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ase_deepdensity.basis import MAX_L, SplineBasis
+from ase_deepdensity.evaluate import sums
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.harmonics import solid_harmonics
+
+
+class Collocation:
+    """Coefficients → density on a grid or a block of one; differentiable in the coefficients.
+
+    Parameters
+    ----------
+    dtype
+        float32 or float64, of coefficients and densities.
+    """
+
+    def __init__(self, basis: SplineBasis, grid: Grid, dtype: torch.dtype = torch.float32):
+        self.basis = basis
+        self.grid = grid
+        self.dtype = dtype
+        frame_vv = frame(grid)
+        self.powers = [torch.from_numpy(W_mq).to(dtype) for W_mq in _harmonics_in_powers(frame_vv, basis.lmax)]
+        self.norm_ln = [torch.from_numpy(basis.norm_n(l)).to(dtype) for l in range(basis.lmax + 1)]
+        self._np_dtype = np.float64 if dtype == torch.float64 else np.float32
+        self._arguments = (basis.spacing, basis.cutoff, grid.step_cv @ frame_vv.T, *block(grid))
+
+    def polynomials(self, coefficients: list[torch.Tensor]) -> torch.Tensor:
+        """``coefficients``: for each l (natoms, n, 2l+1) → (natoms, 5, 5, rows, 5), see :func:`.sums.collocate`."""
+        parts = [
+            (c_anm * norm_n.to(c_anm)[:, None]) @ W_mq.to(c_anm)
+            for c_anm, norm_n, W_mq in zip(coefficients, self.norm_ln, self.powers, strict=True)
+        ]
+        C_anq = torch.stack(parts).sum(0)
+        natoms, number, nq = C_anq.shape
+        end_aq = C_anq.new_zeros(natoms, sums.rows(number) - number - 1, nq)
+        C_apq = torch.cat([C_anq[:, 1:2], C_anq, end_aq], dim=1)
+        return C_apq.unflatten(2, (MAX_L + 1,) * 3).permute(0, 2, 3, 1, 4)
+
+    def __call__(self, s_ac: np.ndarray, coefficients: list[torch.Tensor]) -> torch.Tensor:
+        """Density (n0, n1, n2) in electrons/Å³ of atoms at the fractional grid indices ``s_ac`` (see :func:`index`)."""
+        return _Collocate.apply(self.polynomials(coefficients), s_ac, self)
+
+    def _collocate(self, C_aijpk: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+        rho_R = np.zeros(self.grid.shape, self._np_dtype)
+        sums.collocate(rho_R, self._array(C_aijpk), s_ac, *self._arguments, torch.get_num_threads())
+        return torch.from_numpy(rho_R)
+
+    def _integrate(self, rho_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+        C_aijpk = sums.integrate(
+            self._array(rho_R), s_ac, sums.rows(self.basis.number), *self._arguments, torch.get_num_threads()
+        )
+        return torch.from_numpy(C_aijpk)
+
+    def _array(self, tensor: torch.Tensor) -> np.ndarray:
+        return np.ascontiguousarray(tensor.detach().numpy(), self._np_dtype)
+
+
+class _Collocate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, C_aijpk, s_ac, collocation):  # type: ignore[no-untyped-def]
+        ctx.s_ac, ctx.collocation = s_ac, collocation
+        return collocation._collocate(C_aijpk, s_ac)
+
+    @staticmethod
+    def backward(ctx, drho_R):  # type: ignore[no-untyped-def]
+        return ctx.collocation._integrate(drho_R, ctx.s_ac), None, None
+
+
+def _harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
+    """For each l the weights (2l+1, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, least squares; ``frame_vv``: rows u, v, w."""
+    points_pv = np.random.default_rng(0).normal(size=(4 * (lmax + 1) ** 2, 3))
+    powers_vpn = (points_pv @ frame_vv.T).T[:, :, None] ** np.arange(MAX_L + 1)
+    powers_pq = np.einsum('pi, pj, pk -> pijk', *powers_vpn).reshape(len(points_pv), -1)
+    degree_q = np.indices((MAX_L + 1,) * 3).sum(0).ravel()
+    harmonics_pL = solid_harmonics(torch.from_numpy(points_pv), lmax).numpy()
+    weights = []
+    for l in range(lmax + 1):
+        W_mq = np.zeros((2 * l + 1, len(degree_q)))
+        of_degree = degree_q == l
+        fit_qm = np.linalg.lstsq(powers_pq[:, of_degree], harmonics_pL[:, l * l : (l + 1) ** 2], rcond=None)[0]
+        W_mq[:, of_degree] = fit_qm.T
+        weights.append(W_mq)
+    return weights
+
+
+def frame(grid: Grid) -> np.ndarray:
+    """Rows u, v, w: w along the third step, v in the plane of the second and third, so that u depends on i₀ alone."""
+    w_v = grid.step_cv[2] / np.linalg.norm(grid.step_cv[2])
+    v_v = grid.step_cv[1] - (grid.step_cv[1] @ w_v) * w_v
+    v_v /= np.linalg.norm(v_v)
+    u_v = grid.step_cv[0] - (grid.step_cv[0] @ w_v) * w_v - (grid.step_cv[0] @ v_v) * v_v
+    return np.array([u_v / np.linalg.norm(u_v), v_v, w_v])
+
+
+def block(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """size, start, stop and periodicity of a block for the kernels; images count across all but zero boundaries."""
+    return grid.size_c, grid.start_c, grid.stop_c, ~grid.zerobc_c
+
+
+def index(grid: Grid, positions_av: np.ndarray) -> np.ndarray:
+    """(natoms, 3) positions in units of grid steps, wrapped into the cell along all axes without zero boundary.
+
+    Raises
+    ------
+    ValueError
+        Positions that are not finite or not of the shape (natoms, 3).
+    """
+    positions_av = np.asarray(positions_av, dtype=float)
+    if positions_av.ndim != 2 or positions_av.shape[1] != 3 or not np.isfinite(positions_av).all():
+        raise ValueError(f'positions must be finite numbers of the shape (natoms, 3), not {positions_av}')
+    s_ac = np.linalg.solve(grid.step_cv.T, positions_av.T).T
+    return np.ascontiguousarray(np.where(grid.zerobc_c, s_ac, s_ac % grid.size_c))
