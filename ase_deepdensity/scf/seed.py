@@ -23,20 +23,6 @@ if TYPE_CHECKING:
 
     from ase_deepdensity.predict import AtomsCoefficients
 
-FLOOR = 1e-9
-"""Electrons/Å³: smoothing of a predicted density where it is about to become negative."""
-
-
-def positive(n_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n + √(n² + FLOOR²)) / 2, which is never negative, and its derivative.
-
-    In vacuum a prediction is zero but for its error.  The xc potential goes there with n^(1/3), and its derivative with
-    n^(−2/3): of an error about zero both make noise.
-    """
-    root_R = np.sqrt(n_R**2 + FLOOR**2)
-    return (n_R + root_R) / 2, (1 + n_R / root_R) / 2
-
-
 class Seed(ABC):
     """A guess of the PAW state of any atoms."""
 
@@ -73,7 +59,7 @@ class Seed(ABC):
             Values that are not finite, on any rank; then nothing is changed.
         """
         nt_sR, D_asii = self.evaluate(atoms, grid_of(density.nt_sR.desc))
-        mine = [a for a in density.D_asii.keys()]
+        mine = list(density.D_asii.keys())
         wrong = sum(int((~np.isfinite(x)).sum()) for x in (nt_sR, *(D_asii[a] for a in mine)))
         if wrong := int(comm.sum_scalar(density.nt_sR.desc.comm.sum_scalar(wrong))):
             raise PredictionError(f'{self.name}: {wrong} values of the predicted state are not finite')
@@ -114,13 +100,7 @@ class ModelSeed(Seed):
 
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
         known = self.coefficients(atoms)
-        nt_R, _ = positive(self.predictor.evaluate(known, grid))
-        return nt_R[np.newaxis], known.D_asii()
-
-    def vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: list[np.ndarray]) -> np.ndarray:
-        """d/dR of Σ_R v ñ dv + Σ_a W_a · D_a at fixed v and W, for what :meth:`evaluate` gives: (natoms, 3), per Å."""
-        _, slope_R = positive(self.predictor.evaluate(self.coefficients(atoms), grid))
-        return self.predictor.vjp(atoms, grid, v_R * slope_R, W_asii)
+        return self.predictor.evaluate(known, grid)[np.newaxis], known.D_asii()
 
 
 class StateSeed(Seed):
