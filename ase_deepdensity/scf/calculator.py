@@ -14,7 +14,7 @@ from ase import Atoms
 from gpaw.dft import Mixer, Parameters
 from gpaw.new.ase_interface import ASECalculator
 
-from ase_deepdensity.level import LevelError
+from ase_deepdensity.level import PHYSICAL, Level, LevelError
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf import compatible
 from ase_deepdensity.scf.compatible import OnMismatch
@@ -91,10 +91,14 @@ class SeededGPAW(ASECalculator):
         self.carry = carry
         self.seed_report: SeedReport | None = None
         self._predicted: Correction | None = None
-        params = Parameters(**(parameters or self.seed.level.keywords()))
+        params = Parameters(**(parameters or physical(self.seed.level)))
         self._judge(compatible.parameter_differences(self.seed.level, params))
         log, self._open_log = late_logger(txt, communicator)
         super().__init__(params, log=log)
+
+    def __del__(self) -> None:
+        if hasattr(self, 'timer'):  # else it was refused before there was a calculator
+            super().__del__()
 
     def create_new_calculation(self, atoms: Atoms) -> None:
         """GPAW's, in which the builder's first density is the seed."""
@@ -206,6 +210,11 @@ class SeededGPAW(ASECalculator):
             ncomponents=builder.ncomponents,
             xp=builder.xp,
         )
+
+
+def physical(level: Level) -> dict[str, Any]:
+    """GPAW's keywords for a level of theory, without what belongs to other atoms or machines."""
+    return {key: value for key, value in level.keywords().items() if key in PHYSICAL}
 
 
 @dataclass

@@ -21,6 +21,7 @@ from gpaw.mpi import broadcast_float
 from gpaw.new.scf import SCFContext, SCFLoop
 
 if TYPE_CHECKING:
+    from gpaw.mpi import MPIComm
     from gpaw.new.density import Density
     from gpaw.new.ibzwfs import IBZWaveFunctions
 
@@ -31,7 +32,7 @@ class Protocol:
 
     max_hold: int = 10
     """Eigensolver steps at the density of the seed, at most; 1 where the eigensolver is direct (LCAO)."""
-    settled: float = 0.7
+    settled: float = 0.5
     """The residual has settled when a step leaves more than this fraction of it."""
     refused: float = 0.1
     """Residual, electrons per electron, above which a seed is given up; that of a superposition of atoms is 0.15–0.3."""
@@ -112,73 +113,95 @@ class SeededLoop(SCFLoop):
         if start is None or not self.update_density_and_potential:
             yield from iterations
             return
-        hold = Hold(start, density, direct=ibzwfs.mode == 'lcao')
+        hold = Hold(start, direct=ibzwfs.mode == 'lcao')
         try:
             for context in iterations:
-                if hold.active:
-                    self._one_held(context, hold, ibzwfs, density, log or (lambda *args: None))
+                found = Output(density, ibzwfs, self.mixer, self.comm)
+                context.dens.error = found.change
+                context.dens.fixed = False
+                if hold.verdict == 'hold':
+                    self._decide(hold, found, density, ibzwfs, log or (lambda *args: None))
+                else:
+                    self.update_density_and_potential = not self._density_is_converged(context)
+                    if self.update_density_and_potential:
+                        found.take_next()
                 yield context
         finally:
             self.update_density_and_potential = True
 
-    def _one_held(
-        self,
-        context: SCFContext,
-        hold: Hold,
-        ibzwfs: IBZWaveFunctions,
-        density: Density,
-        log: Callable[..., None],
+    def _density_is_converged(self, context: SCFContext) -> bool:
+        """Then only the eigenstates are left to be converged, for which the potential may stay."""
+        criterion = self.convergence.get('density')
+        return criterion is not None and bool(criterion(context)[0])
+
+    def _decide(
+        self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions, log: Callable[..., None]
     ) -> None:
         """Judge the seed after one more eigensolver step; the loop then updates the density, or does not."""
         start = hold.start
-        verdict = hold.judge(ibzwfs, self.comm)
-        context.dens.error = hold.residual * context.wfs.nvalence
-        context.dens.fixed = False
-        self.update_density_and_potential = verdict != 'hold'
-        if verdict == 'refuse':
-            log(f'seed refused: residual {hold.residual:.2e} electrons per electron; going on from the default start')
-            _update_once(density, start.default)
+        hold.judge(found.residual)
+        self.update_density_and_potential = hold.verdict != 'hold'
+        if hold.verdict == 'refuse':
+            log(f'seed refused: residual {found.residual:.2e} electrons per electron; GPAW goes on from its own start')
+            update_once(density, start.default)
             self.mixer.reset()
-        elif verdict == 'release':
+        elif hold.verdict == 'release':
             if start.make_mixer is not None:
                 beta = start.protocol.beta_metal if is_metal(ibzwfs) else start.protocol.beta_gap
                 self.mixer = start.make_mixer(beta)
                 self.mixer.mix(density)
-            log(f'seed accepted: residual {hold.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
-            _update_once(density, hold.output)
+            log(f'seed accepted: residual {found.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
+            found.take_next()
+
+
+class Output:
+    """The density of the orbitals as they are; the density that they were made in stays where it is."""
+
+    def __init__(self, density: Density, ibzwfs: IBZWaveFunctions, mixer: Any, comm: MPIComm):
+        self.density = density
+        before = State.of(density)
+        density.update(ibzwfs)
+        self.state = State.of(density)
+        before.put(density)
+        difference = self.state.minus(before)
+        self.residual = broadcast_float(
+            difference.electrons(density) / (density.nvalence - density.charge), comm
+        )
+        """∫ |ñ_out − ñ_in| per electron."""
+        self.change = broadcast_float(_change(difference, density, mixer), comm)
+        """What GPAW's density criterion looks at, electrons."""
+
+    def take_next(self) -> None:
+        """Spare the loop the calculation of this density."""
+        update_once(self.density, self.state)
+
+
+def _change(difference: State, density: Density, mixer: Any) -> float:
+    """GPAW's measure of a change: with the compensation charges on the grid."""
+    nt_sR = density.nt_sR.new(data=difference.nt_sR)
+    D_asii = density.D_asii.new(data=difference.D_asii)
+    return float(mixer.calculate_charge_sloshing(mixer.add_compensation_charge(nt_sR, D_asii, density)))
 
 
 class Hold:
-    """The seed's density while it is held, and what its orbitals say of it."""
+    """How long a seed is kept."""
 
-    def __init__(self, start: Start, density: Density, direct: bool):
+    def __init__(self, start: Start, direct: bool):
         self.start = start
-        self.density = density
         self.max_hold = 1 if direct else start.protocol.max_hold
-        self.input = State.of(density)
-        self.output = self.input
+        self.verdict = 'hold'
         self.residual = np.inf
-        self.active = True
 
-    def judge(self, ibzwfs: IBZWaveFunctions, comm: Any) -> str:
-        """'hold', 'release' or 'refuse', the same on all ranks."""
-        density, protocol, report = self.density, self.start.protocol, self.start.report
-        before = self.residual
-        density.update(ibzwfs)
-        self.output = State.of(density)
-        self.input.put(density)
-        residual = self.output.minus(self.input).electrons(density) / (density.nvalence - density.charge)
-        self.residual = broadcast_float(residual, comm)
+    def judge(self, residual: float) -> None:
+        """Sets ``verdict``: 'hold', 'release' or 'refuse'."""
+        protocol, report = self.start.protocol, self.start.report
+        before, self.residual = self.residual, residual
         report.held += 1
-        report.residual = self.residual
-        if not self.residual < protocol.refused:
-            verdict = 'refuse'
-        elif report.held >= self.max_hold or self.residual > protocol.settled * before:
-            verdict = 'release'
-        else:
-            return 'hold'
-        self.active, report.accepted = False, verdict == 'release'
-        return verdict
+        report.residual = residual
+        if not residual < protocol.refused:
+            self.verdict, report.accepted = 'refuse', False
+        elif report.held >= self.max_hold or residual > protocol.settled * before:
+            self.verdict = 'release'
 
 
 def is_metal(ibzwfs: IBZWaveFunctions) -> bool:
@@ -188,7 +211,7 @@ def is_metal(ibzwfs: IBZWaveFunctions) -> bool:
     return bool(ibzwfs.kpt_comm.sum_scalar(partly) > 1e-3 * ibzwfs.kpt_comm.sum_scalar(full))
 
 
-def _update_once(density: Density, state: State) -> None:
+def update_once(density: Density, state: State) -> None:
     """Let the next ``density.update(...)`` bring this state, which is known already."""
 
     def update(*args: Any, **kwargs: Any) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gpaw.new.ibzwfs import IBZWaveFunctions
     from gpaw.new.potential import Potential
 
-STEP = 0.005
+STEP = 0.02
 """t of the one-sided derivative: the error of its truncation is of third order in the residual, and t times smaller."""
 SCREENING = 1.7
 """Dielectric constant in the estimate of the energy's error: about that of a molecular liquid at optical frequency."""
