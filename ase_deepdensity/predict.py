@@ -159,6 +159,7 @@ class Predictor:
         sums_ax = collocation._integrate(weight_R, s_ac)
         fixed = torch.stack([(D_ii * W_ii).sum() for D_ii, W_ii in zip(D_aii, W_aii, strict=True)]).sum()
         ((C_ax * sums_ax).sum() + fixed).backward()
+        assert positions_av.grad is not None
         gradient_av = positions_av.grad.numpy()
         gradient_av[order_a] += self._gradient_of_functions(collocation, weight_R, s_ac, C_ax.detach())
         gradient_av[order_a] += superposition_gradient(

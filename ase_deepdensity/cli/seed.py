@@ -8,10 +8,18 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('geometry', metavar='GEOMETRY', help='file in any format that ASE reads; the last frame counts ("t.xyz@3": the fourth)')
+    add(
+        'geometry',
+        metavar='GEOMETRY',
+        help='file in any format that ASE reads; the last frame counts ("t.xyz@3": the fourth)',
+    )
     add('model', metavar='MODEL', help='name of a shipped model, or a model file; its level of theory is used')
     add('--mixer', metavar='β', type=float, help="share of the residual in GPAW's default mixer, for its own start")
-    add('--oracle', action='store_true', help='a third calculation, from the converged state: what a perfect model would give')
+    add(
+        '--oracle',
+        action='store_true',
+        help='a third calculation, from the converged state: what a perfect model would give',
+    )
     add('--one-pass', action='store_true', help='energy of a single pass at the prediction, without a cycle')
     add('--plot', metavar='FILE', help='picture of the convergence: PNG, PDF or SVG')
     add('--json', metavar='FILE', help='all figures')
@@ -59,7 +67,7 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     if not args.one_pass:
         return runs, None
     record, calc = run_one('one pass', lambda: OnePassGPAW(model, txt=txt('one-pass'), **parameters), atoms)
-    return [*runs, record], calc.report
+    return [*runs, record], getattr(calc, 'report', None)
 
 
 def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
@@ -77,7 +85,7 @@ def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
         plot_convergence(runs[: 3 if args.oracle else 2]).savefig(args.plot, dpi=150)
         print(f'wrote {args.plot}')
     if args.json:
-        content = {'runs': [record.to_dict() for record in runs]}
+        content: dict[str, object] = {'runs': [record.to_dict() for record in runs]}
         if one_pass is not None:
             content['one_pass'] = asdict(one_pass)
         Path(args.json).write_text(json.dumps(content, indent=1) + '\n')

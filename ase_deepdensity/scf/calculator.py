@@ -147,8 +147,8 @@ class SeededGPAW(ASECalculator):
             loops.append(self.loop_type.of(create_loop()))
             return loops[-1]
 
-        builder.density_from_superposition = density_from_seed
-        builder.create_scf_loop = seeded_loop
+        builder.density_from_superposition = density_from_seed  # type: ignore[method-assign]
+        builder.create_scf_loop = seeded_loop  # type: ignore[method-assign]
 
     def move_atoms(self, atoms: Atoms) -> None:
         """GPAW's, in which the moved density is replaced by a seed at the moment when the potential is calculated."""

@@ -63,7 +63,8 @@ def differences(level: Level, builder: DFTComponentsBuilder) -> list[str]:
 def _resolved_differences(level: Level, builder: DFTComponentsBuilder) -> Iterator[str]:
     kpt_Kc, level_kpt_Kc = (bz.kpt_Kc for bz in (builder.ibz.bz, level.gpaw_parameters().kpts.build(builder.atoms)))
     if kpt_Kc.shape != level_kpt_Kc.shape or not np.allclose(_sorted(kpt_Kc), _sorted(level_kpt_Kc), atol=1e-8):
-        yield f'k-points of these atoms: {len(level_kpt_Kc)} ({_size(level_kpt_Kc)}) against {len(kpt_Kc)} ({_size(kpt_Kc)})'
+        sizes = (f'{len(kpt_Kc)} ({_size(kpt_Kc)})' for kpt_Kc in (level_kpt_Kc, kpt_Kc))
+        yield f'k-points of these atoms: {" against ".join(sizes)}'
     size_c, level_size_c = builder.grid.size_c, level.grid(builder.atoms).size_c
     if (size_c != level_size_c).any():
         yield f'grid of these atoms: {level_size_c.tolist()} against {size_c.tolist()}'
@@ -88,7 +89,11 @@ def judge(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
 
 
 def check_electrons(builder: DFTComponentsBuilder, level: Level, name: str) -> None:
-    """Refuse what is no mismatch of degree: spins and charge."""
+    """Refuse what is no mismatch of degree: spins, charge, functionals of more than the density, GPUs."""
+    if builder.xc.type == 'MGGA':
+        raise LevelError('a meta-GGA needs the kinetic energy density, which no seed has: use GPAW itself')
+    if builder.gpu:
+        raise LevelError('calculations on GPUs cannot be seeded: use GPAW itself')
     if builder.ncomponents != 1:
         raise LevelError(
             f'the {name} is spin-paired, the calculation has {builder.ncomponents} spin components: '

@@ -23,7 +23,7 @@ def late_logger(txt: str | Path | IO[str] | None, communicator: MPIComm | None) 
     def open_file() -> None:
         if isinstance(log.fd, io.StringIO):
             written = log.fd.getvalue()
-            log.fd, log.close_fd = open(txt, 'w', encoding='utf-8'), True
+            log.fd, log.close_fd = Path(txt).open('w', encoding='utf-8'), True  # noqa: SIM115
             log.fd.write(written)
 
     return log, open_file

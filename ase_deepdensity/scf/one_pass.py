@@ -82,9 +82,7 @@ class OnePassGPAW(SeededGPAW):
 
     loop_type = PassLoop
 
-    def __init__(
-        self, model: str | Path | DensityModel, *, until: Mapping[str, float] | None = None, **kwargs: Any
-    ):
+    def __init__(self, model: str | Path | DensityModel, *, until: Mapping[str, float] | None = None, **kwargs: Any):
         self.until = dict(until or {})
         if not self.until.keys() <= set(TOLERANCES) or not all(value > 0 for value in self.until.values()):
             raise ValueError(f'until must be a dictionary with positive {" or ".join(TOLERANCES)}, not {until!r}')
@@ -105,7 +103,7 @@ class OnePassGPAW(SeededGPAW):
     def _wrap(self) -> None:
         """Let the calculation be converged by :meth:`_pass`."""
         self.report, self._residual = None, None
-        self.dft.iconverge = self._pass
+        self.dft.iconverge = self._pass  # type: ignore[method-assign]
 
     def _pass(self, maxiter: int | None = None, calculate_forces: Any = None) -> Iterator[SCFContext]:
         """One pass, and what follows if it is not good enough."""
@@ -151,6 +149,7 @@ class OnePassGPAW(SeededGPAW):
                     "use until={'residual': 1e-9} for an SCF cycle"
                 )
             if prop == 'forces' and 'forces' not in self.dft.results:
+                assert isinstance(self.seed, ModelSeed)
                 with self.timer('Forces'):
                     self.dft.results['forces'] = self._residual.forces(self.seed, self.atoms)
         return super().calculate_property(atoms, prop)

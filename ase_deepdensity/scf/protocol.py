@@ -35,7 +35,7 @@ class Protocol:
     settled: float = 0.5
     """The residual has settled when a step leaves more than this fraction of it."""
     refused: float = 0.1
-    """Residual, electrons per electron, above which a seed is given up; that of a superposition of atoms is 0.15–0.3."""
+    """Residual, electrons per electron, above which a seed is given up; a superposition of atoms has 0.15–0.3."""
     beta_gap: float = 0.7
     """Share of the residual in the next density, where all bands are full or empty."""
     beta_metal: float = 0.25
@@ -132,10 +132,10 @@ class SeededLoop(SCFLoop):
     def _density_is_converged(self, context: SCFContext) -> bool:
         """Then only the eigenstates are left to be converged, for which the potential may stay."""
         criterion = self.convergence.get('density')
-        return criterion is not None and bool(criterion(context)[0])
+        return criterion is not None and bool(criterion(context)[0])  # type: ignore[operator]
 
     def _decide(
-        self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions, log: Callable[..., None]
+        self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
     ) -> None:
         """Judge the seed after one more eigensolver step; the loop then updates the density, or does not."""
         start = hold.start
@@ -157,16 +157,14 @@ class SeededLoop(SCFLoop):
 class Output:
     """The density of the orbitals as they are; the density that they were made in stays where it is."""
 
-    def __init__(self, density: Density, ibzwfs: IBZWaveFunctions, mixer: Any, comm: MPIComm):
+    def __init__(self, density: Density, ibzwfs: IBZWaveFunctions[Any], mixer: Any, comm: MPIComm):
         self.density = density
         before = State.of(density)
         density.update(ibzwfs)
         self.state = State.of(density)
         before.put(density)
         difference = self.state.minus(before)
-        self.residual = broadcast_float(
-            difference.electrons(density) / (density.nvalence - density.charge), comm
-        )
+        self.residual = broadcast_float(difference.electrons(density) / (density.nvalence - density.charge), comm)
         """∫ |ñ_out − ñ_in| per electron."""
         self.change = broadcast_float(_change(difference, density, mixer), comm)
         """What GPAW's density criterion looks at, electrons."""
@@ -204,7 +202,7 @@ class Hold:
             self.verdict = 'release'
 
 
-def is_metal(ibzwfs: IBZWaveFunctions) -> bool:
+def is_metal(ibzwfs: IBZWaveFunctions[Any]) -> bool:
     """Are bands partly filled?  More than 10⁻³ of an electron per electron."""
     partly = sum(wfs.weight * float((wfs.occ_n * (1 - wfs.occ_n)).sum()) for wfs in ibzwfs)
     full = sum(wfs.weight * float(wfs.occ_n.sum()) for wfs in ibzwfs)
@@ -218,7 +216,7 @@ def update_once(density: Density, state: State) -> None:
         del density.update
         state.put(density)
 
-    density.update = update
+    density.update = update  # type: ignore[method-assign]
 
 
 def _short(mixer: Any) -> str:

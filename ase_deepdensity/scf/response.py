@@ -19,7 +19,7 @@ charges and local potentials.  The last two are one vector–Jacobian product th
 from __future__ import annotations
 
 from math import pi, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -41,7 +41,7 @@ SCREENING = 1.7
 """Dielectric constant in the estimate of the energy's error: about that of a molecular liquid at optical frequency."""
 
 
-def output(density: Density, ibzwfs: IBZWaveFunctions) -> State:
+def output(density: Density, ibzwfs: IBZWaveFunctions[Any]) -> State:
     """ñ and D of the orbitals, symmetric, with the norm that the grid gives them: the derivative of the eigenvalues."""
     before = State.of(density)
     density.nt_sR.data[:] = 0.0
@@ -79,9 +79,7 @@ class Residual:
             dft, density = self.dft, self.dft.density
             vHt_x = dft.potential.vHt_x
             before = self._shift()
-            self._potential, _, _ = dft.pot_calc.calculate(
-                density, dft.ibzwfs, None if vHt_x is None else vHt_x.copy()
-            )
+            self._potential, _, _ = dft.pot_calc.calculate(density, dft.ibzwfs, None if vHt_x is None else vHt_x.copy())
             before.put(density)
         return self._potential
 

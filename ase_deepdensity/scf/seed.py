@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ase_deepdensity.predict import AtomsCoefficients
 
+
 class Seed(ABC):
     """A guess of the PAW state of any atoms."""
 
@@ -124,8 +125,8 @@ class StateSeed(Seed):
                 f'the given state is on another grid ({", ".join(differences)}): {self.state.grid.size_c.tolist()} '
                 f'intervals against {whole.size_c.tolist()}'
             )
-        block = tuple(slice(*ends) for ends in zip(grid.start_c - whole.start_c, grid.stop_c - whole.start_c, strict=True))
-        return self.state.nt_sR[:, *block], list(self.state.D_asii)
+        ends = zip(grid.start_c - whole.start_c, grid.stop_c - whole.start_c, strict=True)
+        return self.state.nt_sR[:, *(slice(*both) for both in ends)], list(self.state.D_asii)
 
 
 def as_seed(start: str | Path | DensityModel | PAWDensity | Seed) -> Seed:

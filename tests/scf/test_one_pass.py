@@ -9,14 +9,22 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 from gpaw.new.ase_interface import GPAW
 
-from ase_deepdensity import OnePassGPAW
-from ase_deepdensity.level import Level
+from ase_deepdensity import DensityModel, OnePassGPAW
+from ase_deepdensity.scf.calculator import physical
+from tests.conftest import water_molecule
 from tests.scf.conftest import DZP
-from tests.tiny import build_model, water_box
 from tests.tolerances import SAME_ENERGY, SAME_FORCE
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
-PLANE_WAVES = {'mode': {'name': 'pw', 'ecut': 300}, 'xc': 'PBE', 'convergence': {'eigenstates': 1e-10}}
+
+
+@pytest.fixture(scope='module')
+def molecule():
+    """Water in a small periodic box."""
+    atoms = water_molecule(2.2)
+    atoms.pbc = True
+    atoms.rattle(0.03, seed=1)
+    return atoms
 
 
 def slope(calc, atoms, a, v, h=0.004):
@@ -30,25 +38,23 @@ def slope(calc, atoms, a, v, h=0.004):
     return -np.dot([1, -8, 8, -1], energies) / (12 * h)
 
 
-@pytest.mark.parametrize('mode', ['lcao', 'pw'])
-def test_forces_are_the_derivative_of_the_energy(mode, tiny_model):
-    """As exactly as GPAW's own: where its grid makes forces differ from slopes, that difference is common to both."""
-    parameters = DZP if mode == 'lcao' else PLANE_WAVES
-    model = tiny_model if mode == 'lcao' else build_model(Level(PLANE_WAVES, 'pw300'))
-    atoms = water_box((1, 1, 1), seed=3)
-    calc = OnePassGPAW(model, txt=None, **parameters)
+@pytest.mark.parametrize('name', ['water-pbe-dzp', 'water-pbe-pw400'])
+def test_forces_are_the_derivative_of_the_energy(name, molecule):
+    """As exactly as GPAW's own: where its grid makes forces differ from slopes, that is common to both."""
+    tight = {'convergence': {'density': 1e-8, 'energy': 1e-9, 'eigenstates': 1e-11}}
+    calc = OnePassGPAW(name, txt=None, **physical(DensityModel.load(name).level), **tight)
+    atoms = molecule.copy()
     atoms.calc = calc
     forces_av = atoms.get_forces()
     own_av = calc.dft._calculate_forces() * units.Ha / units.Bohr
     a, v = np.unravel_index(abs(forces_av - own_av).argmax(), forces_av.shape)
-    tight = GPAW(txt=None, **parameters | {'convergence': {'density': 1e-8, 'energy': 1e-9, 'eigenstates': 1e-10}})
+    assert abs(forces_av - own_av)[a, v] > 100 * SAME_FORCE  # or nothing is tested
+    cycle = GPAW(txt=None, **physical(calc.seed.level), **tight)
     reference = atoms.copy()
-    reference.calc = tight
-    grid_error = reference.get_forces()[a, v] - slope(tight, atoms, a, v)
+    reference.calc = cycle
+    grid_error = reference.get_forces()[a, v] - slope(cycle, atoms, a, v)
     error = forces_av[a, v] - slope(calc, atoms, a, v)
-    correction = abs(forces_av - own_av)[a, v]
-    assert correction > 0.1  # or nothing is tested
-    assert abs(error - grid_error) < max(SAME_FORCE, 2e-3 * correction)
+    assert abs(error - grid_error) < 2 * SAME_FORCE
 
 
 def test_oracle_like_prediction_gives_the_scf_energy(tiny_model, small_water, converged):
@@ -74,18 +80,17 @@ def test_one_pass_is_one_pass(tiny_model, small_water, tmp_path):
         atoms.get_stress()
 
 
-def test_dynamics_conserve_energy(tiny_model):
-    """Some steps of NVE with a model that is far off: only exact derivatives can do that."""
-    atoms = water_box((1, 1, 1), seed=3)
-    atoms.calc = OnePassGPAW(tiny_model, txt=None)
+def test_dynamics_conserve_energy(molecule):
+    """Some steps of NVE of a molecule that vibrates."""
+    atoms = molecule.copy()
+    atoms.calc = OnePassGPAW('water-pbe-dzp', txt=None)
     dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
-    totals = []
+    totals, kinetics = [], []
     dynamics.attach(lambda: totals.append(atoms.get_total_energy()))
-    kinetic = []
-    dynamics.attach(lambda: kinetic.append(atoms.get_kinetic_energy()))
-    dynamics.run(12)
-    assert np.ptp(kinetic) > 0.02
-    assert np.ptp(totals) < 0.02 * np.ptp(kinetic) + 1e-3
+    dynamics.attach(lambda: kinetics.append(atoms.get_kinetic_energy()))
+    dynamics.run(15)
+    assert np.ptp(kinetics) > 0.05
+    assert np.ptp(totals) < 0.03 * np.ptp(kinetics)
 
 
 @pytest.mark.parametrize('until', [{'forces': 1.0}, {'residual': 0.0}])
