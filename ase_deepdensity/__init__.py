@@ -14,9 +14,22 @@ if TYPE_CHECKING:
     from ase_deepdensity.grid import Grid
     from ase_deepdensity.level import Level
     from ase_deepdensity.model import DensityModel, shipped_models
+    from ase_deepdensity.scf.calculator import SeededGPAW
+    from ase_deepdensity.scf.one_pass import OnePassGPAW
     from ase_deepdensity.state import PAWDensity
 
-__all__ = ['Dataset', 'DeepDensity', 'DensityModel', 'Grid', 'Level', 'PAWDensity', '__version__', 'shipped_models']
+__all__ = [
+    'Dataset',
+    'DeepDensity',
+    'DensityModel',
+    'Grid',
+    'Level',
+    'OnePassGPAW',
+    'PAWDensity',
+    'SeededGPAW',
+    '__version__',
+    'shipped_models',
+]
 __version__ = '0.1.0'
 
 _HOMES = {
@@ -25,7 +38,9 @@ _HOMES = {
     'DensityModel': 'model',
     'Grid': 'grid',
     'Level': 'level',
+    'OnePassGPAW': 'scf.one_pass',
     'PAWDensity': 'state',
+    'SeededGPAW': 'scf.calculator',
     'shipped_models': 'model',
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,17 @@ import torch
 from ase import Atoms
 
 from ase_deepdensity.checks import PredictionError, check_atoms, check_grid, warn_unfamiliar
+from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import superpose
+from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.network.contract import Output
+from ase_deepdensity.network.contract import Coefficients, Output
 from ase_deepdensity.network.graph import Graph, build_graph
 from ase_deepdensity.state import PAWDensity
+
+SHIFT = 0.02
+"""Grid steps: atoms are moved by as much for derivatives of the basis functions."""
 
 
 @dataclass
@@ -116,6 +120,69 @@ class Predictor:
         with torch.no_grad():
             nt_R += self._evaluate(known.output, grid, positions_av, self.device).cpu().numpy()
         return nt_R
+
+    def vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
+        """d/dR of Σ_R v ñ dv + Σ_a W_a · D_a at fixed v and W, ñ and D not normalised: (natoms, 3), per Å.
+
+        The transpose of the prediction's Jacobian, times a vector: one backward pass through the network, and sums over
+        the grid.
+
+        Parameters
+        ----------
+        grid
+            A grid or a block of one.
+        v_R
+            (n0, n1, n2) on that grid.
+        W_asii
+            For each atom (1, ni, ni).
+
+        Raises
+        ------
+        PredictionError
+            A network whose density is no expansion in the basis.
+        """
+        positions_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
+        graph = build_graph(
+            atoms.numbers, positions_av, atoms.cell.array, atoms.pbc, self.model.species, self.network.cutoff
+        ).to(self.device, self.dtype)
+        output = self.network(graph)
+        if not isinstance(output, Coefficients):
+            raise PredictionError(
+                f'{self.model.name}: derivatives need a network that expands the density in the basis, '
+                f'which {self.model.architecture.network} does not'
+            )
+        order_a = graph.order_a.numpy()
+        W_aii = [torch.from_numpy(W_asii[a][0]).to(self.dtype) for a in order_a]
+        D_aii = [D_ii for D_aii in output.D_saii for D_ii in D_aii]
+        collocation = self._evaluate.collocation(grid)
+        weight_R = torch.from_numpy(np.asarray(v_R) * grid.dv).to(self.dtype)
+        C_ax = collocation.polynomials(output.c_lanm)
+        s_ac = index(grid, atoms.positions[order_a])
+        sums_ax = collocation.integrate(weight_R, s_ac)
+        fixed = torch.stack([(D_ii * W_ii).sum() for D_ii, W_ii in zip(D_aii, W_aii, strict=True)]).sum()
+        ((C_ax * sums_ax).sum() + fixed).backward()
+        assert positions_av.grad is not None
+        gradient_av = positions_av.grad.numpy()
+        gradient_av[order_a] += self._gradient_of_functions(collocation, weight_R, s_ac, C_ax.detach())
+        gradient_av[order_a] += superposition_gradient(
+            np.ascontiguousarray(v_R) * grid.dv,
+            grid,
+            atoms.positions[order_a],
+            atoms.numbers[order_a],
+            self.model.superposition,
+        )
+        return gradient_av
+
+    def _gradient_of_functions(
+        self, collocation: Collocation, weight_R: torch.Tensor, s_ac: np.ndarray, C_ax: torch.Tensor
+    ) -> np.ndarray:
+        """d/dR of Σ_R weight ρ at fixed coefficients, by central differences: (natoms, 3), per Å."""
+        ds_ac = np.zeros_like(s_ac)
+        for c in range(3):
+            step_c = SHIFT * np.eye(3)[c]
+            plus, minus = (collocation.integrate(weight_R, s_ac + sign * step_c) for sign in (1, -1))
+            ds_ac[:, c] = ((plus - minus) * C_ax).double().flatten(1).sum(1).numpy() / (2 * SHIFT)
+        return ds_ac @ np.linalg.inv(collocation.grid.step_cv).T
 
     def stream(self, atoms: Atoms, grid: Grid | None = None, *, max_points: int = 2**20) -> Iterator[PAWBlock]:
         """ñ in slabs of at most ``max_points`` grid points (at least one plane), normalised like :meth:`predict`.

@@ -14,3 +14,9 @@ SUPERPOSITION_PLANE_WAVES = 2e-3
 
 FLOAT32 = 1e-5
 """The same prediction reached in another way, in single precision (relative to the maximum)."""
+
+SAME_ENERGY = 1e-3
+"""Converged energies of one system from different starts, eV."""
+
+SAME_FORCE = 1e-4
+"""A force against the slope of its energy, eV/Å."""

@@ -51,7 +51,8 @@ class Collocation:
         sums.collocate(rho_R, self._array(C_aijpk), s_ac, *self._arguments, torch.get_num_threads())
         return torch.from_numpy(rho_R)
 
-    def _integrate(self, rho_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+    def integrate(self, rho_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+        """The transpose of what follows :meth:`polynomials`: Σ_R rho_R times each of the kernels' functions."""
         C_aijpk = sums.integrate(
             self._array(rho_R), s_ac, sums.rows(self.basis.number), *self._arguments, torch.get_num_threads()
         )
@@ -69,7 +70,7 @@ class _Collocate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, drho_R):  # type: ignore[no-untyped-def]
-        return ctx.collocation._integrate(drho_R, ctx.s_ac), None, None
+        return ctx.collocation.integrate(drho_R, ctx.s_ac), None, None
 
 
 def _harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:

@@ -1,0 +1,103 @@
+"""``deepdensity seed``: GPAW from its own start and from a prediction, side by side."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        'geometry',
+        metavar='GEOMETRY',
+        help='file in any format that ASE reads; the last frame counts ("t.xyz@3": the fourth)',
+    )
+    add('model', metavar='MODEL', help='name of a shipped model, or a model file; its level of theory is used')
+    add('--mixer', metavar='β', type=float, help="share of the residual in GPAW's default mixer, for its own start")
+    add(
+        '--oracle',
+        action='store_true',
+        help='a third calculation, from the converged state: what a perfect model would give',
+    )
+    add('--one-pass', action='store_true', help='energy of a single pass at the prediction, without a cycle')
+    add('--plot', metavar='FILE', help='picture of the convergence: PNG, PDF or SVG')
+    add('--json', metavar='FILE', help='all figures')
+    add('--txt', metavar='STEM', help="GPAW's logs: STEM-default.txt, STEM-seeded.txt (default: none)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ase_deepdensity.cli.warn import plain_warnings
+    from ase_deepdensity.reference.frames import read_frames
+    from ase_deepdensity.reference.mpi import enable_mpi, mpi_rank
+
+    _check_outputs(args)
+    enable_mpi()
+    atoms = read_frames([args.geometry])[-1]
+    with plain_warnings():
+        runs, one_pass = _calculate(args, atoms)
+    if not mpi_rank():
+        _report(args, runs, one_pass)
+    return 0
+
+
+def _calculate(args, atoms):  # type: ignore[no-untyped-def]
+    """The runs, and the report and energy of one pass."""
+    from gpaw.new.ase_interface import GPAW
+
+    from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.scf.calculator import SeededGPAW, physical
+    from ase_deepdensity.scf.compare import run as run_one
+    from ase_deepdensity.scf.one_pass import OnePassGPAW
+    from ase_deepdensity.state import PAWDensity
+
+    model = DensityModel.load(args.model)
+    parameters = physical(model.level)
+    mixer = {} if args.mixer is None else {'mixer': {'beta': args.mixer}}
+
+    def txt(label: str) -> str | None:
+        return None if args.txt is None else f'{args.txt}-{label}.txt'
+
+    default, calc = run_one('default', lambda: GPAW(txt=txt('default'), **parameters, **mixer), atoms)
+    seeded, _ = run_one('seeded', lambda: SeededGPAW(model, txt=txt('seeded'), **parameters), atoms)
+    runs = [default, seeded]
+    if args.oracle:
+        state = PAWDensity.from_gpaw(calc)
+        runs.append(run_one('oracle', lambda: SeededGPAW(state, txt=txt('oracle'), **parameters), atoms)[0])
+    if not args.one_pass:
+        return runs, None
+    record, calc = run_one('one pass', lambda: OnePassGPAW(model, txt=txt('one-pass'), **parameters), atoms)
+    return [*runs, record], getattr(calc, 'report', None)
+
+
+def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
+    import json
+    from dataclasses import asdict
+
+    from ase_deepdensity.scf.compare import plot_convergence, table
+
+    print(table(runs))
+    if runs[1].accepted is False:
+        print('the seed was refused: the calculation went on from the default start')
+    if one_pass is not None:
+        print(f'one pass: residual {one_pass.residual_per_electron:.2e} electrons per electron')
+    if args.plot:
+        plot_convergence(runs[: 3 if args.oracle else 2]).savefig(args.plot, dpi=150)
+        print(f'wrote {args.plot}')
+    if args.json:
+        content: dict[str, object] = {'runs': [record.to_dict() for record in runs]}
+        if one_pass is not None:
+            content['one_pass'] = asdict(one_pass)
+        Path(args.json).write_text(json.dumps(content, indent=1) + '\n')
+        print(f'wrote {args.json}')
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse what cannot be written, before any work."""
+    for name in (args.plot, args.json, args.txt):
+        if name and not Path(name).parent.is_dir():
+            raise ValueError(f'{Path(name).parent}: no such folder')
+    if args.plot and Path(args.plot).suffix not in ('.png', '.pdf', '.svg'):
+        raise ValueError(f'--plot {args.plot}: use a name that ends in .png, .pdf or .svg')
+    if args.mixer is not None and not 0 < args.mixer <= 1:
+        raise ValueError(f'--mixer must be above 0 and at most 1, not {args.mixer}')

@@ -1,0 +1,238 @@
+"""SeededGPAW: GPAW's calculator, started from a prediction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from gpaw.dft import Mixer, Parameters
+from gpaw.new.ase_interface import ASECalculator
+
+from ase_deepdensity.level import PHYSICAL, Level, LevelError
+from ase_deepdensity.model import DensityModel
+from ase_deepdensity.scf import compatible
+from ase_deepdensity.scf.compatible import OnMismatch
+from ase_deepdensity.scf.late_text import late_logger
+from ase_deepdensity.scf.protocol import Protocol, SeededLoop, SeedReport, Start, State
+from ase_deepdensity.scf.seed import Seed, as_seed
+from ase_deepdensity.state import PAWDensity
+
+if TYPE_CHECKING:
+    from gpaw.core.atom_arrays import AtomArrays
+    from gpaw.mpi import MPIComm
+    from gpaw.new.builder import DFTComponentsBuilder
+    from gpaw.new.density import Density
+
+
+class SeededGPAW(ASECalculator):
+    """GPAW, whose new calculations start from a predicted PAW state instead of a superposition of atoms.
+
+    >>> atoms.calc = SeededGPAW('water-pbe-dzp', mode='lcao', basis='dzp', h=0.2, xc='PBE')
+    >>> atoms.get_potential_energy()
+
+    Everything else is GPAW's own calculator: ``.dft``, ``.write()``, forces, ``fixed_density`` and so on.  A bad
+    seed costs iterations, never the result: it is given up where the first pass shows that it is bad (see
+    :mod:`.protocol`).
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, path of a model file, a model; or a :class:`PAWDensity` of the atoms, to start from.
+    on_mismatch
+        What to do when the parameters are not those of the model's level of theory: 'error', or 'warn' and go on.
+    txt
+        Where the log goes, as for GPAW.  A file is opened when a calculation begins, so that one that is refused
+        leaves it alone.
+    communicator
+        As for GPAW.
+    protocol
+        Figures of the first steps.
+    carry
+        Let a new geometry start from the prediction plus what the last cycle has added to it.
+    parameters
+        Of GPAW; none: those of the level of theory.
+
+    Raises
+    ------
+    LevelError
+        Parameters that are not those of the level; the message names each.
+    ImportError
+        A GPAW that is too old.
+    """
+
+    loop_type: type[SeededLoop] = SeededLoop
+
+    def __init__(
+        self,
+        model: str | Path | DensityModel | PAWDensity | Seed,
+        *,
+        on_mismatch: OnMismatch = 'error',
+        txt: str | Path | IO[str] | None = '-',
+        communicator: MPIComm | None = None,
+        protocol: Protocol | None = None,
+        carry: bool = True,
+        legacy_gpaw: bool = False,
+        **parameters: Any,
+    ):
+        compatible.check_gpaw()
+        if legacy_gpaw:
+            raise LevelError("seeding needs GPAW's new interface: leave legacy_gpaw out")
+        if on_mismatch not in ('error', 'warn'):
+            raise ValueError(f"on_mismatch must be 'error' or 'warn', not {on_mismatch!r}")
+        self.seed = as_seed(model)
+        self.on_mismatch: OnMismatch = on_mismatch
+        self.protocol = Protocol() if protocol is None else protocol
+        self.carry = carry
+        self.seed_report: SeedReport | None = None
+        self._predicted: Correction | None = None
+        params = Parameters(**(parameters or physical(self.seed.level)))
+        self._judge(compatible.parameter_differences(self.seed.level, params))
+        log, self._open_log = late_logger(txt, communicator)
+        super().__init__(params, log=log)
+
+    def __del__(self) -> None:
+        if hasattr(self, 'timer'):  # else it was refused before there was a calculator
+            super().__del__()
+
+    def create_new_calculation(self, atoms: Atoms) -> None:
+        """GPAW's, in which the builder's first density is the seed."""
+        self.seed.check(atoms)
+        with self._seeding_builder():
+            super().create_new_calculation(atoms)
+
+    @contextmanager
+    def _seeding_builder(self) -> Iterator[None]:
+        """Within it the components of a calculation are built around a seed."""
+        params: Any = self.params
+
+        def build(atoms: Atoms, *, comm: MPIComm | None = None, log: Any = None) -> DFTComponentsBuilder:
+            builder = type(params).dft_component_builder(params, atoms, comm=comm, log=log)
+            self._check(builder)
+            self._seed(builder)
+            return builder
+
+        params.dft_component_builder = build
+        try:
+            yield
+        finally:
+            del params.dft_component_builder
+
+    def _check(self, builder: DFTComponentsBuilder) -> None:
+        compatible.check_electrons(builder, self.seed.level, self.seed.name)
+        self._judge(compatible.differences(self.seed.level, builder))
+        self._open_log()
+
+    def _judge(self, differences: list[str]) -> None:
+        compatible.judge(differences, self.seed.name, self.on_mismatch)
+
+    def _seed(self, builder: DFTComponentsBuilder) -> None:
+        """Let the builder make a seeded density, and a loop that knows of it."""
+        superposition, create_loop = builder.density_from_superposition, builder.create_scf_loop
+        self._builder = builder
+        loops: list[SeededLoop] = []
+
+        def density_from_seed(basis_set: Any) -> Density:
+            density = superposition(basis_set)
+            density.normalize(0.0)
+            loops[-1].start = self._start(density, builder.atoms)
+            return density
+
+        def seeded_loop() -> SeededLoop:
+            loops.append(self.loop_type.of(create_loop()))
+            return loops[-1]
+
+        builder.density_from_superposition = density_from_seed  # type: ignore[method-assign]
+        builder.create_scf_loop = seeded_loop  # type: ignore[method-assign]
+
+    def move_atoms(self, atoms: Atoms) -> None:
+        """GPAW's, in which the moved density is replaced by a seed at the moment when the potential is calculated."""
+        self.seed.check(atoms)
+        dft = self.dft
+        loop, pot_calc = dft.scf_loop, dft.pot_calc
+        if not isinstance(loop, SeededLoop):  # GPAW has gone on with another cell
+            loop = dft.scf_loop = self.loop_type.of(loop)
+        carried = self._correction(dft.density) if self.carry else None
+        original = pot_calc.calculate
+
+        def calculate_from_seed(density: Density, *args: Any, **kwargs: Any) -> Any:
+            del pot_calc.calculate
+            loop.start = self._start(density, atoms, carried, pot_calc.charge)
+            return original(density, *args, **kwargs)
+
+        pot_calc.calculate = calculate_from_seed
+        try:
+            super().move_atoms(atoms)
+        finally:
+            pot_calc.__dict__.pop('calculate', None)
+
+    def _start(
+        self, density: Density, atoms: Atoms, carried: Correction | None = None, background_charge: float = 0.0
+    ) -> Start:
+        """Put the seed, and what the last cycle has corrected, into GPAW's density, with the calculation's symmetry."""
+        start, default, builder = time.perf_counter(), State.of(density), self._builder
+        self.seed.fill(density, atoms, builder.communicators['D'])
+        if len(builder.ibz.symmetries) > 1:
+            density.symmetrize(builder.ibz.symmetries)
+        density.normalize(background_charge)
+        self._predicted = Correction.of(density)
+        if carried is not None:
+            carried.add_to(density)
+            density.normalize(background_charge)
+        self.seed_report = SeedReport(self.seed.name, time.perf_counter() - start)
+        self.log(
+            f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}, '
+            f'level of theory {self.seed.level.name or "unnamed"}, in {self.seed_report.seconds:.3f} s\n'
+        )
+        chosen = 'mixer' in builder.params._non_defaults
+        return Start(self.seed_report, default, None if chosen else self._make_mixer, self.protocol)
+
+    def _correction(self, density: Density) -> Correction | None:
+        """What the cycle that has just ended has added to the prediction."""
+        if self._predicted is None or not self.dft.results:
+            return None
+        return Correction.of(density).minus(self._predicted)
+
+    def _make_mixer(self, beta: float) -> Any:
+        builder, density = self._builder, self.dft.density
+        mixer = Mixer.from_param({'name': 'pulay', 'beta': beta, 'nmaxold': 10})
+        return mixer.build(
+            desc=builder.grid,
+            atomdist=density.D_asii.layout.atomdist,
+            setups=builder.setups,
+            relpos_ac=self.dft.relpos_ac,
+            world=builder.communicators['w'],
+            ncomponents=builder.ncomponents,
+            xp=builder.xp,
+        )
+
+
+def physical(level: Level) -> dict[str, Any]:
+    """GPAW's keywords for a level of theory, without what belongs to other atoms or machines."""
+    return {key: value for key, value in level.keywords().items() if key in PHYSICAL}
+
+
+@dataclass
+class Correction:
+    """A difference of densities that can follow its atoms to other ranks."""
+
+    nt_sR: np.ndarray
+    D_asii: AtomArrays
+
+    @classmethod
+    def of(cls, density: Density) -> Correction:
+        return cls(density.nt_sR.data.copy(), density.D_asii.copy())
+
+    def minus(self, other: Correction) -> Correction:
+        D_asii = self.D_asii.copy()
+        D_asii.data -= other.D_asii.data
+        return Correction(self.nt_sR - other.nt_sR, D_asii)
+
+    def add_to(self, density: Density) -> None:
+        density.nt_sR.data += self.nt_sR
+        density.D_asii.data += self.D_asii.moved(density.D_asii.layout.atomdist).data

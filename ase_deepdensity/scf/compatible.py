@@ -1,0 +1,121 @@
+"""Does a calculation belong to the level of theory of a seed?  All that can differ, named before any work is done."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from ase import Atoms
+
+from ase_deepdensity.level import PHYSICAL, Level, LevelError
+
+if TYPE_CHECKING:
+    from gpaw.dft import Parameters
+    from gpaw.new.builder import DFTComponentsBuilder
+
+OLDEST = (26, 7)
+"""Of GPAW: what this package is made for."""
+RESOLVED = ('kpts', 'h', 'gpts')
+"""Parameters that mean something for given atoms only: there the k-points and the grid themselves are compared."""
+
+OnMismatch = Literal['error', 'warn']
+
+
+class LevelWarning(UserWarning):
+    """A seed of another level of theory than the calculation's."""
+
+
+def check_gpaw() -> None:
+    """Refuse a GPAW that is too old.
+
+    Raises
+    ------
+    ImportError
+        The message tells the version that is installed and the one that is needed.
+    """
+    import gpaw
+
+    version = tuple(int(part) for part in gpaw.__version__.split('.')[:2])
+    if version < OLDEST:
+        raise ImportError(
+            f'seeding needs GPAW {".".join(map(str, OLDEST))} or later with its new interface; '
+            f'installed is {gpaw.__version__}: update it with pip install -U gpaw'
+        )
+
+
+def parameter_differences(level: Level, params: Parameters) -> list[str]:
+    """One line for each physical parameter that is not the level's, but for those that depend on the atoms."""
+    return _without_resolved(level).differences(_without_resolved(_level_of(params)))
+
+
+def differences(level: Level, builder: DFTComponentsBuilder) -> list[str]:
+    """One line for each thing in which a calculation that is about to start differs from a level of theory.
+
+    The k-points and the grid are compared as they come out for these atoms.
+    """
+    atoms: Atoms = builder.atoms
+    theirs = _without_resolved(_level_of(builder.params)).with_versions(atoms.numbers)
+    return [*_without_resolved(level).differences(theirs), *_resolved_differences(level, builder)]
+
+
+def _resolved_differences(level: Level, builder: DFTComponentsBuilder) -> Iterator[str]:
+    kpt_Kc, level_kpt_Kc = (bz.kpt_Kc for bz in (builder.ibz.bz, level.gpaw_parameters().kpts.build(builder.atoms)))
+    if kpt_Kc.shape != level_kpt_Kc.shape or not np.allclose(_sorted(kpt_Kc), _sorted(level_kpt_Kc), atol=1e-8):
+        sizes = (f'{len(kpt_Kc)} ({_size(kpt_Kc)})' for kpt_Kc in (level_kpt_Kc, kpt_Kc))
+        yield f'k-points of these atoms: {" against ".join(sizes)}'
+    size_c, level_size_c = builder.grid.size_c, level.grid(builder.atoms).size_c
+    if (size_c != level_size_c).any():
+        yield f'grid of these atoms: {level_size_c.tolist()} against {size_c.tolist()}'
+
+
+def judge(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
+    """Raise or warn of differences, if there are any.
+
+    Raises
+    ------
+    LevelError
+        With ``on_mismatch='error'``; the message names each difference.
+    """
+    if not found:
+        return
+    message = (
+        f'the calculation is not at the level of theory of the {name} (seed against calculation): {"; ".join(found)}'
+    )
+    if on_mismatch == 'error':
+        raise LevelError(f"{message}. Use the level's parameters, or on_mismatch='warn' to seed all the same")
+    warnings.warn(message, LevelWarning, stacklevel=3)
+
+
+def check_electrons(builder: DFTComponentsBuilder, level: Level, name: str) -> None:
+    """Refuse what is no mismatch of degree: spins, charge, functionals of more than the density, GPUs."""
+    if builder.xc.type == 'MGGA':
+        raise LevelError('a meta-GGA needs the kinetic energy density, which no seed has: use GPAW itself')
+    if builder.gpu:
+        raise LevelError('calculations on GPUs cannot be seeded: use GPAW itself')
+    if builder.ncomponents != 1:
+        raise LevelError(
+            f'the {name} is spin-paired, the calculation has {builder.ncomponents} spin components: '
+            'seed it without magnetic moments, or use GPAW itself'
+        )
+    if abs(builder.params.charge - level.charge) > 1e-9:
+        raise LevelError(f'the {name} has the charge {level.charge} |e|, the calculation {builder.params.charge} |e|')
+
+
+def _level_of(params: Parameters) -> Level:
+    return Level({key: value for key, value in params.todict().items() if key in PHYSICAL}, 'calculation')
+
+
+def _without_resolved(level: Level) -> Level:
+    parameters: dict[str, Any] = {key: value for key, value in level.parameters.items() if key not in RESOLVED}
+    return Level(parameters, level.name, level.versions)
+
+
+def _sorted(kpt_Kc: np.ndarray) -> np.ndarray:
+    rounded_Kc = np.round(kpt_Kc, 8) + 0.0
+    return rounded_Kc[np.lexsort(rounded_Kc.T)]
+
+
+def _size(kpt_Kc: np.ndarray) -> str:
+    return '×'.join(str(len(np.unique(np.round(kpt_Kc[:, c], 8)))) for c in range(3))

@@ -1,0 +1,141 @@
+"""Where a calculation starts: what a model predicts, or a state that is known, put into GPAW's density."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.units import Bohr
+
+from ase_deepdensity.checks import PredictionError
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.level import Level
+from ase_deepdensity.model import DensityModel
+from ase_deepdensity.state import PAWDensity
+
+if TYPE_CHECKING:
+    from gpaw.core import UGDesc
+    from gpaw.mpi import MPIComm
+    from gpaw.new.density import Density
+
+    from ase_deepdensity.predict import AtomsCoefficients
+
+
+class Seed(ABC):
+    """A guess of the PAW state of any atoms."""
+
+    level: Level
+    """The level of theory that it belongs to."""
+    name: str
+    """For people."""
+
+    @abstractmethod
+    def check(self, atoms: Atoms) -> None:
+        """Refuse atoms that there is no guess for.
+
+        Raises
+        ------
+        PredictionError
+            For the reason that the message tells.
+        """
+
+    @abstractmethod
+    def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
+        """ñ on a block of the grid (nspins, n0, n1, n2), electrons/Å³, and D of all atoms; not normalised."""
+
+    def fill(self, density: Density, atoms: Atoms, comm: MPIComm) -> None:
+        """Overwrite ñ and D of GPAW's density, each rank its own block and atoms; not normalised.
+
+        Parameters
+        ----------
+        comm
+            The ranks that hold the same block: those of other k-points and bands.
+
+        Raises
+        ------
+        PredictionError
+            Values that are not finite, on any rank; then nothing is changed.
+        """
+        nt_sR, D_asii = self.evaluate(atoms, grid_of(density.nt_sR.desc))
+        mine = list(density.D_asii.keys())
+        wrong = sum(int((~np.isfinite(x)).sum()) for x in (nt_sR, *(D_asii[a] for a in mine)))
+        if wrong := int(comm.sum_scalar(density.nt_sR.desc.comm.sum_scalar(wrong))):
+            raise PredictionError(f'{self.name}: {wrong} values of the predicted state are not finite')
+        density.nt_sR.data[:] = nt_sR * Bohr**3
+        for a in mine:
+            density.D_asii[a][:] = D_asii[a]
+        comm.broadcast(density.nt_sR.data, 0)  # the same on all, to the last bit
+        comm.broadcast(density.D_asii.data, 0)
+
+
+class ModelSeed(Seed):
+    """What a model predicts.
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, path of a model file, or a model.
+    """
+
+    def __init__(self, model: str | Path | DensityModel):
+        from ase_deepdensity.predict import Predictor
+
+        self.predictor = Predictor(model if isinstance(model, DensityModel) else DensityModel.load(model))
+        self.model = self.predictor.model
+        self.level, self.name = self.model.level, f'model {self.model.name}'
+        self._known: AtomsCoefficients | None = None
+
+    def check(self, atoms: Atoms) -> None:
+        from ase_deepdensity.checks import check_atoms
+
+        check_atoms(atoms, self.model)
+
+    def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
+        """What the network says; kept for a second question about the same atoms."""
+        if self._known is None or self._known.atoms != atoms:
+            self._known = self.predictor.coefficients(atoms)
+        return self._known
+
+    def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
+        known = self.coefficients(atoms)
+        return self.predictor.evaluate(known, grid)[np.newaxis], known.D_asii()
+
+
+class StateSeed(Seed):
+    """A state that is known already, of the same atoms: a converged one, or one read from a file."""
+
+    def __init__(self, state: PAWDensity):
+        self.state = state
+        self.level, self.name = state.level, 'given state'
+
+    def check(self, atoms: Atoms) -> None:
+        mine = self.state.atoms
+        if len(mine) != len(atoms) or (mine.numbers != atoms.numbers).any():
+            raise PredictionError(f'the given state is of {mine.symbols}, not of {atoms.symbols}')
+        if not np.allclose(mine.positions, atoms.positions, rtol=0, atol=1e-6):
+            raise PredictionError('the given state is of other positions of the atoms')
+
+    def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
+        whole = grid.new(start_c=None, stop_c=None)
+        if differences := self.state.grid.differences(whole):
+            raise PredictionError(
+                f'the given state is on another grid ({", ".join(differences)}): {self.state.grid.size_c.tolist()} '
+                f'intervals against {whole.size_c.tolist()}'
+            )
+        ends = zip(grid.start_c - whole.start_c, grid.stop_c - whole.start_c, strict=True)
+        return self.state.nt_sR[:, *(slice(*both) for both in ends)], list(self.state.D_asii)
+
+
+def as_seed(start: str | Path | DensityModel | PAWDensity | Seed) -> Seed:
+    """A model or a state as a seed."""
+    if isinstance(start, Seed):
+        return start
+    return StateSeed(start) if isinstance(start, PAWDensity) else ModelSeed(start)
+
+
+def grid_of(desc: UGDesc) -> Grid:
+    """This rank's block of GPAW's grid."""
+    return Grid(desc.cell_cv * Bohr, desc.size_c, desc.pbc_c, desc.zerobc_c, desc.start_c, desc.end_c)

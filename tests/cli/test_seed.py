@@ -1,0 +1,46 @@
+"""``deepdensity seed``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ase_deepdensity.cli.main import main
+from tests.tiny import water_box
+
+
+@pytest.fixture
+def geometry(tmp_path):
+    path = tmp_path / 'water.xyz'
+    water_box((1, 1, 1), seed=3).write(path)
+    return path
+
+
+def test_side_by_side(geometry, tiny_file, tmp_path, capsys):
+    plot, figures = tmp_path / 'c.png', tmp_path / 'c.json'
+    arguments = [str(geometry), str(tiny_file), '--oracle', '--one-pass', '--plot', str(plot), '--json', str(figures)]
+    assert main(['seed', *arguments, '--txt', str(tmp_path / 'log')]) == 0
+    output = capsys.readouterr().out
+    assert all(word in output for word in ('default', 'seeded', 'oracle', 'one pass', 'residual', 'ΔE/meV'))
+    assert plot.stat().st_size > 1e4
+    assert 'Seed: ñ and D of the model tiny' in (tmp_path / 'log-seeded.txt').read_text()
+    default, seeded, oracle, one_pass = json.loads(figures.read_text())['runs']
+    assert seeded['energy'] == pytest.approx(default['energy'], abs=1e-3)
+    assert oracle['energy'] == pytest.approx(default['energy'], abs=1e-3)
+    assert oracle['iterations'] <= default['iterations'] and one_pass['iterations'] == 1
+    assert len(default['changes']) == default['iterations']
+    assert seeded['inference'] > 0 and default['inference'] == 0
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--plot', 'c.txt'], '.png'),
+        (['--json', 'nowhere/c.json'], 'no such folder'),
+        (['--mixer', '0'], '--mixer'),
+    ],
+)
+def test_bad_input(geometry, tiny_file, options, message, capsys):
+    assert main(['seed', str(geometry), str(tiny_file), *options]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,33 @@
+"""A model of the tests' own level, and small calculations."""
+
+from __future__ import annotations
+
+import pytest
+from gpaw.new.ase_interface import GPAW
+
+from ase_deepdensity.state import PAWDensity
+from tests.tiny import water_box
+
+DZP = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE'}
+"""The level of ``tiny_model``."""
+
+
+@pytest.fixture(scope='session')
+def small_water():
+    """One molecule in a small periodic cell: no vacuum, little work."""
+    return water_box((1, 1, 1), seed=3)
+
+
+@pytest.fixture(scope='session')
+def converged(small_water):
+    """Its calculation from GPAW's own start."""
+    atoms = small_water.copy()
+    atoms.calc = GPAW(txt=None, **DZP)
+    atoms.get_potential_energy()
+    return atoms.calc
+
+
+@pytest.fixture(scope='session')
+def oracle(converged) -> PAWDensity:
+    """Its converged state."""
+    return PAWDensity.from_gpaw(converged)

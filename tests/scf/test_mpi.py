@@ -1,0 +1,73 @@
+"""Under MPI: each rank predicts its own part, and the results are those of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which('mpiexec') is None, reason='mpiexec is not installed')
+
+SCRIPT = """
+import json, sys, warnings
+warnings.simplefilter('ignore')
+from ase_deepdensity.reference.mpi import enable_mpi
+enable_mpi()
+from gpaw.mpi import world
+from ase_deepdensity import OnePassGPAW, SeededGPAW
+from tests.tiny import water_box
+model, parallel = sys.argv[1], json.loads(sys.argv[2])
+level = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE', 'kpts': (2, 1, 1), 'parallel': parallel}
+atoms = water_box((1, 1, 1), seed=3)
+figures = []
+for cls in SeededGPAW, OnePassGPAW:
+    atoms.calc = cls(model, txt=None, on_mismatch='warn', **level)
+    for step in range(2):
+        figures += [atoms.get_potential_energy(), atoms.calc.get_number_of_iterations(), atoms.get_forces().tolist()]
+        figures.append(float(atoms.calc.seed_report.residual) if cls is SeededGPAW else atoms.calc.report.residual)
+        atoms.rattle(0.01, seed=step)
+if world.rank == 0:
+    print(json.dumps([world.size, *figures]))
+"""
+
+
+def figures(ranks: int, model: str, parallel: dict[str, int], folder) -> list:
+    """What the script prints on so many ranks."""
+    (folder / 'script.py').write_text(SCRIPT)
+    version = subprocess.run(['mpiexec', '--version'], capture_output=True, text=True).stdout
+    options = ['--allow-run-as-root', '--oversubscribe'] if 'Open' in version else []
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(('OMPI_', 'PMI', 'GPAW_MPI'))}
+    result = subprocess.run(
+        ['mpiexec', *options, '-n', str(ranks), sys.executable, 'script.py', model, json.dumps(parallel)],
+        cwd=folder,
+        env=environment | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([os.getcwd(), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    size, *rest = json.loads(result.stdout.splitlines()[-1])
+    assert size == ranks
+    return rest
+
+
+@pytest.fixture(scope='module')
+def serial(tiny_file, tmp_path_factory):
+    return figures(1, str(tiny_file), {}, tmp_path_factory.mktemp('serial'))
+
+
+@pytest.mark.parametrize(
+    ('ranks', 'parallel'), [(2, {'domain': 2}), (2, {'kpt': 2}), (2, {'band': 2}), (4, {'domain': 2, 'kpt': 2})]
+)
+def test_same_as_in_serial(ranks, parallel, serial, tiny_file, tmp_path):
+    found = figures(ranks, str(tiny_file), parallel, tmp_path)
+    for mine, theirs in zip(found, serial, strict=True):
+        if isinstance(mine, list):
+            for force_v, serial_v in zip(mine, theirs, strict=True):
+                assert force_v == pytest.approx(serial_v, abs=1e-3)
+        else:
+            assert mine == pytest.approx(theirs, rel=1e-5)
