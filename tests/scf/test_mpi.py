@@ -21,7 +21,7 @@ from gpaw.mpi import world
 from ase_deepdensity import OnePassGPAW, SeededGPAW
 from tests.tiny import water_box
 model, parallel = sys.argv[1], json.loads(sys.argv[2])
-level = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE', 'kpts': (2, 1, 1), 'parallel': parallel}
+level = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE', 'kpts': (3, 1, 1), 'parallel': parallel}
 atoms = water_box((1, 1, 1), seed=3)
 figures = []
 for cls in SeededGPAW, OnePassGPAW:
