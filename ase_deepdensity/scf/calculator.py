@@ -20,7 +20,8 @@ from ase_deepdensity.scf import compatible
 from ase_deepdensity.scf.compatible import OnMismatch
 from ase_deepdensity.scf.late_text import late_logger
 from ase_deepdensity.scf.protocol import Protocol, SeededLoop, SeedReport, Start, State
-from ase_deepdensity.scf.seed import Seed, as_seed
+from ase_deepdensity.scf.response import Residual
+from ase_deepdensity.scf.seed import ModelSeed, Seed, as_seed
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -105,6 +106,19 @@ class SeededGPAW(ASECalculator):
         self.seed.check(atoms)
         with self._seeding_builder():
             super().create_new_calculation(atoms)
+
+    def calculate_property(self, atoms: Atoms | None, prop: str) -> Any:
+        """GPAW's; forces are those of the self-consistent state also where the density is only nearly converged.
+
+        What is left of the residual changes them in first order, unlike the energy.  That is taken off with the
+        model's derivative, as in :mod:`.response`; to a seed that was refused nothing is done.
+        """
+        if prop == 'forces' and isinstance(self.seed, ModelSeed):
+            super().calculate_property(atoms, 'energy')
+            if 'forces' not in self.dft.results and self.seed_report is not None and self.seed_report.accepted:
+                with self.timer('Forces'):
+                    self.dft.results['forces'] = Residual(self.dft).forces(self.seed, self.atoms)
+        return super().calculate_property(atoms, prop)
 
     @contextmanager
     def _seeding_builder(self) -> Iterator[None]:

@@ -116,6 +116,9 @@ class SeededLoop(SCFLoop):
         hold = Hold(start, direct=ibzwfs.mode == 'lcao')
         try:
             for context in iterations:
+                if hold.verdict == 'refuse':
+                    yield context
+                    continue
                 found = Output(density, ibzwfs, self.mixer, self.comm)
                 context.dens.error = found.change
                 context.dens.fixed = False

@@ -21,7 +21,7 @@ from gpaw.mpi import world
 from ase_deepdensity import OnePassGPAW, SeededGPAW
 from tests.tiny import water_box
 model, parallel = sys.argv[1], json.loads(sys.argv[2])
-level = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE', 'kpts': (2, 1, 1), 'parallel': parallel}
+level = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE', 'kpts': (3, 1, 1), 'parallel': parallel}
 atoms = water_box((1, 1, 1), seed=3)
 figures = []
 for cls in SeededGPAW, OnePassGPAW:
@@ -47,7 +47,7 @@ def figures(ranks: int, model: str, parallel: dict[str, int], folder) -> list:
         env=environment | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([os.getcwd(), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     size, *rest = json.loads(result.stdout.splitlines()[-1])
@@ -60,10 +60,9 @@ def serial(tiny_file, tmp_path_factory):
     return figures(1, str(tiny_file), {}, tmp_path_factory.mktemp('serial'))
 
 
-@pytest.mark.parametrize(
-    ('ranks', 'parallel'), [(2, {'domain': 2}), (2, {'kpt': 2}), (2, {'band': 2}), (4, {'domain': 2, 'kpt': 2})]
-)
+@pytest.mark.parametrize(('ranks', 'parallel'), [(2, {'domain': 2}), (2, {'kpt': 2}), (4, {'domain': 2, 'kpt': 2})])
 def test_same_as_in_serial(ranks, parallel, serial, tiny_file, tmp_path):
+    """Bands are left out: GPAW spreads them only with ScaLAPACK, which its wheels lack."""
     found = figures(ranks, str(tiny_file), parallel, tmp_path)
     for mine, theirs in zip(found, serial, strict=True):
         if isinstance(mine, list):
