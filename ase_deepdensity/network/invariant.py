@@ -14,7 +14,7 @@ from ase_deepdensity.network.contract import Blocks, DensityNetwork, Fit, Pointw
 from ase_deepdensity.network.equivariant import EquivariantHypers, Layer
 from ase_deepdensity.network.graph import Graph
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
-from ase_deepdensity.network.radial import splines, switch
+from ase_deepdensity.network.radial import bessel, splines, switch
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear
 
 
@@ -32,46 +32,69 @@ class InvariantHypers:
     """Neurons of each layer of the fitting net."""
     depth: int = 3
     """Its layers."""
+    radial: int = 12
+    """Bessel functions in which a distance enters the embedding net."""
     core: float = 1.0
     """Distance from a nucleus below which directions lose their meaning, Å."""
     matrix_channels: int = 24
     """Features per atom, l and m for the atomic density matrices."""
 
 
-class Dense(torch.nn.Module):
-    """x → x + tanh(W x + b), without x where the width changes."""
+class Gated(torch.nn.Module):
+    """x → x + V (silu(W x + b) ∘ (U x + c)), times what conditions it: products come cheaply, as angles need them."""
 
-    def __init__(self, size_in: int, size_out: int):
+    def __init__(self, width: int):
         super().__init__()
-        self.linear = torch.nn.Linear(size_in, size_out)
-        self.skip = size_in == size_out
+        self.inward = torch.nn.Linear(width, 2 * width)
+        self.outward = torch.nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = torch.tanh(self.linear(x))
-        return x + y if self.skip else y
+    def forward(self, x: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
+        gate, value = self.inward(x).chunk(2, dim=-1)
+        y = torch.nn.functional.silu(gate) * value
+        return x + self.outward(y if factor is None else y * factor)
+
+
+class EmbeddingNet(torch.nn.Module):
+    """G(s(R)) of a pair of species; Bessel functions of R come first, which are functions of s as s is monotonic."""
+
+    def __init__(self, hypers: InvariantHypers):
+        super().__init__()
+        self.first = torch.nn.Linear(hypers.radial, hypers.embedding)
+        self.second = Gated(hypers.embedding)
+
+    def forward(self, R_akn: torch.Tensor) -> torch.Tensor:
+        g_akm: torch.Tensor = self.second(self.first(R_akn))
+        return g_akm
 
 
 class FittingNet(torch.nn.Module):
-    """F(D, E, |e|) of one species: for each point the coefficients of the radial functions, relative to their scale."""
+    """F(D, E, |e|) of one species: for each point the coefficients of the radial functions, relative to their scale.
+
+    The descriptor enters the first layer as a bias and all layers as factors, computed once per atom.
+    """
 
     def __init__(self, hypers: InvariantHypers, number: int):
         super().__init__()
-        width = hypers.width
+        width, depth = hypers.width, hypers.depth
         descriptor = hypers.embedding * hypers.axes
-        self.atom = torch.nn.Sequential(Dense(descriptor, width), Dense(width, width), torch.nn.Linear(width, width))
+        self.atom = torch.nn.Sequential(
+            torch.nn.Linear(descriptor, 2 * width), Gated(2 * width), torch.nn.Linear(2 * width, (depth + 1) * width)
+        )
         self.electron = torch.nn.Linear(hypers.embedding, width, bias=False)
         self.radial = torch.nn.Linear(number, width, bias=False)
-        self.hidden = torch.nn.ModuleList(torch.nn.Linear(width, width) for _ in range(hypers.depth - 1))
+        self.hidden = torch.nn.ModuleList(Gated(width) for _ in range(depth))
         self.readout = torch.nn.Linear(width, number)
         torch.nn.init.normal_(self.radial.weight, std=1.0)
         torch.nn.init.normal_(self.readout.weight, std=0.3 / width**0.5)
 
     def forward(self, atom_ph: torch.Tensor, E_pm: torch.Tensor, B_pn: torch.Tensor) -> torch.Tensor:
         """What ``atom`` makes of the descriptors, E and B_n at each point → (points, number)."""
-        h_ph = torch.nn.functional.silu(atom_ph + self.electron(E_pm) + self.radial(B_pn))
-        for layer in self.hidden:
-            h_ph = h_ph + torch.nn.functional.silu(layer(h_ph))
-        return self.readout(h_ph)
+        bias_ph, *factors = atom_ph.chunk(len(self.hidden) + 1, dim=1)
+        h_ph = bias_ph + self.electron(E_pm) + self.radial(B_pn)
+        for layer, factor_ph in zip(self.hidden, factors, strict=True):
+            h_ph = layer(h_ph, 1 + factor_ph)
+        out_pn: torch.Tensor = self.readout(h_ph)
+        return out_pn
 
 
 class MatrixNet(torch.nn.Module):
@@ -135,7 +158,6 @@ class InvariantNetwork(DensityNetwork):
     """
 
     neighbors: torch.Tensor
-    pair_x: torch.Tensor
     T_scale_smx: torch.Tensor
     D_mean_sx: torch.Tensor
     D_scale_sx: torch.Tensor
@@ -153,13 +175,10 @@ class InvariantNetwork(DensityNetwork):
         super().__init__(species, hypers.cutoff)
         self.hypers, self.basis = hypers, basis
         nspecies, M = len(species), hypers.embedding
-        self.embeddings = torch.nn.ModuleList(
-            torch.nn.Sequential(Dense(1, M), Dense(M, M), torch.nn.Linear(M, M)) for _ in range(nspecies**2)
-        )
+        self.embeddings = torch.nn.ModuleList(EmbeddingNet(hypers) for _ in range(nspecies**2))
         self.fitting = torch.nn.ModuleList(FittingNet(hypers, basis.number) for _ in species)
         self.matrices = MatrixNet(hypers, l_sj, empty)
         self.register_buffer('neighbors', torch.tensor(1.0))
-        self.register_buffer('pair_x', torch.tensor([0.0, 1.0]))
         self.register_buffer('T_scale_smx', torch.ones(nspecies, M, 2))
         self.register_buffer('D_mean_sx', torch.zeros(nspecies, M * hypers.axes))
         self.register_buffer('D_scale_sx', torch.ones(nspecies, M * hypers.axes))
@@ -203,14 +222,13 @@ class InvariantNetwork(DensityNetwork):
         one_ak1 = torch.ones_like(r_ak)[:, :, None]
         one_ak1 = torch.ones_like(r_ak)[:, :, None]
         R_akx = s_ak[:, :, None] * torch.cat([one_ak1, graph.vector_akv / r_ak[:, :, None]], dim=2)
-        mean, deviation = self.pair_x
-        input_ak = (s_ak[:, :, None] - mean) / deviation
+        radial_akn = bessel(r_ak, self.cutoff, self.hypers.radial)
         parts = []
         for s, atoms in enumerate(graph.slices):
             g_akm = torch.zeros(())
             for z in range(len(self.species)):
                 of_z_ak = (graph.species_ak[atoms] == z).to(s_ak)
-                g_akm = g_akm + self.embeddings[s * len(self.species) + z](input_ak[atoms]) * of_z_ak[:, :, None]
+                g_akm = g_akm + self.embeddings[s * len(self.species) + z](radial_akn[atoms]) * of_z_ak[:, :, None]
             T_amx = torch.einsum('akm, akx -> amx', g_akm, R_akx[atoms]) / self.neighbors
             parts.append(T_amx * self.T_scale_smx[s][:, [0, 1, 1, 1]])
         return torch.cat(parts)
@@ -224,11 +242,8 @@ class InvariantNetwork(DensityNetwork):
 
     @torch.no_grad()
     def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
-        near = [graph.vector_akv.norm(dim=2) for graph in graphs]
-        s_e = torch.cat([(switch(r_ak, self.cutoff) / r_ak)[r_ak < self.cutoff * (1 - 1e-6)] for r_ak in near])
-        if len(s_e) > 1:
-            self.neighbors.fill_(len(s_e) / sum(len(r_ak) for r_ak in near))
-            self.pair_x.copy_(torch.stack([s_e.mean(), s_e.std().clamp(min=1e-3)]))
+        near_a = torch.cat([(g.vector_akv.norm(dim=2) < self.cutoff * (1 - 1e-6)).sum(1) for g in graphs])
+        self.neighbors.fill_(max(float(near_a.double().mean()), 1.0))
         for statistics in self._fit_environments, self._fit_descriptors:
             for s in range(len(self.species)):
                 T_amx = torch.cat([self._environments(graph)[graph.slices[s]] for graph in graphs])

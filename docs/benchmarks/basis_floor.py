@@ -16,7 +16,7 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset import read_snapshot
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.network.heads import CoefficientHead
-from ase_deepdensity.reference.superposition import atomic_tables
+from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.least_squares import fit_coefficients, written
 from ase_deepdensity.training.samples import GridSampler, Sample
 
@@ -25,7 +25,9 @@ def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     """NMAE, %."""
     snapshot = read_snapshot(path)
     species = tuple(sorted({int(number) for number in snapshot.atoms.numbers}))
-    tables = {Z: RadialTable.fit(*table) for Z, table in atomic_tables(snapshot.level, species).items()}
+    tables = {
+        Z: RadialTable.fit(*table) for Z, table in code(snapshot.level).atomic_tables(snapshot.level, species).items()
+    }
     sample = Sample.from_snapshot(snapshot, path, species, 1.0, tables, torch.device('cpu'))
     head = CoefficientHead(basis, 1, len(species))
     sampler = GridSampler(basis)

@@ -25,7 +25,7 @@ VALIDATION = 2
 TESTS = {16: 6, 32: 4, 64: 3, 128: 2, 256: 1}
 """Atoms per cell: snapshots that nothing is trained on."""
 COMMON = {
-    'basis_cutoff': 14.0, 'basis_functions': 27, 'lmax': 1, 'stride': 1, 'matrix_weight': 0.0, 'smoothing': 1e-5,
+    'basis_cutoff': 14.0, 'basis_functions': 41, 'lmax': 1, 'stride': 1, 'matrix_weight': 0.0, 'smoothing': 1e-5,
     'validation': VALIDATION, 'validate_every': 250, 'steps': 1000,
 }  # fmt: skip
 SETTINGS = {

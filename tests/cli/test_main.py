@@ -38,7 +38,7 @@ def test_user_errors_are_one_line(capsys):
     assert main(['generate', 'nothing.xyz', 'out', '--level', 'dzp']) == 2
     assert capsys.readouterr().err == 'deepdensity: error: nothing.xyz: no such file\n'
     assert main(['generate', 'nothing.xyz', 'out', '--level', 'dzq']) == 2
-    assert capsys.readouterr().err.startswith("deepdensity: error: no level of theory 'dzq': use pw400 or dzp")
+    assert capsys.readouterr().err.startswith("deepdensity: error: no level of theory 'dzq': use pw400, dzp, ks1d")
 
 
 @pytest.mark.parametrize('where', ['before', 'after'])

@@ -12,7 +12,7 @@ from ase_deepdensity.network.registry import build_network
 from tests.network.contract import L_SJ, VECTORS, DensityNetworkContract, box
 
 BASIS = SplineBasis(2.5, 6, 2)
-HYPERS = {'cutoff': 3.0, 'embedding': 6, 'axes': 3, 'width': 8, 'depth': 2, 'matrix_channels': 4}
+HYPERS = {'cutoff': 3.0, 'embedding': 6, 'axes': 3, 'width': 8, 'depth': 2, 'radial': 4, 'matrix_channels': 4}
 
 
 class TestInvariantNetwork(DensityNetworkContract):
