@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.io import read
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from gpaw.new.ase_interface import GPAW
@@ -139,7 +139,7 @@ def dynamics(model: DensityModel, atoms: Atoms, steps: int) -> dict[str, Any]:
 
 def verlet(calc: Any, atoms: Atoms, femtoseconds: float, steps: int) -> dict[str, Any]:
     atoms = atoms.copy()
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+    thermalize_momenta(atoms, 300, rng=np.random.default_rng(0))
     Stationary(atoms)
     atoms.calc = calc
     atoms.get_forces()
