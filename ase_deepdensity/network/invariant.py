@@ -17,6 +17,9 @@ from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel, splines, switch
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear
 
+STRANGE = 5.0
+"""Standard deviations from the training data beyond which one environment is as strange as another."""
+
 
 @dataclass(frozen=True)
 class InvariantHypers:
@@ -41,7 +44,10 @@ class InvariantHypers:
 
 
 class Gated(torch.nn.Module):
-    """x → x + V (silu(W x + b) ∘ (U x + c)), times what conditions it: products come cheaply, as angles need them."""
+    """x → x + V (silu(W x + b) ∘ tanh(U x + c) ∘ factor): products come cheaply, as angles need them.
+
+    Unusual inputs let it grow no faster than they do themselves.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -50,7 +56,7 @@ class Gated(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
         gate, value = self.inward(x).chunk(2, dim=-1)
-        y = torch.nn.functional.silu(gate) * value
+        y = torch.nn.functional.silu(gate) * torch.tanh(value)
         return x + self.outward(y if factor is None else y * factor)
 
 
@@ -92,7 +98,7 @@ class FittingNet(torch.nn.Module):
         bias_ph, *factors = atom_ph.chunk(len(self.hidden) + 1, dim=1)
         h_ph = bias_ph + self.electron(E_pm) + self.radial(B_pn)
         for layer, factor_ph in zip(self.hidden, factors, strict=True):
-            h_ph = layer(h_ph, 1 + factor_ph)
+            h_ph = layer(h_ph, 1 + torch.tanh(factor_ph))
         out_pn: torch.Tensor = self.readout(h_ph)
         return out_pn
 
@@ -238,7 +244,9 @@ class InvariantNetwork(DensityNetwork):
         return torch.einsum('amx, anx -> amn', T_amx, T_amx[:, : self.hypers.axes]).flatten(1)
 
     def _standardised(self, D_ax: torch.Tensor, slices: list[slice]) -> torch.Tensor:
-        return torch.cat([(D_ax[a] - self.D_mean_sx[s]) / self.D_scale_sx[s] for s, a in enumerate(slices)])
+        """Deviations from the mean of the species in units of the usual ones; they stay below STRANGE, smoothly."""
+        D_ax = torch.cat([(D_ax[a] - self.D_mean_sx[s]) / self.D_scale_sx[s] for s, a in enumerate(slices)])
+        return D_ax * (1 + (D_ax / STRANGE) ** 2).rsqrt()
 
     @torch.no_grad()
     def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:

@@ -32,7 +32,7 @@ SETTINGS = {
     'equivariant': {
         'learning_rate': 0.005,
         'hypers': {'cutoff': 16.0, 'lmax': 1, 'radial': 12, 'channels': 32, 'message_channels': 16,
-                   'pseudo_channels': 1, 'layers': 3},
+                   'pseudo_channels': 1, 'layers': 3, 'bound': 2.0},
     },
     'invariant': {'learning_rate': 0.003, 'hypers': {'cutoff': 20.0}},
 }  # fmt: skip
