@@ -45,6 +45,7 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     """The runs, and the report and energy of one pass."""
     from gpaw.new.ase_interface import GPAW
 
+    from ase_deepdensity.checks import check_atoms
     from ase_deepdensity.model import DensityModel
     from ase_deepdensity.scf.calculator import SeededGPAW, physical
     from ase_deepdensity.scf.compare import run as run_one
@@ -52,6 +53,7 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     from ase_deepdensity.state import PAWDensity
 
     model = DensityModel.load(args.model)
+    check_atoms(atoms, model)  # before GPAW's own start takes its time
     parameters = physical(model.level)
     mixer = {} if args.mixer is None else {'mixer': {'beta': args.mixer}}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ase.build import bulk
 
 from ase_deepdensity.cli.main import main
 from tests.tiny import water_box
@@ -44,3 +45,10 @@ def test_side_by_side(geometry, tiny_file, tmp_path, capsys):
 def test_bad_input(geometry, tiny_file, options, message, capsys):
     assert main(['seed', str(geometry), str(tiny_file), *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_elements_the_model_lacks_are_refused_before_any_calculation(tmp_path, tiny_file, capsys, monkeypatch):
+    monkeypatch.setattr('ase_deepdensity.scf.compare.run', lambda *_: pytest.fail('GPAW was started'))
+    bulk('Al', cubic=True).write(tmp_path / 'al.xyz')
+    assert main(['seed', str(tmp_path / 'al.xyz'), str(tiny_file)]) == 2
+    assert 'Al' in capsys.readouterr().err
