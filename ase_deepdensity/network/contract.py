@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.graph import Graph, by_species
 
 Contribution = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """Species, indices of atoms (p,) of that species, vectors from them (p, 3), Å → density there (p,), electrons/Å³."""
@@ -43,6 +44,14 @@ class Output(ABC):
     def density(self, writer: Writer) -> torch.Tensor:
         """What is added to the superposition of atoms, written on something."""
 
+    @abstractmethod
+    def part(self, slices: list[slice]) -> Output:
+        """What is said of some atoms of each species only, ``slices`` of all atoms."""
+
+    def _matrices(self, slices: list[slice]) -> list[torch.Tensor]:
+        first_s = np.cumsum([0] + [len(D_aii) for D_aii in self.D_saii[:-1]])
+        return [D_aii[a.start - n : a.stop - n] for D_aii, a, n in zip(self.D_saii, slices, first_s, strict=True)]
+
 
 @dataclass
 class Coefficients(Output):
@@ -53,6 +62,11 @@ class Coefficients(Output):
 
     def density(self, writer: Writer) -> torch.Tensor:
         return writer.expansion(self.c_lanm)
+
+    def part(self, slices: list[slice]) -> Coefficients:
+        return Coefficients(
+            self._matrices(slices), _rows(self.invariants_ac, slices), [_rows(c_anm, slices) for c_anm in self.c_lanm]
+        )
 
 
 @dataclass
@@ -67,6 +81,20 @@ class PointwiseDensity(Output):
 
     def density(self, writer: Writer) -> torch.Tensor:
         return writer.points(self.contribution, self.slices, self.cutoff)
+
+    def part(self, slices: list[slice]) -> PointwiseDensity:
+        index_a = torch.cat([torch.arange(a.start, a.stop, device=self.invariants_ac.device) for a in slices])
+        return PointwiseDensity(
+            self._matrices(slices),
+            _rows(self.invariants_ac, slices),
+            lambda s, a_p, e_pv: self.contribution(s, index_a[a_p], e_pv),
+            by_species([a.stop - a.start for a in slices]),
+            self.cutoff,
+        )
+
+
+def _rows(x_ax: torch.Tensor, slices: list[slice]) -> torch.Tensor:
+    return torch.cat([x_ax[a] for a in slices])
 
 
 class DensityNetwork(torch.nn.Module, ABC):

@@ -37,8 +37,7 @@ class Graph:
     @property
     def slices(self) -> list[slice]:
         """Where the atoms of each species are."""
-        stops = np.cumsum(self.counts)
-        return [slice(int(stop) - n, int(stop)) for stop, n in zip(stops, self.counts, strict=True)]
+        return by_species(self.counts)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
         """The same graph elsewhere; ``dtype`` is that of the vectors."""
@@ -49,6 +48,50 @@ class Graph:
             self.vector_akv.to(device=device, dtype=dtype),
             self.species_ak.to(device),
         )
+
+
+def by_species(counts: Sequence[int]) -> list[slice]:
+    """Where so many atoms of each species are that stand one species after the other."""
+    return [slice(int(stop) - n, int(stop)) for stop, n in zip(np.cumsum(counts), counts, strict=True)]
+
+
+def join(graphs: Sequence[Graph], cutoff: float) -> tuple[Graph, list[list[slice]]]:
+    """Graphs of several sets of atoms as one, and for each set where its atoms of each species are in it.
+
+    ``order_a`` of the joint graph counts on from one set to the next.
+    """
+    if len(graphs) == 1:
+        return graphs[0], [graphs[0].slices]
+    nspecies, number = len(graphs[0].counts), len(graphs)
+    pieces = by_species([graph.counts[s] for s in range(nspecies) for graph in graphs])
+    slices_ts = [pieces[t::number] for t in range(number)]
+    first_t = by_species([len(graph.order_a) for graph in graphs])
+    width = max(graph.neighbor_ak.shape[1] for graph in graphs)
+
+    def joined(x_tax: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(
+            [x_ax[graph.slices[s]] for s in range(nspecies) for x_ax, graph in zip(x_tax, graphs, strict=True)]
+        )
+
+    def padded(x_tak: list[torch.Tensor]) -> torch.Tensor:
+        return joined([torch.nn.functional.pad(x_ak, (0, width - x_ak.shape[1])) for x_ak in x_tak])
+
+    padding_v = graphs[0].vector_akv.new_tensor([0.0, 0.0, cutoff])
+    place_ta = [torch.cat([torch.arange(a.start, a.stop) for a in slices]).to(padding_v.device) for slices in slices_ts]
+    return Graph(
+        counts=[sum(graph.counts[s] for graph in graphs) for s in range(nspecies)],
+        order_a=joined([graph.order_a + first.start for graph, first in zip(graphs, first_t, strict=True)]),
+        neighbor_ak=padded([place_a[graph.neighbor_ak] for place_a, graph in zip(place_ta, graphs, strict=True)]),
+        vector_akv=joined(
+            [
+                torch.cat(
+                    [graph.vector_akv, padding_v.expand(len(graph.order_a), width - graph.vector_akv.shape[1], 3)], 1
+                )
+                for graph in graphs
+            ]
+        ),
+        species_ak=padded([graph.species_ak for graph in graphs]),
+    ), slices_ts
 
 
 def build_graph(

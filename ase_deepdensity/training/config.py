@@ -29,7 +29,9 @@ class TrainingConfig:
     lmax: int = 4
     """Highest angular momentum of what an atom adds."""
     steps: int = 6000
-    """Optimisation steps, one snapshot each."""
+    """Optimisation steps."""
+    batch: int = 1
+    """Snapshots in each step; several cost little more than one where molecules are small."""
     minutes: float | None = None
     """Take as many steps as fit into this time, instead of ``steps``."""
     learning_rate: float = 4e-3
@@ -56,7 +58,7 @@ class TrainingConfig:
     """Of the initial weights, the split, and the order of snapshots and cosets."""
 
     def __post_init__(self) -> None:
-        for name in ('steps', 'stride', 'validate_every', 'warmup'):
+        for name in ('steps', 'batch', 'stride', 'validate_every', 'warmup'):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f'{name} must be a whole number from 1, not {value!r}')

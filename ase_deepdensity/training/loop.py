@@ -15,8 +15,9 @@ from tqdm import tqdm
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.model import Architecture, DensityModel
-from ase_deepdensity.network.contract import Blocks
+from ase_deepdensity.network.contract import Blocks, Output
 from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.graph import join
 from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.checkpoint import Checkpoint, Files, identify
 from ase_deepdensity.training.config import TrainingConfig
@@ -146,34 +147,49 @@ class Trainer:
         return now
 
     def _step(self, step: int) -> tuple[float, float]:
-        """One optimisation step on one snapshot; returns its NMAE (%) and ε_D."""
+        """One optimisation step on some snapshots; returns their NMAE (%) and ε_D."""
         config = self.config
-        sample = self.training[self._which(step)]
+        samples = [self.training[self._which(config.batch * step + i)] for i in range(config.batch)]
         rng = np.random.default_rng((config.seed, 1, step))
         for group in self.optimizer.param_groups:
             group['lr'] = config.learning_rate * self._schedule(step)
-        output = self.network(sample.graph)
-        density_R, target_R, weight = self.sampler(sample, output, config.stride, rng)
-        error_R = density_R - target_R
-        percent = 100 * weight / sample.electrons
-        matrix_error = relative_matrix_errors(matrix_squares(output, sample, self.network.mean_sii)).mean()
-        loss = percent * charbonnier(error_R, config.smoothing) + config.matrix_weight * matrix_error
+        graph, slices_ts = join([sample.graph for sample in samples], self.network.cutoff)
+        output = self.network(graph)
+        outputs = [output.part(slices) for slices in slices_ts]
+        loss, nmae = torch.zeros((), device=self.device), 0.0
+        for sample, part in zip(samples, outputs, strict=True):
+            density_R, target_R, weight = self.sampler(sample, part, config.stride, rng)
+            error_R = density_R - target_R
+            percent = 100 * weight / sample.electrons / len(samples)
+            loss = loss + percent * charbonnier(error_R, config.smoothing)
+            nmae += percent * error_R.detach().abs().sum().item()
+        matrix_error = self._matrix_errors(samples, outputs)
+        loss = loss + config.matrix_weight * matrix_error
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             raise TrainingError(
-                f'step {step}: the loss is {loss.item()}, the norm of its gradient {norm.item()}, on snapshot '
-                f'{sample.name}; lower learning_rate ({config.learning_rate}) or look at that snapshot. '
+                f'step {step}: the loss is {loss.item()}, the norm of its gradient {norm.item()}, on '
+                f'{", ".join(sample.name for sample in samples)}; lower learning_rate ({config.learning_rate}) or look '
+                f'at what is there. '
                 f'The last checkpoint is {self.files.checkpoint}'
             )
         self.optimizer.step()
         self._update_average(step)
-        return percent * error_R.detach().abs().sum().item(), matrix_error.item()
+        return nmae, matrix_error.item()
 
-    def _which(self, step: int) -> int:
-        """Every snapshot once per epoch, in an order that seed and epoch fix."""
-        epoch, i = divmod(step, len(self.training))
+    def _matrix_errors(self, samples: list[Sample], outputs: list[Output]) -> torch.Tensor:
+        """Mean ε_D of the elements in some snapshots."""
+        squares = [
+            matrix_squares(output, sample, self.network.mean_sii)
+            for sample, output in zip(samples, outputs, strict=True)
+        ]
+        return relative_matrix_errors(torch.stack(squares).sum(0)).mean()
+
+    def _which(self, count: int) -> int:
+        """The snapshot to take after ``count``: each once per epoch, in an order that seed and epoch fix."""
+        epoch, i = divmod(count, len(self.training))
         return int(np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.training))[i])
 
     def _schedule(self, step: int) -> float:
@@ -210,13 +226,13 @@ class Trainer:
     @torch.no_grad()
     def score(self, samples: list[Sample]) -> Score:
         """Mean NMAE (%) on whole grids and mean ε_D of the elements, over snapshots."""
-        nmae, squares = [], []
+        nmae, outputs = [], []
         for sample in samples:
             output = self.network(sample.graph)
             density_R, target_R, _ = self.sampler(sample, output, 1)
             nmae.append(100 * (density_R - target_R).abs().sum().item() / sample.electrons)
-            squares.append(matrix_squares(output, sample, self.network.mean_sii))
-        return Score(float(np.mean(nmae)), relative_matrix_errors(torch.stack(squares).sum(0)).mean().item())
+            outputs.append(output)
+        return Score(float(np.mean(nmae)), self._matrix_errors(samples, outputs).item())
 
     def _model(self, row: Row) -> DensityModel:
         card = {

@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.harmonics import solid_harmonics
-from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.graph import build_graph
+from ase_deepdensity.network.contract import DensityNetwork, Output
+from ase_deepdensity.network.graph import Graph, build_graph, join
 from ase_deepdensity.network.radial import splines
 
 EXACT = 1e-9
@@ -125,7 +125,10 @@ class DensityNetworkContract:
             network.species,
             network.cutoff,
         ).to(parameter.device, parameter.dtype)
-        output = network(graph)
+        return self.said(network(graph), graph, vectors)
+
+    def said(self, output: Output, graph: Graph, vectors: np.ndarray = VECTORS) -> Said:
+        parameter = output.invariants_ac
         rho_ap = output.density(AtVectors(self.basis, torch.from_numpy(vectors).to(parameter), graph.slices))
         order_a = graph.order_a.cpu()
         back_a = torch.argsort(order_a)
@@ -180,6 +183,25 @@ class DensityNetworkContract:
         ]
         D_saii = [D[ranks] for D, ranks in zip(said.D_saii, ranks_s, strict=True)]
         self.assert_same(permuted, Said(said.rho_ap[order], D_saii, said.invariants_ac[order]))
+
+    def test_several_sets_of_atoms_at_once(self, network):
+        parameter = next(network.parameters())
+        systems = [
+            box(),
+            Atoms('HOH', [[0, 0.7, 0.6], [0, 0, 0], [0, -0.7, 0.6]]),
+            Atoms('OHO', VECTORS[:3]),
+            box(6, 1),
+        ]
+        graphs = [
+            build_graph(a.numbers, a.positions, a.cell.array, a.pbc, network.species, network.cutoff).to(
+                dtype=parameter.dtype
+            )
+            for a in systems
+        ]
+        joint, slices_ts = join(graphs, network.cutoff)
+        output = network(joint)
+        for atoms, graph, slices in zip(systems, graphs, slices_ts, strict=True):
+            self.assert_same(self.said(output.part(slices), graph), self.run(network, atoms))
 
     def test_tiling(self, network):
         atoms = box()

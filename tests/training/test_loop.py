@@ -45,6 +45,23 @@ def test_it_learns(trained, dataset, config, tmp_path):
     assert model.card['validation']['NMAE of ñ, %'] == min(row[3] for row in rows)
 
 
+def test_several_snapshots_in_a_step_make_the_mean_of_their_gradients(dataset, config, tmp_path):
+    gradients = []
+    for batch, steps in (1, 4), (4, 1):
+        settings = config.to_dict() | {'batch': batch, 'clip': 1e9, 'stride': 1, 'matrix_weight': 0.0, 'averaging': 0.0}
+        trainer = Trainer(dataset, tmp_path / f'{batch}.safetensors', TrainingConfig(**settings), progress=False)
+        gradients.append(sum(_gradient(trainer, step) for step in range(steps)) / steps)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4 * float(gradients[0].abs().max()))
+
+
+def _gradient(trainer: Trainer, step: int) -> torch.Tensor:
+    """Of one step, whose change of the weights is taken back."""
+    before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+    trainer._step(step)
+    trainer.network.load_state_dict(before)
+    return torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None])
+
+
 def test_same_seed_same_model(trained, dataset, config, tmp_path):
     again = train(dataset, tmp_path / 'm.safetensors', config)
     assert torch.equal(weights(again), weights(trained[0]))
