@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
 from ase import Atoms
 from gpaw.dft import Mixer, Parameters
 from gpaw.new.ase_interface import ASECalculator
@@ -25,7 +23,6 @@ from ase_deepdensity.scf.seed import ModelSeed, Seed, as_seed
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
-    from gpaw.core.atom_arrays import AtomArrays
     from gpaw.mpi import MPIComm
     from gpaw.new.builder import DFTComponentsBuilder
     from gpaw.new.density import Density
@@ -91,7 +88,7 @@ class SeededGPAW(ASECalculator):
         self.protocol = Protocol() if protocol is None else protocol
         self.carry = carry
         self.seed_report: SeedReport | None = None
-        self._predicted: Correction | None = None
+        self._predicted: State | None = None
         params = Parameters(**(parameters or physical(self.seed.level)))
         self._judge(compatible.parameter_differences(self.seed.level, params))
         log, self._open_log = late_logger(txt, communicator)
@@ -186,7 +183,7 @@ class SeededGPAW(ASECalculator):
             pot_calc.__dict__.pop('calculate', None)
 
     def _start(
-        self, density: Density, atoms: Atoms, carried: Correction | None = None, background_charge: float = 0.0
+        self, density: Density, atoms: Atoms, carried: State | None = None, background_charge: float = 0.0
     ) -> Start:
         """Put the seed, and what the last cycle has corrected, into GPAW's density, with the calculation's symmetry."""
         start, default, builder = time.perf_counter(), State.of(density), self._builder
@@ -194,7 +191,7 @@ class SeededGPAW(ASECalculator):
         if len(builder.ibz.symmetries) > 1:
             density.symmetrize(builder.ibz.symmetries)
         density.normalize(background_charge)
-        self._predicted = Correction.of(density)
+        self._predicted = State.of(density)
         if carried is not None:
             carried.add_to(density)
             density.normalize(background_charge)
@@ -206,11 +203,11 @@ class SeededGPAW(ASECalculator):
         chosen = 'mixer' in builder.params._non_defaults
         return Start(self.seed_report, default, None if chosen else self._make_mixer, self.protocol)
 
-    def _correction(self, density: Density) -> Correction | None:
+    def _correction(self, density: Density) -> State | None:
         """What the cycle that has just ended has added to the prediction."""
         if self._predicted is None or not self.dft.results:
             return None
-        return Correction.of(density).minus(self._predicted)
+        return State.of(density).minus(self._predicted)
 
     def _make_mixer(self, beta: float) -> Any:
         builder, density = self._builder, self.dft.density
@@ -229,24 +226,3 @@ class SeededGPAW(ASECalculator):
 def physical(level: Level) -> dict[str, Any]:
     """GPAW's keywords for a level of theory, without what belongs to other atoms or machines."""
     return {key: value for key, value in level.keywords().items() if key in PHYSICAL}
-
-
-@dataclass
-class Correction:
-    """A difference of densities that can follow its atoms to other ranks."""
-
-    nt_sR: np.ndarray
-    D_asii: AtomArrays
-
-    @classmethod
-    def of(cls, density: Density) -> Correction:
-        return cls(density.nt_sR.data.copy(), density.D_asii.copy())
-
-    def minus(self, other: Correction) -> Correction:
-        D_asii = self.D_asii.copy()
-        D_asii.data -= other.D_asii.data
-        return Correction(self.nt_sR - other.nt_sR, D_asii)
-
-    def add_to(self, density: Density) -> None:
-        density.nt_sR.data += self.nt_sR
-        density.D_asii.data += self.D_asii.moved(density.D_asii.layout.atomdist).data

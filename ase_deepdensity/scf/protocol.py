@@ -21,6 +21,7 @@ from gpaw.mpi import broadcast_float
 from gpaw.new.scf import SCFContext, SCFLoop
 
 if TYPE_CHECKING:
+    from gpaw.core.atom_arrays import AtomArrays
     from gpaw.mpi import MPIComm
     from gpaw.new.density import Density
     from gpaw.new.ibzwfs import IBZWaveFunctions
@@ -60,21 +61,26 @@ class SeedReport:
 
 @dataclass
 class State:
-    """ñ and D of this rank, in GPAW's units and layout: a copy of what a density held."""
+    """ñ and D of this rank, in GPAW's units and layout: a copy of what a density held, or a difference of two."""
 
     nt_sR: np.ndarray
-    D_asii: np.ndarray
+    D_asii: AtomArrays
 
     @classmethod
     def of(cls, density: Density) -> State:
-        return cls(density.nt_sR.data.copy(), density.D_asii.data.copy())
+        return cls(density.nt_sR.data.copy(), density.D_asii.copy())
 
     def put(self, density: Density) -> None:
         density.nt_sR.data[:] = self.nt_sR
-        density.D_asii.data[:] = self.D_asii
+        density.D_asii.data[:] = self.D_asii.data
+
+    def add_to(self, density: Density) -> None:
+        """Add it to a density whose atoms may have gone to other ranks meanwhile."""
+        density.nt_sR.data += self.nt_sR
+        density.D_asii.data += self.D_asii.moved(density.D_asii.layout.atomdist).data
 
     def minus(self, other: State) -> State:
-        return State(self.nt_sR - other.nt_sR, self.D_asii - other.D_asii)
+        return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))
 
     def electrons(self, density: Density) -> float:
         """∫ |ñ| dr over the whole grid."""
@@ -180,8 +186,7 @@ class Output:
 def _change(difference: State, density: Density, mixer: Any) -> float:
     """GPAW's measure of a change: with the compensation charges on the grid."""
     nt_sR = density.nt_sR.new(data=difference.nt_sR)
-    D_asii = density.D_asii.new(data=difference.D_asii)
-    return float(mixer.calculate_charge_sloshing(mixer.add_compensation_charge(nt_sR, D_asii, density)))
+    return float(mixer.calculate_charge_sloshing(mixer.add_compensation_charge(nt_sR, difference.D_asii, density)))
 
 
 class Hold:

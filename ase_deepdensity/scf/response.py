@@ -100,7 +100,7 @@ class Residual:
         """An estimate of E1 − E_SCF, eV: −⟨Δ, x′⟩ / 2ε, with the response of all electrons in one number ε."""
         desc = self.dft.density.nt_sR.desc
         product = float(np.vdot(self.dv_sR, self.delta.nt_sR).real) * desc.dv
-        product += float(np.vdot(self.ddH_asii.data, self.delta.D_asii).real)
+        product += float(np.vdot(self.ddH_asii.data, self.delta.D_asii.data).real)
         return float(-desc.comm.sum_scalar(product) / (2 * SCREENING) * Ha)
 
     def forces(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
@@ -118,7 +118,7 @@ class Residual:
         density = self.dft.density
         before = State.of(density)
         density.nt_sR.data += STEP * self.delta.nt_sR
-        density.D_asii.data += STEP * self.delta.D_asii
+        density.D_asii.data += STEP * self.delta.D_asii.data
         return before
 
     def _explicit(self) -> np.ndarray:
