@@ -35,7 +35,7 @@ class Protocol:
     """Eigensolver steps at the density of the seed, at most; 1 where the eigensolver is direct (LCAO)."""
     settled: float = 0.5
     """The residual has settled when a step leaves more than this fraction of it."""
-    refused: float = 0.1
+    refused: float = 0.05
     """Residual, electrons per electron, above which a seed is given up; a superposition of atoms has 0.15–0.3."""
     beta_gap: float = 0.7
     """Share of the residual in the next density, where all bands are full or empty."""
