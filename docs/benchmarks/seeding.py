@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,13 @@ def main() -> None:
             print(f'{system.name}: left out ({error})', flush=True)
             continue
         results[system.name] = measure(system, model, args.frames)
-        if args.dynamics and system.name == '32 H2O, dzp':
-            results['dynamics'] = dynamics(model, frames(system)[0], args.dynamics)
-            results['relaxation'] = relaxation(model, frames(system)[0])
+        args.out.write_text(json.dumps(results, indent=1) + '\n')
+    if args.dynamics:
+        model = DensityModel.load(paths.get('water-pbe-dzp', 'water-pbe-dzp'))
+        atoms = read(GEOMETRIES / 'water32.xyz')
+        results['dynamics'] = dynamics(model, atoms, min(args.dynamics, 10))
+        results['relaxation'] = relaxation(model, atoms)
+        results['drift'] = drift(model, read(GEOMETRIES / 'water2.xyz'), args.dynamics)
         args.out.write_text(json.dumps(results, indent=1) + '\n')
     print_tables(results)
 
@@ -118,23 +123,33 @@ def measure(system: System, model: DensityModel, number: int | None) -> list[dic
 
 
 def dynamics(model: DensityModel, atoms: Atoms, steps: int) -> dict[str, Any]:
-    """NVE: iterations per step with 0.5 and 1 fs, seconds per step, and the drift over all steps of 0.5 fs."""
+    """Iterations and seconds per step of 0.5 and 1 fs."""
+    return {
+        f'{label}, {femtoseconds} fs': reported(label, verlet(make(), atoms, femtoseconds, steps))
+        for femtoseconds in (0.5, 1.0)
+        for label, make in calculators(model).items()
+    }
+
+
+def drift(model: DensityModel, atoms: Atoms, steps: int) -> dict[str, Any]:
+    """Of the total energy, over many steps of 0.5 fs."""
+    makers = calculators(model)
+    return {label: reported(label, verlet(makers[label](), atoms, 0.5, steps)) for label in ('GPAW', 'one pass')}
+
+
+def calculators(model: DensityModel) -> dict[str, Callable[[], Any]]:
     parameters = physical(model.level)
-    makers = {
+    return {
         'GPAW': lambda: GPAW(txt=None, **parameters),
         'seeded': lambda: SeededGPAW(model, txt=None, **parameters),
         'seeded, nothing carried': lambda: SeededGPAW(model, txt=None, carry=False, **parameters),
         'one pass': lambda: OnePassGPAW(model, txt=None, **parameters),
     }
-    result: dict[str, Any] = {}
-    for femtoseconds in (0.5, 1.0):
-        for label, make in makers.items():
-            long = femtoseconds == 0.5 and label in ('GPAW', 'one pass')
-            r = result[f'{label}, {femtoseconds} fs'] = verlet(
-                make(), atoms, femtoseconds, steps if long else min(steps, 10)
-            )
-            print(label, femtoseconds, {key: r[key] for key in list(r)[:3]}, flush=True)
-    return result
+
+
+def reported(label: str, r: dict[str, Any]) -> dict[str, Any]:
+    print(label, {key: r[key] for key in list(r)[:3]}, flush=True)
+    return r
 
 
 def verlet(calc: Any, atoms: Atoms, femtoseconds: float, steps: int) -> dict[str, Any]:
@@ -163,9 +178,9 @@ def verlet(calc: Any, atoms: Atoms, femtoseconds: float, steps: int) -> dict[str
 
 def relaxation(model: DensityModel, atoms: Atoms, steps: int = 8) -> dict[str, float]:
     """Iterations per BFGS step, after the first."""
-    parameters = physical(model.level)
     result = {}
-    for label, calc in [('GPAW', GPAW(txt=None, **parameters)), ('seeded', SeededGPAW(model, txt=None, **parameters))]:
+    for label in 'GPAW', 'seeded':
+        calc = calculators(model)[label]()
         moving = atoms.copy()
         moving.calc = calc
         counts: list[int] = []
@@ -217,7 +232,7 @@ def print_tables(results: dict[str, Any]) -> None:
         if isinstance(rows, list):
             for r in rows:
                 print(row(name, r))
-    for label, r in results.get('dynamics', {}).items():
+    for label, r in (results.get('dynamics', {}) | results.get('drift', {})).items():
         print(f'| {label} | ' + ' | '.join(f'{r[key]:.2f}' for key in list(r)[:3]) + ' |')
     print(results.get('relaxation', ''))
 
@@ -229,7 +244,7 @@ def _arguments() -> argparse.Namespace:
         '--model', nargs='*', default=[], metavar='NAME=PATH', help='model files in place of shipped ones'
     )
     parser.add_argument('--frames', type=int, help='geometries of each system')
-    parser.add_argument('--dynamics', type=int, default=0, metavar='STEPS', help='of 0.5 fs; 0: none')
+    parser.add_argument('--dynamics', type=int, default=0, metavar='STEPS', help='of the longest, 0.5 fs each; 0: none')
     parser.add_argument('--out', type=Path, default=HERE / 'seeding.json')
     return parser.parse_args()
 
