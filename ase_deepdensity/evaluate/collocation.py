@@ -7,6 +7,7 @@ import torch
 
 from ase_deepdensity.basis import MAX_L, SplineBasis
 from ase_deepdensity.evaluate import sums
+from ase_deepdensity.evaluate.kernels import Lattice
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.harmonics import solid_harmonics
 
@@ -28,7 +29,7 @@ class Collocation:
         self.powers = [torch.from_numpy(W_mq).to(dtype) for W_mq in _harmonics_in_powers(frame_vv, basis.lmax)]
         self.norm_ln = [torch.from_numpy(basis.norm_n(l)).to(dtype) for l in range(basis.lmax + 1)]
         self._np_dtype = np.float64 if dtype == torch.float64 else np.float32
-        self._arguments = (basis.spacing, basis.cutoff, grid.step_cv @ frame_vv.T, *block(grid))
+        self._arguments = basis.spacing, basis.cutoff, block(grid)
 
     def polynomials(self, coefficients: list[torch.Tensor]) -> torch.Tensor:
         """``coefficients``: for each l (natoms, n, 2l+1) → (natoms, 5, 5, rows, 5), see :func:`.sums.collocate`."""
@@ -99,9 +100,15 @@ def frame(grid: Grid) -> np.ndarray:
     return np.array([u_v / np.linalg.norm(u_v), v_v, w_v])
 
 
-def block(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """size, start, stop and periodicity of a block for the kernels; images count across all but zero boundaries."""
-    return grid.size_c, grid.start_c, grid.stop_c, ~grid.zerobc_c
+def block(grid: Grid) -> Lattice:
+    """A grid or a block of one for the kernels; images count across all but zero boundaries.
+
+    The types and layouts are always the same, lest numba compile for others; skew within rounding counts as none.
+    """
+    step_cv = grid.step_cv @ frame(grid).T
+    step_cv[np.abs(step_cv) < 1e-12 * np.abs(step_cv).max()] = 0.0
+    size_c, start_c, stop_c = (np.array(x_c, np.int64) for x_c in (grid.size_c, grid.start_c, grid.stop_c))
+    return Lattice(np.ascontiguousarray(step_cv), size_c, start_c, stop_c, ~grid.zerobc_c)
 
 
 def index(grid: Grid, positions_av: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ unsigned = np.uint64
 
 
 class Lattice(NamedTuple):
-    """Grid steps in the frame (u, v, w), Å, and the block (see :func:`.collocation.block`)."""
+    """A block of a grid.  The steps (3, 3) are in the frame (u, v, w), Å: lower triangular with a positive diagonal."""
 
     step_cv: np.ndarray
     size_c: np.ndarray

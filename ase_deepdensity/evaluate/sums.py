@@ -27,11 +27,7 @@ def collocate(
     s_ac: np.ndarray,
     spacing: float,
     cutoff: float,
-    steps_cv: np.ndarray,
-    size_c: np.ndarray,
-    start_c: np.ndarray,
-    stop_c: np.ndarray,
-    pbc_c: np.ndarray,
+    lattice: Lattice,
     nslabs: int,
 ) -> None:
     """Add Σ_a Σ_p B(r/h + 1 − p) Σ_ijk C_a,ijpk uⁱ vʲ wᵏ to ``rho_R``, B the cubic B-spline of unit spacing.
@@ -46,14 +42,11 @@ def collocate(
         (natoms, 3) positions in units of grid steps, inside the cell where the grid is periodic.
     spacing, cutoff
         h of the B-splines, and where the last ends, Å.
-    steps_cv
-        (3, 3) grid steps in the frame (u, v, w), Å, lower triangular with a positive diagonal.
-    size_c, start_c, stop_c, pbc_c
+    lattice
         The block, see :func:`.collocation.block`.
     nslabs
         Number of threads; each takes a slab of the block.
     """
-    lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
     s_ac = np.ascontiguousarray(s_ac, float)
     nrows = C_aijpk.shape[3]
     C_aix = np.ascontiguousarray(C_aijpk, rho_R.dtype).reshape(len(s_ac), WIDTH, WIDTH * nrows * WIDTH)
@@ -73,15 +66,10 @@ def integrate(
     nrows: int,
     spacing: float,
     cutoff: float,
-    steps_cv: np.ndarray,
-    size_c: np.ndarray,
-    start_c: np.ndarray,
-    stop_c: np.ndarray,
-    pbc_c: np.ndarray,
+    lattice: Lattice,
     nthreads: int = 1,
 ) -> np.ndarray:
     """The transpose of :func:`collocate`: C_a,ijpk = Σ_R rho_R B(r/h + 1 − p) uⁱ vʲ wᵏ, the atoms shared by threads."""
-    lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
     s_ac = np.ascontiguousarray(s_ac, float)
     long_R = _repeated_rows(lattice, rho_R, cutoff)
     C_aix = np.zeros((len(s_ac), WIDTH, WIDTH * nrows * WIDTH), rho_R.dtype)
@@ -100,18 +88,13 @@ def add_radial(
     x_step: float,
     cutoff: float,
     s_ac: np.ndarray,
-    steps_cv: np.ndarray,
-    size_c: np.ndarray,
-    start_c: np.ndarray,
-    stop_c: np.ndarray,
-    pbc_c: np.ndarray,
+    lattice: Lattice,
     nslabs: int,
 ) -> None:
     """Add Σ_a f(r²) for one spherical function, piecewise cubic in r²: ``table_xp`` (intervals, 4), Horner order.
 
     ``x_step`` is the width of an interval, Å², ``cutoff`` where f ends, Å; the rest as for :func:`collocate`.
     """
-    lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
     dtype = rho_R.dtype
     table_xp, s_ac = np.ascontiguousarray(table_xp, dtype), np.ascontiguousarray(s_ac, float)
 
@@ -133,15 +116,10 @@ def radial_gradients(
     x_step: float,
     cutoff: float,
     s_ac: np.ndarray,
-    steps_cv: np.ndarray,
-    size_c: np.ndarray,
-    start_c: np.ndarray,
-    stop_c: np.ndarray,
-    pbc_c: np.ndarray,
+    lattice: Lattice,
     nthreads: int = 1,
 ) -> np.ndarray:
     """Derivatives of Σ_R rho_R f(|r_R − r_a|²) with respect to the positions r_a, along u, v, w: (natoms, 3)."""
-    lattice = _lattice(steps_cv, size_c, start_c, stop_c, pbc_c)
     dtype = rho_R.dtype
     table_xp, s_ac = np.ascontiguousarray(table_xp, dtype), np.ascontiguousarray(s_ac, float)
     long_R = _repeated_rows(lattice, rho_R, cutoff)
@@ -167,15 +145,6 @@ def _share(work: Callable[[int, int], None], number: int, nthreads: int) -> None
         return
     with ThreadPoolExecutor(nthreads) as pool:
         list(pool.map(work, bounds[:-1], bounds[1:]))
-
-
-def _lattice(
-    steps_cv: np.ndarray, size_c: np.ndarray, start_c: np.ndarray, stop_c: np.ndarray, pbc_c: np.ndarray
-) -> Lattice:
-    """One memory layout, lest numba compile for others; skew within rounding counts as none."""
-    step_cv = np.where(np.abs(steps_cv) < 1e-12 * np.abs(steps_cv).max(), 0.0, steps_cv)
-    size_c, start_c, stop_c = (np.array(x_c, np.int64) for x_c in (size_c, start_c, stop_c))
-    return Lattice(np.ascontiguousarray(step_cv), size_c, start_c, stop_c, np.array(pbc_c, bool))
 
 
 def _ramp(lattice: Lattice, reach: float, dtype: DTypeLike) -> np.ndarray:

@@ -101,6 +101,6 @@ def _of_each_element(
 ) -> Iterator[tuple[int, np.ndarray, RadialTable, tuple[Any, ...]]]:
     """Atomic number, all fractional indices, table, and what the sums are told of grid and threads."""
     s_ac = index(grid, positions_av)
-    arguments = grid.step_cv @ frame(grid).T, *block(grid), torch.get_num_threads()
+    arguments = block(grid), torch.get_num_threads()
     for number in np.unique(numbers_a):
         yield number, s_ac, tables[int(number)], arguments
