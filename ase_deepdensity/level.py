@@ -250,6 +250,12 @@ class Level:
         """A copy that carries the versions of GPAW and of the datasets of the elements (atomic numbers)."""
         return type(self)(self.parameters, self.name, _versions(self.setups(sorted(set(np.asarray(numbers).tolist())))))
 
+    def joined(self, other: Self) -> Self:
+        """The same level, which knows the datasets of the elements of both."""
+        datasets = self.versions.get('datasets', {}) | other.versions.get('datasets', {})
+        versions = other.versions | self.versions | ({'datasets': dict(sorted(datasets.items()))} if datasets else {})
+        return type(self)(self.parameters, self.name, versions)
+
 
 def _make(parameters: dict[str, Any], name: str, versions: dict[str, Any] | None = None) -> Level:
     """A level of the program that the mode belongs to."""

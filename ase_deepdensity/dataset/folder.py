@@ -74,7 +74,7 @@ class Dataset(Sequence[Snapshot]):
 
     @cached_property
     def level(self) -> Level:
-        """The level of theory that all snapshots share.
+        """The level of theory that all snapshots share, with the datasets of all elements.
 
         Raises
         ------
@@ -83,10 +83,10 @@ class Dataset(Sequence[Snapshot]):
         """
         level = read_level(self.files[0])
         for file in self.files[1:]:
-            if differences := read_level(file).differences(level):
-                raise DatasetError(
-                    f'{file} is at another level of theory than {self.files[0]}: ' + '; '.join(differences)
-                )
+            another = read_level(file)
+            if differences := another.differences(level):
+                raise DatasetError(f'{file} is at another level of theory than those before: ' + '; '.join(differences))
+            level = level.joined(another)
         return level
 
     @cached_property

@@ -37,7 +37,7 @@ class Protocol:
     """The residual has settled when a step leaves more than this fraction of it."""
     refused: float = 0.05
     """Residual, electrons per electron, above which a seed is given up; a superposition of atoms has 0.15–0.3."""
-    beta_gap: float = 0.7
+    beta_gap: float = 0.8
     """Share of the residual in the next density, where all bands are full or empty."""
     beta_metal: float = 0.25
     """The same where bands are partly filled: charge may slosh."""

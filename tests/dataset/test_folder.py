@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from ase_deepdensity.dataset import Dataset, DatasetError, write_snapshot
 from ase_deepdensity.dataset.folder import read_failures, write_failure
+from ase_deepdensity.level import Level
 from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 
 
@@ -39,9 +42,20 @@ def test_split_is_by_snapshot_and_repeatable(folder):
 def test_two_levels_do_not_mix(folder, slab_calc):
     write_snapshot(folder / '9.h5', snapshot_from_calculator(slab_calc, niter=1, seconds=1.0))
     with pytest.raises(
-        DatasetError, match=r'9\.h5 is at another level of theory than .*0\.h5: basis: .*; h: 0.3 against'
+        DatasetError, match=r'9\.h5 is at another level of theory than those before: basis: .*; h: 0.3 against'
     ):
         print(Dataset(folder).level)
+
+
+def test_level_knows_the_datasets_of_all_elements(folder, tmp_path):
+    """Also of those that the first snapshot lacks."""
+    (tmp_path / 'known').mkdir()
+    first, last = Dataset(folder)[0], Dataset(folder)[-1]
+    versions = {'gpaw': '26.7.0', 'datasets': {'H': 'a'}}, {'gpaw': '26.7.0', 'datasets': {'C': 'b', 'H': 'a'}}
+    for name, snapshot, known in ('1', first, versions[0]), ('2', last, versions[1]):
+        level = Level(snapshot.density.level.parameters, '', known)
+        write_snapshot(tmp_path / 'known' / f'{name}.h5', replace(snapshot, density=snapshot.density.new(level=level)))
+    assert Dataset(tmp_path / 'known').level.versions == versions[1]
 
 
 def test_no_snapshots(tmp_path):
