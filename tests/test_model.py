@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ase_deepdensity import model as model_module
+from ase_deepdensity.level import PHYSICAL
 from ase_deepdensity.model import FORMAT, OLDEST, SHIPPED, VERSION, DensityModel, ModelError, model_path, shipped_models
 from ase_deepdensity.predict import Predictor
 from tests.tolerances import EXACT
@@ -169,4 +170,5 @@ def test_shipped_models(name):
     model = DensityModel.load(name)
     assert model.name == name
     assert model.level.versions['datasets'].keys() == set(model.symbols)
+    assert model.level.parameters.keys() <= set(PHYSICAL), 'nothing of one cell or machine, such as a number of bands'
     assert model.card, 'a shipped model tells where it comes from'

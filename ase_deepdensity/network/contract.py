@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from ase_deepdensity.network.graph import Graph, by_species
@@ -49,8 +48,10 @@ class Output(ABC):
         """What is said of some atoms of each species only, ``slices`` of all atoms."""
 
     def _matrices(self, slices: list[slice]) -> list[torch.Tensor]:
-        first_s = np.cumsum([0] + [len(D_aii) for D_aii in self.D_saii[:-1]])
-        return [D_aii[a.start - n : a.stop - n] for D_aii, a, n in zip(self.D_saii, slices, first_s, strict=True)]
+        all_s = by_species([len(D_aii) for D_aii in self.D_saii])
+        return [
+            D_aii[a.start - b.start : a.stop - b.start] for D_aii, a, b in zip(self.D_saii, slices, all_s, strict=True)
+        ]
 
 
 @dataclass

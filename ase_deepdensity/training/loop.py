@@ -172,8 +172,7 @@ class Trainer:
             raise TrainingError(
                 f'step {step}: the loss is {loss.item()}, the norm of its gradient {norm.item()}, on '
                 f'{", ".join(sample.name for sample in samples)}; lower learning_rate ({config.learning_rate}) or look '
-                f'at what is there. '
-                f'The last checkpoint is {self.files.checkpoint}'
+                f'at these snapshots. The last checkpoint is {self.files.checkpoint}'
             )
         self.optimizer.step()
         self._update_average(step)
