@@ -42,6 +42,8 @@ PHYSICAL = (
 NUMERICAL = (
     'convergence', 'maxiter', 'mixer', 'eigensolver', 'parallel', 'symmetry', 'nbands', 'random', 'magmoms',
 )  # fmt: skip
+PARTICULAR = ('nbands', 'parallel', 'magmoms')
+"""Of the numerical ones, those that belong to certain atoms or a certain machine."""
 
 
 class LevelError(ValueError):
@@ -107,10 +109,9 @@ class Level:
     def from_gpaw(cls, calc: ASECalculator) -> Level:
         """The level of a GPAW calculation, with versions; it gets the name of the named level that it is.
 
-        What belongs to those atoms and that machine is left out: ``nbands`` and ``parallel``.
+        What belongs to those atoms and that machine is left out, see :meth:`general`.
         """
-        kept = {*PHYSICAL, *NUMERICAL} - {'nbands', 'parallel'}
-        parameters = {k: v for k, v in calc.params.todict().items() if k in kept}
+        parameters = {k: v for k, v in calc.params.todict().items() if k in {*PHYSICAL, *NUMERICAL} - {*PARTICULAR}}
         level = cls(parameters, 'gpaw', _versions(calc.dft.setups))
         for name in NAMED:
             if level == Level.load(name):
@@ -249,6 +250,11 @@ class Level:
     def with_versions(self, numbers: ArrayLike) -> Self:
         """A copy that carries the versions of GPAW and of the datasets of the elements (atomic numbers)."""
         return type(self)(self.parameters, self.name, _versions(self.setups(sorted(set(np.asarray(numbers).tolist())))))
+
+    def general(self) -> Self:
+        """The same level without what belongs to certain atoms or a certain machine (:data:`PARTICULAR`)."""
+        parameters = {key: value for key, value in self.parameters.items() if key not in PARTICULAR}
+        return type(self)(parameters, self.name, self.versions)
 
     def joined(self, other: Self) -> Self:
         """The same level, which knows the datasets of the elements of both."""

@@ -24,6 +24,12 @@ def test_round_trip_of_a_named_level(name):
     assert copy == level and copy.name == name and hash(copy) == hash(level)
 
 
+def test_general_level_leaves_out_what_belongs_to_certain_atoms():
+    level = Level(FAST | {'nbands': 20, 'parallel': {'domain': 1}, 'convergence': {'density': 1e-6}}, 'mine')
+    assert level.general() == level and level.general().name == 'mine'
+    assert level.general().parameters == FAST | {'convergence': {'density': 1e-6}}
+
+
 def test_load_from_file(tmp_path):
     path = tmp_path / 'coarse.json'
     path.write_text(json.dumps(FAST))

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ase_deepdensity.dataset.files import Snapshot
+    from ase_deepdensity.level import Level
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add('out', metavar='OUT', help='folder for the snapshots; the same command continues a killed run')
     add('--level', required=True, help='level of theory: pw400, dzp, ks1d (chains), or a JSON file of parameters')
+    add(
+        '--start', metavar='MODEL', help="start GPAW's cycles from this model's predictions (a model of the same level)"
+    )
     add('--retry-failed', action='store_true', help='calculate again what an earlier run recorded as failed')
     add(
         '--ranks-per-snapshot',
@@ -24,6 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add('--txt', metavar='FILE', help="GPAW's log of the calculation at hand ('-': standard output)")
     add('--quiet', action='store_true', help='no progress bar')
+
+
+def _seeded(name: str, level: Level) -> Callable[..., Snapshot]:
+    """What calculates snapshots from the predictions of a model."""
+    from ase_deepdensity.level import LevelError
+    from ase_deepdensity.model import DensityModel
+
+    model = DensityModel.load(name)
+    if differences := level.differences(model.level):
+        raise LevelError(f'--start {name}: the model is of another level of theory: {"; ".join(differences)}')
+    if level.code != 'gpaw':
+        raise LevelError(f'--start {name}: only GPAW starts from a prediction, not {level.code}')
+    from ase_deepdensity.reference.gpaw import calculate
+    from ase_deepdensity.scf.calculator import SeededGPAW
+
+    return partial(calculate, calculator=partial(SeededGPAW, model))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         ranks_per_snapshot=args.ranks_per_snapshot,
         progress=not args.quiet,
         log=tqdm.write if not args.quiet else print,
+        calculate=_seeded(args.start, level) if args.start else None,
     )
     if master:
         print(f'{args.out}: level {level.name}')

@@ -226,7 +226,6 @@ class InvariantNetwork(DensityNetwork):
         r_ak = graph.vector_akv.norm(dim=2)
         s_ak = switch(r_ak, self.cutoff) / r_ak
         one_ak1 = torch.ones_like(r_ak)[:, :, None]
-        one_ak1 = torch.ones_like(r_ak)[:, :, None]
         R_akx = s_ak[:, :, None] * torch.cat([one_ak1, graph.vector_akv / r_ak[:, :, None]], dim=2)
         radial_akn = bessel(r_ak, self.cutoff, self.hypers.radial)
         parts = []

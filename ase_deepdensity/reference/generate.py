@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.dataset.files import geometry_hash, read_level, remove_stale_temporaries, write_snapshot
+from ase_deepdensity.dataset.files import Snapshot, geometry_hash, read_level, remove_stale_temporaries, write_snapshot
 from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, DatasetError, Failure, write_failure
 from ase_deepdensity.level import Level
 from ase_deepdensity.reference.codes import code
@@ -50,6 +50,7 @@ def generate(
     ranks_per_snapshot: int | None = None,
     progress: bool = True,
     log: Callable[[str], None] = print,
+    calculate: Callable[..., Snapshot] | None = None,
 ) -> Summary:
     """A snapshot ``NNNNN-hash.h5`` in the folder ``out`` for each geometry.
 
@@ -59,6 +60,8 @@ def generate(
 
     Under MPI ``ranks_per_snapshot`` ranks work on one snapshot together: by default all of them, or one where
     ranks cannot share a calculation (:attr:`.Level.shares_ranks`).
+
+    ``calculate`` stands in for the level's own (:class:`.Code`).
 
     Raises
     ------
@@ -80,9 +83,10 @@ def generate(
     group_comm, group, ngroups = _group(comm, ranks_per_snapshot, level)
     mine = todo[group::ngroups]
     bar = _progress_bar(len(mine), disable=not progress or comm.rank > 0)
+    calculate = calculate or code(level).calculate
     with broadcast_exception(comm):
         for i in mine:
-            failure = _one(frames[i], targets[i], level, txt if group == 0 else None, group_comm, i)
+            failure = _one(calculate, frames[i], targets[i], level, txt if group == 0 else None, group_comm, i)
             if failure is None:
                 summary.done.append(targets[i])
             else:
@@ -124,13 +128,21 @@ def job_hash(atoms: Atoms, level: Level) -> str:
     return hashlib.sha256((geometry_hash(atoms) + level.key).encode()).hexdigest()[:8]
 
 
-def _one(atoms: Atoms, target: Path, level: Level, txt: str | Path | None, comm: MPIComm, index: int) -> Failure | None:
+def _one(
+    calculate: Callable[..., Snapshot],
+    atoms: Atoms,
+    target: Path,
+    level: Level,
+    txt: str | Path | None,
+    comm: MPIComm,
+    index: int,
+) -> Failure | None:
     """Calculate and write one snapshot, or record why not."""
     from gpaw.mpi import broadcast_exception
 
     record = failure_path(target)
     try:
-        snapshot = code(level).calculate(atoms, level, txt=txt, comm=comm)
+        snapshot = calculate(atoms, level, txt=txt, comm=comm)
     except Exception as error:
         reason = _reason(error)
         if comm.rank == 0:

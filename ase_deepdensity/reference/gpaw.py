@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
 __all__ = ['atomic_tables', 'calculate', 'snapshot_from_calculator', 'snapshot_from_gpw']
 
 
-def calculate(atoms: Atoms, level: Level, *, txt: str | Path | None = None, comm: MPIComm | None = None) -> Snapshot:
-    """The self-consistent ground state of ``atoms``, from GPAW's default start.
+def calculate(
+    atoms: Atoms,
+    level: Level,
+    *,
+    txt: str | Path | None = None,
+    comm: MPIComm | None = None,
+    calculator: Callable[..., ASECalculator] | None = None,
+) -> Snapshot:
+    """The self-consistent ground state of ``atoms``.
 
     Parameters
     ----------
@@ -31,6 +39,8 @@ def calculate(atoms: Atoms, level: Level, *, txt: str | Path | None = None, comm
         GPAW's log file ('-': standard output, None: no log).
     comm
         MPI communicator; all its ranks get the snapshot.  Default: all ranks there are.
+    calculator
+        Makes the calculator from GPAW's keywords.  Default: GPAW's own, which starts from a superposition of atoms.
 
     Raises
     ------
@@ -41,7 +51,7 @@ def calculate(atoms: Atoms, level: Level, *, txt: str | Path | None = None, comm
 
     level.gpaw_parameters()
     atoms = atoms.copy()
-    calc = GPAW(**level.keywords(), txt=txt, communicator=comm)
+    calc = (calculator or GPAW)(**level.keywords(), txt=txt, communicator=comm)
     niter = 0
 
     def count(ctx: Any) -> None:

@@ -83,7 +83,7 @@ class Trainer:
         self.identity = identify(dataset, config, init)
         saved = Checkpoint.load(self.files.checkpoint, self.identity)
 
-        self.level = dataset.level
+        self.level = dataset.level.general()
         self.tables = _superposition(dataset)
         self.architecture = init.architecture if init else _architecture(config, dataset)
         nvalidation = config.validation if config.validation is not None else max(1, len(dataset) // 10)

@@ -10,8 +10,9 @@ from ase.io import write
 
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset
-from tests.conftest import FAST
+from tests.conftest import FAST, water_molecule
 from tests.reference.test_gpaw import hydrogen
+from tests.tolerances import SAME_ENERGY
 
 NFRAMES = 6
 
@@ -74,3 +75,16 @@ def _host() -> str:
     import socket
 
     return socket.gethostname().replace('.', '-')
+
+
+def test_starts_from_a_model(folder, capsys):
+    write('water.xyz', water_molecule())
+    plain, seeded = ['generate', 'water.xyz', 'plain'], ['generate', 'water.xyz', 'seeded', '--start', 'water-pbe-dzp']
+    for arguments in plain, seeded:
+        assert main([*arguments, '--level', 'dzp', '--quiet']) == 0
+    (reference,), (snapshot,) = Dataset('plain'), Dataset('seeded')
+    assert snapshot.niter < reference.niter
+    assert snapshot.energy == pytest.approx(reference.energy, abs=SAME_ENERGY)
+    capsys.readouterr()
+    assert main([*seeded, '--level', 'pw400', '--quiet']) == 2
+    assert 'water-pbe-dzp: the model is of another level of theory: mode: ' in capsys.readouterr().err
