@@ -108,5 +108,5 @@ def _tangents(points_gv: torch.Tensor) -> torch.Tensor:
 
 def _lebedev_degree(degree: int) -> int:
     """Smallest degree ≥ ``degree`` for which a Lebedev rule exists."""
-    known = np.array([3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 35])
+    known = np.array([*range(3, 33, 2), *range(35, 132, 6)])
     return int(known[known >= degree][0])

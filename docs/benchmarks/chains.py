@@ -9,24 +9,21 @@ models half an hour.
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import product
 from pathlib import Path
 
+from learning import VALIDATION, draw, nmae, run, trained
 from matplotlib.figure import Figure
-
-from ase_deepdensity.cli.main import main
 
 ATOMS = {'insulator': 16, 'metal': 16, 'mixed': 32}
 """Per cell to train on: mixed chains of 16 atoms differ by 0.1 to 0.2 % from what they are in longer chains."""
 SNAPSHOTS = 1, 2, 5, 10, 20, 50
-VALIDATION = 2
 TESTS = {16: 6, 32: 4, 64: 3, 128: 2, 256: 1}
 """Atoms per cell: snapshots that nothing is trained on."""
 COMMON = {
     'basis_cutoff': 14.0, 'basis_functions': 41, 'lmax': 1, 'stride': 1, 'matrix_weight': 0.0, 'smoothing': 1e-5,
-    'validation': VALIDATION, 'validate_every': 250, 'steps': 1000,
+    'validate_every': 250, 'steps': 1000,
 }  # fmt: skip
 SETTINGS = {
     'equivariant': {
@@ -36,11 +33,6 @@ SETTINGS = {
     },
     'invariant': {'learning_rate': 0.003, 'hypers': {'cutoff': 20.0}},
 }  # fmt: skip
-
-
-def run(*arguments: str) -> None:
-    if main([str(argument) for argument in arguments]):
-        raise SystemExit(f'deepdensity {" ".join(arguments)} failed')
 
 
 def data(folder: Path, kind: str, atoms: int, number: int, seed: int, name: str) -> Path:
@@ -54,39 +46,24 @@ def data(folder: Path, kind: str, atoms: int, number: int, seed: int, name: str)
 
 
 def model(folder: Path, kind: str, network: str, number: int) -> Path:
-    """A model of so many snapshots (and two more to choose the best weights by)."""
-    path = folder / f'{kind}-{network}-{number}.safetensors'
-    if not path.exists() or path.with_suffix('.checkpoint').exists():
-        snapshots = data(folder, kind, ATOMS[kind], SNAPSHOTS[-1] + VALIDATION, 1, 'train')
-        files = sorted(snapshots.glob('*.h5'))[: number + VALIDATION]
-        config = folder / f'{network}.json'
-        config.write_text(json.dumps(COMMON | SETTINGS[network] | {'network': network}))
-        run('train', *map(str, files), '--out', f'{path}', '--config', f'{config}', '--quiet')
-        path.with_suffix('.checkpoint').unlink()
-    return path
+    """A model of so many snapshots."""
+    snapshots = data(folder, kind, ATOMS[kind], SNAPSHOTS[-1] + VALIDATION, 1, 'train')
+    settings = COMMON | SETTINGS[network] | {'network': network}
+    return trained(folder / f'{kind}-{network}-{number}.safetensors', snapshots, number, settings)
 
 
 def error(folder: Path, path: Path, kind: str, atoms: int) -> float:
     """Mean NMAE, %."""
-    scores = path.with_name(f'{path.stem}-on-{atoms}.json')
-    if not scores.exists():
-        snapshots = data(folder, kind, atoms, TESTS[atoms], 1000 + atoms, f'test-{atoms}')
-        run('evaluate', f'{path}', f'{snapshots}', '--json', f'{scores}')
-    return float(json.loads(scores.read_text())['mean']['nmae'])
+    return nmae(path, data(folder, kind, atoms, TESTS[atoms], 1000 + atoms, f'test-{atoms}'))
 
 
-def draw(path: Path, curves: dict[tuple[str, str], list[float]], atoms: int) -> None:
+def draw_all(path: Path, curves: dict[tuple[str, str], list[float]], atoms: int) -> None:
     figure = Figure(figsize=(10, 3.2), layout='constrained')
     panels = figure.subplots(1, len(ATOMS), sharey=True)
     for axes, kind in zip(panels, ATOMS, strict=True):
-        for (of, network), errors in curves.items():
-            if of == kind:
-                axes.loglog(SNAPSHOTS, errors, 'o-', label=network)
+        draw(axes, SNAPSHOTS, {network: errors for (of, network), errors in curves.items() if of == kind})
         axes.set_title(f'{kind}, {atoms} atoms')
         axes.set_xlabel(f'snapshots of {ATOMS[kind]} atoms')
-        axes.set_xticks(SNAPSHOTS, SNAPSHOTS)
-        axes.minorticks_off()
-        axes.grid(alpha=0.3)
     panels[0].set_ylabel('NMAE, %')
     panels[0].legend()
     figure.savefig(path, dpi=110)
@@ -116,4 +93,4 @@ if __name__ == '__main__':
     }
     print(table(' | '.join(f'{number} snapshots' for number in SNAPSHOTS), curves))
     print(table(' | '.join(f'{atoms} atoms' for atoms in TESTS), sizes))
-    draw(folder / 'curves.png', curves, 64)
+    draw_all(folder / 'curves.png', curves, 64)

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from math import prod
 
 import pytest
+from gpaw.utilities import compiled_with_sl
 
 pytestmark = pytest.mark.skipif(shutil.which('mpiexec') is None, reason='mpiexec is not installed')
 
@@ -60,9 +62,11 @@ def serial(tiny_file, tmp_path_factory):
     return figures(1, str(tiny_file), {}, tmp_path_factory.mktemp('serial'))
 
 
-@pytest.mark.parametrize(('ranks', 'parallel'), [(2, {'domain': 2}), (2, {'kpt': 2}), (4, {'domain': 2, 'kpt': 2})])
-def test_same_as_in_serial(ranks, parallel, serial, tiny_file, tmp_path):
-    """Bands are left out: GPAW spreads them only with ScaLAPACK, which its wheels lack."""
+@pytest.mark.parametrize('parallel', [{'domain': 2}, {'kpt': 2}, {'domain': 2, 'kpt': 2}, {'band': 2}])
+def test_same_as_in_serial(parallel, serial, tiny_file, tmp_path):
+    if 'band' in parallel and not compiled_with_sl():
+        pytest.skip('GPAW spreads bands only with ScaLAPACK')
+    ranks = prod(parallel.values())
     found = figures(ranks, str(tiny_file), parallel, tmp_path)
     for mine, theirs in zip(found, serial, strict=True):
         if isinstance(mine, list):
