@@ -20,3 +20,6 @@ SAME_ENERGY = 1e-3
 
 SAME_FORCE = 1e-4
 """A force against the slope of its energy, eV/Å."""
+
+SAME_STRESS = 2e-4
+"""A stress against the slope of its energy, eV/Å³."""

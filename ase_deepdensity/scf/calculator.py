@@ -99,10 +99,16 @@ class SeededGPAW(ASECalculator):
             super().__del__()
 
     def create_new_calculation(self, atoms: Atoms) -> None:
-        """GPAW's, in which the builder's first density is the seed."""
+        """GPAW's, whose first density is the seed."""
         self.seed.check(atoms)
         with self._seeding_builder():
             super().create_new_calculation(atoms)
+
+    def create_new_calculation_from_old(self, atoms: Atoms) -> None:
+        """GPAW's, which takes the wave functions along to another cell; the density there is the seed."""
+        self.seed.check(atoms)
+        with self._seeding_builder():
+            super().create_new_calculation_from_old(atoms)
 
     def calculate_property(self, atoms: Atoms | None, prop: str) -> Any:
         """GPAW's; forces are those of the self-consistent state also where the density is only nearly converged.
@@ -143,48 +149,46 @@ class SeededGPAW(ASECalculator):
         compatible.judge(differences, self.seed.name, self.on_mismatch)
 
     def _seed(self, builder: DFTComponentsBuilder) -> None:
-        """Let the builder make a seeded density, and a loop that knows of it."""
-        superposition, create_loop = builder.density_from_superposition, builder.create_scf_loop
+        """Let the builder make a loop that knows of seeds, and a potential calculator that begins with one."""
+        create_loop, create_pot_calc = builder.create_scf_loop, builder.create_potential_calculator
         self._builder = builder
         loops: list[SeededLoop] = []
-
-        def density_from_seed(basis_set: Any) -> Density:
-            density = superposition(basis_set)
-            density.normalize(0.0)
-            loops[-1].start = self._start(density, builder.atoms)
-            return density
 
         def seeded_loop() -> SeededLoop:
             loops.append(self.loop_type.of(create_loop()))
             return loops[-1]
 
-        builder.density_from_superposition = density_from_seed  # type: ignore[method-assign]
-        builder.create_scf_loop = seeded_loop  # type: ignore[method-assign]
+        def seeding_pot_calc() -> Any:
+            pot_calc = create_pot_calc()
+            self._seed_before(pot_calc, loops[-1], builder.atoms)
+            return pot_calc
 
-    def move_atoms(self, atoms: Atoms) -> None:
-        """GPAW's, in which the moved density is replaced by a seed at the moment when the potential is calculated."""
-        self.seed.check(atoms)
-        dft = self.dft
-        loop, pot_calc = dft.scf_loop, dft.pot_calc
-        if not isinstance(loop, SeededLoop):  # GPAW has gone on with another cell
-            loop = dft.scf_loop = self.loop_type.of(loop)
-        carried = self._correction(dft.density) if self.carry else None
+        builder.create_scf_loop = seeded_loop  # type: ignore[method-assign]
+        builder.create_potential_calculator = seeding_pot_calc  # type: ignore[method-assign]
+
+    def _seed_before(self, pot_calc: Any, loop: SeededLoop, atoms: Atoms, carried: State | None = None) -> None:
+        """Let the density be replaced by a seed at the moment when its potential is calculated."""
         original = pot_calc.calculate
 
         def calculate_from_seed(density: Density, *args: Any, **kwargs: Any) -> Any:
             del pot_calc.calculate
-            loop.start = self._start(density, atoms, carried, pot_calc.charge)
+            loop.start = self._start(density, atoms, pot_calc.charge, carried)
             return original(density, *args, **kwargs)
 
         pot_calc.calculate = calculate_from_seed
+
+    def move_atoms(self, atoms: Atoms) -> None:
+        """GPAW's, in which the moved density is replaced by a seed."""
+        self.seed.check(atoms)
+        dft = self.dft
+        carried = self._correction(dft.density) if self.carry else None
+        self._seed_before(dft.pot_calc, dft.scf_loop, atoms, carried)
         try:
             super().move_atoms(atoms)
         finally:
-            pot_calc.__dict__.pop('calculate', None)
+            dft.pot_calc.__dict__.pop('calculate', None)
 
-    def _start(
-        self, density: Density, atoms: Atoms, carried: State | None = None, background_charge: float = 0.0
-    ) -> Start:
+    def _start(self, density: Density, atoms: Atoms, background_charge: float, carried: State | None) -> Start:
         """Put the seed, and what the last cycle has corrected, into GPAW's density, with the calculation's symmetry."""
         start, default, builder = time.perf_counter(), State.of(density), self._builder
         self.seed.fill(density, atoms, builder.communicators['D'])

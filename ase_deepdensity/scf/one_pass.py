@@ -96,6 +96,10 @@ class OnePassGPAW(SeededGPAW):
         super().create_new_calculation(atoms)
         self._wrap()
 
+    def create_new_calculation_from_old(self, atoms: Atoms) -> None:
+        super().create_new_calculation_from_old(atoms)
+        self._wrap()
+
     def move_atoms(self, atoms: Atoms) -> None:
         super().move_atoms(atoms)
         self._wrap()
@@ -133,23 +137,24 @@ class OnePassGPAW(SeededGPAW):
         loop.niter += self.report.iterations
 
     def calculate_property(self, atoms: Atoms | None, prop: str) -> Any:
-        """GPAW's, with forces that are the derivative of this energy.
+        """GPAW's, with forces and stress that are derivatives of this energy.
 
         Raises
         ------
         PropertyNotImplementedError
-            The stress of a single pass.
+            The stress outside the plane-wave mode, where GPAW has none.
         """
         if prop in ('forces', 'stress'):
             super().calculate_property(atoms, 'energy')
         if self._residual is not None:
-            if prop == 'stress':
-                raise PropertyNotImplementedError(
-                    "the stress of one pass would need the model's derivative with respect to the cell; "
-                    "use until={'residual': 1e-9} for an SCF cycle"
-                )
+            assert isinstance(self.seed, ModelSeed)
+            if prop == 'stress' and not hasattr(self.dft.pot_calc, 'stress'):
+                raise PropertyNotImplementedError('GPAW has a stress in the plane-wave mode only')
+            if prop == 'stress' and 'stress' not in self.dft.results:
+                with self.timer('Stress'):
+                    stress_vv = self._residual.stress(self.seed, self.atoms)
+                self.dft.results['stress'] = stress_vv.flat[[0, 4, 8, 5, 2, 1]]
             if prop == 'forces' and 'forces' not in self.dft.results:
-                assert isinstance(self.seed, ModelSeed)
                 with self.timer('Forces'):
                     self.dft.results['forces'] = self._residual.forces(self.seed, self.atoms)
         return super().calculate_property(atoms, prop)

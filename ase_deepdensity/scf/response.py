@@ -14,17 +14,32 @@ v and ΔH are derivatives of one functional.  With Δ = x_out − x and ′ the 
 
 The second term is what the potential of the residual does to all that moves with the atoms at fixed x: compensation
 charges and local potentials.  The last two are one vector–Jacobian product through the model.
+
+The stress is the same with strains ε in place of R.  GPAW's stress lets the valence part of ñ shrink as the cell
+grows, and its core part go with the atoms; with n = ñ(ε) as the model has it,
+
+    V σ = V σ_GPAW[x] + (∂E_pot/∂ε)′ + d/dε (∫ v′ ñ dr + Σ_a ΔH_a′·D_a),
+
+the last with v′ and ΔH′ held on the grid points and atoms.  For six strains that is differences of predictions.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from math import pi, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.units import Bohr, Ha
+from gpaw.new.potential import Potential
 
+from ase_deepdensity.checks import UnfamiliarWarning
+from ase_deepdensity.predict import Predictor
 from ase_deepdensity.scf.protocol import State
 from ase_deepdensity.scf.seed import ModelSeed, grid_of
 
@@ -33,10 +48,14 @@ if TYPE_CHECKING:
     from gpaw.new.calculation import DFT
     from gpaw.new.density import Density
     from gpaw.new.ibzwfs import IBZWaveFunctions
-    from gpaw.new.potential import Potential
 
 STEP = 0.02
-"""t of the one-sided derivative: the error of its truncation is of third order in the residual, and t times smaller."""
+"""t of the derivative along the residual."""
+SMALL = 5e-3
+"""Residual, electrons per electron, from which on the derivative is taken on both sides: at one the error of its
+truncation is of third order in the residual, and t times smaller."""
+STRAIN = 1e-4
+"""Of the differences of predictions, in double precision."""
 SCREENING = 1.7
 """Dielectric constant in the estimate of the energy's error: about that of a molecular liquid at optical frequency."""
 
@@ -70,31 +89,27 @@ class Residual:
         self.electrons = self.delta.electrons(density)
         """‖ñ_out − ñ‖, electrons."""
         self.per_electron = self.electrons / (density.nvalence - density.charge)
-        self._potential: Potential | None = None
 
-    @property
-    def potential(self) -> Potential:
-        """At x + STEP Δ."""
-        if self._potential is None:
-            dft, density = self.dft, self.dft.density
-            vHt_x = dft.potential.vHt_x
-            before = self._shift()
-            self._potential, _, _ = dft.pot_calc.calculate(density, dft.ibzwfs, None if vHt_x is None else vHt_x.copy())
-            before.put(density)
-        return self._potential
+    @cached_property
+    def ends(self) -> list[tuple[float, Potential]]:
+        """Two t and the potentials at x + tΔ: what derivatives are taken between."""
+        return [(t, self._potential(t)) for t in (-STEP if self.per_electron > SMALL else 0.0, STEP)]
 
-    @property
+    def slope(self, value: Callable[[float, Potential], np.ndarray]) -> np.ndarray:
+        """d/dt of a function of t and the potential."""
+        (t0, here), (t1, there) = self.ends
+        return (value(t1, there) - value(t0, here)) / (t1 - t0)
+
+    @cached_property
     def dv_sR(self) -> np.ndarray:
         """v′, Ha."""
-        return (self.potential.vt_sR.data - self.dft.potential.vt_sR.data) / STEP
+        return self.slope(lambda t, potential: potential.vt_sR.data)
 
-    @property
+    @cached_property
     def ddH_asii(self) -> AtomArrays:
         """ΔH′, Ha."""
-        dH_asii = self.potential.dH_asii.copy()
-        dH_asii.data -= self.dft.potential.dH_asii.data
-        dH_asii.data /= STEP
-        return dH_asii
+        dH_asii = self.dft.potential.dH_asii
+        return dH_asii.new(data=self.slope(lambda t, potential: potential.dH_asii.data))
 
     def energy_error(self) -> float:
         """An estimate of E1 − E_SCF, eV: −⟨Δ, x′⟩ / 2ε, with the response of all electrons in one number ε."""
@@ -107,28 +122,98 @@ class Residual:
         """−dE1/dR, (natoms, 3), Ha/bohr, the same on all ranks."""
         dft = self.dft
         F_av = dft._calculate_forces().copy()
-        correction_av = self._explicit() - self._through_model(seed, atoms) * Bohr
+        correction_av = self.slope(self._explicit) - self._through_model(seed, atoms) * Bohr
         dft.density.nt_sR.desc.comm.sum(correction_av)
         F_av += dft.ibzwfs.ibz.symmetries.symmetrize_forces(correction_av)
         dft.comm.broadcast(F_av, 0)
         return F_av
 
-    def _shift(self) -> State:
-        """Let GPAW's density be x + STEP Δ; returns x."""
+    def stress(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
+        """dE1/dε per volume, (3, 3), Ha/bohr³, the same on all ranks; plane waves only."""
+        dft, desc = self.dft, self.dft.density.nt_sR.desc
+        v_sR, dH_asii = dft.potential.vt_sR, dft.potential.dH_asii
+
+        def explicit(t: float, potential: Potential) -> np.ndarray:
+            """With v and ΔH as they are, the orbitals and the core of ñ give the same for all t."""
+            with self._shifted(t):
+                return self._of_strain(Potential(v_sR, dH_asii, None, potential.vHt_x, potential.e_stress))
+
+        model_vv = self._strained_model(seed, atoms)
+        desc.comm.sum(model_vv)
+        sigma_vv = self._of_strain(dft.potential) + self.slope(explicit) + model_vv / desc.volume
+        dft.comm.broadcast(sigma_vv, 0)
+        return sigma_vv
+
+    def _of_strain(self, potential: Potential) -> np.ndarray:
+        """GPAW's stress with its present density."""
+        pot_calc: Any = self.dft.pot_calc
+        pot_calc._reset()  # the last transforms of density and potential
+        sigma_vv: np.ndarray = pot_calc.stress(self.dft.ibzwfs, self.dft.density, potential)
+        pot_calc._reset()
+        return sigma_vv
+
+    def _strained_model(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
+        """d/dε (∫ v′ ñ dr + Σ_a ΔH_a′·D_a), this rank's part, Ha."""
+        predictor = Predictor(seed.model, dtype=torch.float64)
+        density = self.dft.density
+        desc, grid = density.nt_sR.desc, grid_of(density.nt_sR.desc)
+        v_R, W_asii = self.dv_sR[0], self.ddH_asii
+        electrons = float(desc.comm.sum_scalar(float(density.nt_sR.data[0].sum()))) * desc.dv
+
+        def predicted(strain_vv: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], float]:
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell.array @ (np.eye(3) + strain_vv), scale_atoms=True)
+            block = grid.new(cell_cv=strained.cell.array)
+            known = predictor.coefficients(strained)
+            D_asii = known.D_asii()
+            charge = sqrt(4 * pi) * sum(
+                np.vdot(D_asii[a][0], density.delta_aiiL[a][:, :, 0]) for a in range(len(atoms))
+            )
+            return predictor.evaluate(known, block) * block.dv, D_asii, float(charge)
+
+        def value(strain_vv: np.ndarray) -> float:
+            """Up to a constant."""
+            n_R, D_asii, charge = predicted(strain_vv)
+            n_R *= (electrons + charge0 - charge) / float(desc.comm.sum_scalar(float(n_R.sum())))
+            return float(np.vdot(v_R, n_R)) + sum(float(np.vdot(W_sii, D_asii[a])) for a, W_sii in W_asii.items())
+
+        with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):
+            charge0 = predicted(np.zeros((3, 3)))[2]
+            result_vv = np.zeros((3, 3))
+            for v, w in zip(*np.triu_indices(3), strict=True):
+                strain_vv = np.zeros((3, 3))
+                strain_vv[v, w] += STRAIN / 2
+                strain_vv[w, v] += STRAIN / 2
+                result_vv[v, w] = result_vv[w, v] = (value(strain_vv) - value(-strain_vv)) / (2 * STRAIN)
+        return result_vv
+
+    @contextmanager
+    def _shifted(self, t: float) -> Iterator[None]:
+        """Let GPAW's density be x + tΔ."""
         density = self.dft.density
         before = State.of(density)
-        density.nt_sR.data += STEP * self.delta.nt_sR
-        density.D_asii.data += STEP * self.delta.D_asii.data
-        return before
+        density.nt_sR.data += t * self.delta.nt_sR
+        density.D_asii.data += t * self.delta.D_asii.data
+        try:
+            yield
+        finally:
+            before.put(density)
 
-    def _explicit(self) -> np.ndarray:
-        """−(∂E_pot/∂R)′, this rank's part."""
-        potential = self.potential
-        F_av = self._of_potential(self.dft.potential)
-        before = self._shift()
-        F1_av = self._of_potential(potential)
-        before.put(self.dft.density)
-        return (F1_av - F_av) / STEP
+    def _potential(self, t: float) -> Potential:
+        dft = self.dft
+        if t == 0.0:
+            return dft.potential
+        vHt_x = dft.potential.vHt_x
+        with self._shifted(t):
+            potential: Potential = dft.pot_calc.calculate(
+                dft.density, dft.ibzwfs, None if vHt_x is None else vHt_x.copy()
+            )[0]
+        return potential
+
+    def _explicit(self, t: float, potential: Potential) -> np.ndarray:
+        """−∂E_pot/∂R at x + tΔ, this rank's part."""
+        with self._shifted(t):
+            return self._of_potential(potential)
 
     def _of_potential(self, potential: Potential) -> np.ndarray:
         """−∂E_pot/∂R at GPAW's present density, this rank's part."""
