@@ -30,10 +30,11 @@ if __name__ == '__main__':
         label, _, paths = item.partition('=')
         errors = nmae_by_size(paths.split(','))
         natoms, means = list(errors), [sum(values) / len(values) for values in errors.values()]
-        axes.loglog(natoms, means, 'o-', label=label)
+        axes.semilogx(natoms, means, 'o-', label=label)
         cells = [f'{n} atoms: {mean:.3f} ({len(errors[n])})' for n, mean in zip(natoms, means, strict=True)]
         print(f'{label}: {", ".join(cells)}; last against first {means[-1] / means[0]:.2f}')
     axes.set(xlabel='atoms', ylabel='NMAE, %')
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     figure.savefig(out, dpi=110)
