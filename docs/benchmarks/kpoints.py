@@ -22,7 +22,7 @@ if __name__ == '__main__':
     geometry, name, *sizes = sys.argv[1:]
     atoms, model = read(geometry, index=0), DensityModel.load(name)
     states: dict[str, PAWDensity] = {}
-    for size in map(int, sizes or '23'):
+    for size in map(int, sizes or [2, 3]):
         atoms.calc = GPAW(**physical(model.level) | {'kpts': (size, size, size)}, txt=None)
         atoms.get_potential_energy()
         states[f'{size}×{size}×{size}'] = PAWDensity.from_gpaw(atoms.calc)
