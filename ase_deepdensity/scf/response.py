@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 STEP = 0.02
 """t of the derivative along the residual."""
-SMALL = 5e-3
+SMALL = 1e-2
 """Residual, electrons per electron, from which on the derivative is taken on both sides: at one the error of its
 truncation is of third order in the residual, and t times smaller."""
 STRAIN = 1e-4

@@ -1,6 +1,6 @@
 """Error against size: a picture and a table from the files that "deepdensity evaluate --json" writes.
 
-    python docs/benchmarks/sizes.py OUT.png LABEL=SCORES.json[,SCORES.json ...] ...
+python docs/benchmarks/sizes.py OUT.png LABEL=SCORES.json[,SCORES.json ...] ...
 """
 
 from __future__ import annotations

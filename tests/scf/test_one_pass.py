@@ -11,6 +11,7 @@ from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import DensityModel, OnePassGPAW
 from ase_deepdensity.scf.calculator import physical
+from tests.conftest import water_molecule
 from tests.scf.conftest import DZP
 from tests.tiny import water_box
 from tests.tolerances import SAME_ENERGY, SAME_FORCE, SAME_STRESS
@@ -20,7 +21,16 @@ pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.Unfamili
 
 @pytest.fixture(scope='module')
 def molecule():
-    """Water in a small periodic box, without vacuum, where the potential of a GGA is rough."""
+    """Water in a small periodic box."""
+    atoms = water_molecule(2.2)
+    atoms.pbc = True
+    atoms.rattle(0.03, seed=1)
+    return atoms
+
+
+@pytest.fixture(scope='module')
+def dense():
+    """The same without vacuum: far from what the models know, so that the residual is large."""
     atoms = water_box((1, 1, 1), seed=3)
     atoms.rattle(0.03, seed=1)
     return atoms
@@ -41,12 +51,13 @@ def slope(calc, atoms, a, v, h=0.004):
     return -np.dot(list(FOURTH_ORDER.values()), energies) / (12 * h)
 
 
+@pytest.mark.parametrize('system', ['molecule', 'dense'])
 @pytest.mark.parametrize('name', ['water-pbe-dzp', 'water-pbe-pw400'])
-def test_forces_are_the_derivative_of_the_energy(name, molecule):
+def test_forces_are_the_derivative_of_the_energy(name, system, request):
     """As exactly as GPAW's own: where its grid makes forces differ from slopes, that is common to both."""
     tight = {'convergence': {'density': 1e-8, 'energy': 1e-9, 'eigenstates': 1e-11}}
     calc = OnePassGPAW(name, txt=None, **physical(DensityModel.load(name).level), **tight)
-    atoms = molecule.copy()
+    atoms = request.getfixturevalue(system).copy()
     atoms.calc = calc
     forces_av = atoms.get_forces()
     own_av = calc.dft._calculate_forces() * units.Ha / units.Bohr
@@ -61,14 +72,14 @@ def test_forces_are_the_derivative_of_the_energy(name, molecule):
 
 
 @pytest.mark.filterwarnings('ignore::ase_deepdensity.scf.compatible.LevelWarning')
-def test_stress_is_the_derivative_of_the_energy(molecule):
+def test_stress_is_the_derivative_of_the_energy(dense):
     """Of a cell that grows with its grid and its plane waves, so that their number stays."""
     model = DensityModel.load('water-pbe-pw400')
-    gpts = tuple(model.level.grid(molecule).size_c.tolist())
+    gpts = tuple(model.level.grid(dense).size_c.tolist())
     tight = {'convergence': {'density': 1e-8, 'energy': 1e-9, 'eigenstates': 1e-11}}
 
     def scaled(factor):
-        atoms = molecule.copy()
+        atoms = dense.copy()
         atoms.set_cell(factor * atoms.cell.array, scale_atoms=True)
         mode = {'name': 'pw', 'ecut': 400 / factor**2}
         atoms.calc = OnePassGPAW(model, txt=None, on_mismatch='warn', mode=mode, gpts=gpts, xc='PBE', **tight)
@@ -79,7 +90,7 @@ def test_stress_is_the_derivative_of_the_energy(molecule):
     dft = atoms.calc.dft
     own = np.trace(dft.pot_calc.stress(dft.ibzwfs, dft.density, dft.potential)) * units.Ha / units.Bohr**3
     energies = [scaled(1 + step * h).get_potential_energy(force_consistent=True) for step in FOURTH_ORDER]
-    expected = np.dot(list(FOURTH_ORDER.values()), energies) / (12 * h) / molecule.get_volume()
+    expected = np.dot(list(FOURTH_ORDER.values()), energies) / (12 * h) / dense.get_volume()
     assert abs(trace - own) > 100 * SAME_STRESS  # or nothing is tested
     assert trace == pytest.approx(expected, abs=SAME_STRESS)
 
