@@ -19,7 +19,7 @@ from ase_deepdensity.network.radial import splines
 
 MAX_PAIRS = 2**21
 """Pairs of an atom and a grid point that are held at once."""
-MAX_COMPUTED = 2**16
+MAX_COMPUTED = 2**13
 """The same where a network computes with each pair."""
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.contract import Blocks, DensityNetwork, Fit, PointwiseDensity
 from ase_deepdensity.network.equivariant import EquivariantHypers, Layer
 from ase_deepdensity.network.graph import Graph
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel, splines, switch
-from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear
+from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
 
 STRANGE = 5.0
 """Standard deviations from the training data beyond which one environment is as strange as another."""
@@ -29,8 +30,10 @@ class InvariantHypers:
     """Distance to which atoms are neighbours, Å."""
     embedding: int = 32
     """M: features of a pair of atoms."""
-    axes: int = 8
+    axes: int = 4
     """M′: features that the others are multiplied with in the descriptor."""
+    lmax: int = 4
+    """Highest angular momentum of T; 1 leaves unit vectors as in Deep Potential, and serves on a line."""
     width: int = 64
     """Neurons of each layer of the fitting net."""
     depth: int = 3
@@ -41,6 +44,16 @@ class InvariantHypers:
     """Distance from a nucleus below which directions lose their meaning, Å."""
     matrix_channels: int = 24
     """Features per atom, l and m for the atomic density matrices."""
+
+    @property
+    def descriptor(self) -> int:
+        """Numbers in D."""
+        return (self.lmax + 1) * self.embedding * self.axes
+
+
+def bounded(x: torch.Tensor) -> torch.Tensor:
+    """tanh x; torch's own takes several times as long on a CPU."""
+    return 2 * torch.sigmoid(2 * x) - 1
 
 
 class Gated(torch.nn.Module):
@@ -56,7 +69,7 @@ class Gated(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
         gate, value = self.inward(x).chunk(2, dim=-1)
-        y = torch.nn.functional.silu(gate) * torch.tanh(value)
+        y = torch.nn.functional.silu(gate) * bounded(value)
         return x + self.outward(y if factor is None else y * factor)
 
 
@@ -82,29 +95,36 @@ class FittingNet(torch.nn.Module):
     def __init__(self, hypers: InvariantHypers, number: int):
         super().__init__()
         width, depth = hypers.width, hypers.depth
-        descriptor = hypers.embedding * hypers.axes
+        self.width = width
         self.atom = torch.nn.Sequential(
-            torch.nn.Linear(descriptor, 2 * width), Gated(2 * width), torch.nn.Linear(2 * width, (depth + 1) * width)
+            torch.nn.Linear(hypers.descriptor, 2 * width),
+            Gated(2 * width),
+            torch.nn.Linear(2 * width, (depth + 1) * width),
         )
-        self.electron = torch.nn.Linear(hypers.embedding, width, bias=False)
+        self.electron = torch.nn.Linear(hypers.embedding * (hypers.lmax + 1), width, bias=False)
         self.radial = torch.nn.Linear(number, width, bias=False)
         self.hidden = torch.nn.ModuleList(Gated(width) for _ in range(depth))
         self.readout = torch.nn.Linear(width, number)
         torch.nn.init.normal_(self.radial.weight, std=1.0)
         torch.nn.init.normal_(self.readout.weight, std=0.3 / width**0.5)
 
-    def forward(self, atom_ph: torch.Tensor, E_pm: torch.Tensor, B_pn: torch.Tensor) -> torch.Tensor:
-        """What ``atom`` makes of the descriptors, E and B_n at each point → (points, number)."""
-        bias_ph, *factors = atom_ph.chunk(len(self.hidden) + 1, dim=1)
-        h_ph = bias_ph + self.electron(E_pm) + self.radial(B_pn)
-        for layer, factor_ph in zip(self.hidden, factors, strict=True):
-            h_ph = layer(h_ph, 1 + torch.tanh(factor_ph))
-        out_pn: torch.Tensor = self.readout(h_ph)
-        return out_pn
+    def modulation(self, D_ax: torch.Tensor) -> torch.Tensor:
+        """Bias of the first layer and factors of all, of each atom: (natoms, (depth + 1) · width)."""
+        bias_ah, factor_ah = self.atom(D_ax).split([self.width, self.width * len(self.hidden)], dim=1)
+        return torch.cat([bias_ah, 1 + bounded(factor_ah)], dim=1)
+
+    def forward(self, atom_ah: torch.Tensor, E_apx: torch.Tensor, B_apn: torch.Tensor) -> torch.Tensor:
+        """The modulation of each atom, E and B_n at points around it → (natoms, points, number)."""
+        bias_a1h, *factors = atom_ah[:, None].chunk(len(self.hidden) + 1, dim=2)
+        h_aph = bias_a1h + self.electron(E_apx) + self.radial(B_apn)
+        for layer, factor_a1h in zip(self.hidden, factors, strict=True):
+            h_aph = layer(h_aph, factor_a1h)
+        out_apn: torch.Tensor = self.readout(h_aph)
+        return out_apn
 
 
 class MatrixNet(torch.nn.Module):
-    """Atomic density matrices from the scalars and vectors of T: their products on the sphere reach every L and parity.
+    """Atomic density matrices from T: its products on the sphere reach every L and parity.
 
     Parameters
     ----------
@@ -118,17 +138,17 @@ class MatrixNet(torch.nn.Module):
         size, M = hypers.matrix_channels, hypers.embedding
         layer = EquivariantHypers(lmax=self.lmax, channels=size, bound=3.0)
         self.products = SphereProducts(self.lmax)
-        self.scalars = torch.nn.Linear(M * hypers.axes, M)
+        self.scalars = torch.nn.Linear(hypers.descriptor, M)
         self.first = Layer(layer, M, len(l_sj))
         self.second = Layer(layer, M + size, len(l_sj))
         self.pseudo = SphericalLinear(self.lmax, 2 * size, 2 * size, len(l_sj))
         self.heads = torch.nn.ModuleList(AtomicMatrixHead(l_j, self.lmax, 2 * size, size, empty) for l_j in l_sj)
 
-    def forward(self, D_ax: torch.Tensor, T_amx: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
-        """Standardised descriptors, T (natoms, M, 4), atoms of each species → for each species (natoms, ni, ni)."""
-        vector_mac = T_amx[:, :, [2, 3, 1]].permute(2, 0, 1)  # y, z, x
-        higher_mac = vector_mac.new_zeros((self.lmax + 1) ** 2, *vector_mac.shape[1:])[4:]
-        x_mac = torch.cat([self.scalars(D_ax)[None], vector_mac, higher_mac])[: (self.lmax + 1) ** 2]
+    def forward(self, D_ax: torch.Tensor, T_aML: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
+        """Standardised descriptors, T (natoms, M, L), atoms of each species → for each species (natoms, ni, ni)."""
+        wanted = (self.lmax + 1) ** 2
+        T_aML = torch.nn.functional.pad(T_aML, (0, max(0, wanted - T_aML.shape[2])))
+        x_mac = torch.cat([self.scalars(D_ax)[None], T_aML.permute(2, 0, 1)[1:wanted]])
         h_mac = self.first(x_mac, self.products, slices)
         h_mac = torch.cat([h_mac, self.second(torch.cat([x_mac, h_mac], dim=2), self.products, slices)], dim=2)
         pseudo_mac = self.products.bracket(*self.pseudo(h_mac, slices).chunk(2, dim=2)) / 5
@@ -138,16 +158,19 @@ class MatrixNet(torch.nn.Module):
 class InvariantNetwork(DensityNetwork):
     """Deep Density (doi:10.1016/j.jcp.2021.110523) on the descriptor of DeepPot-SE (doi:10.48550/arXiv.1805.09003).
 
-        s(R)  = switch(R)/R,   R̃_IJ = s(R_IJ) (1, R̂_IJ),   g_IJ = G_ZI,ZJ(s(R_IJ))           M features
-        T_I   = (1/N) Σ_J g_IJ ⊗ R̃_IJ                                                        M × 4
-        D_I   = T_I T_I′ᵀ, T′ the first M′ rows of T                                          M × M′, invariant
-        E_I(r) = T_I (1, e/√(e² + core²)),   e = r − R_I                                      M, invariant
+        s(R)   = switch(R)/R,   g_IJ = G_ZI,ZJ(s(R_IJ))                                      M features
+        T_I,lm = (1/N) Σ_J g_IJ s(R_IJ) Y_lm(R̂_IJ),   l = 0 … lmax                          M × (lmax+1)²
+        D_I,l  = Σ_m T_I,lm T′_I,lmᵀ, T′ the first M′ rows of T                               M × M′, invariant
+        E_I,l(r) = Σ_m T_I,lm Y_lm(e/√(e² + core²)),   e = r − R_I                            M, invariant
         ρ_I(r) = Σ_n B_n(|e|) (mean_n + scale_n F_ZI,n(D_I, E_I(r), |e|))
 
-    with the splines B_n of the model's basis, which end smoothly at its cutoff: the envelope.  They serve |e| also as
-    the input of F.  The core keeps the density smooth at the nucleus.  The atomic density matrices, of which the paper
-    has none, are built from the scalars and vectors of T (:class:`MatrixNet`).  On a line the vectors have one
-    component, the sign of the displacement, and all stays as it is.
+    with solid harmonics Y and the splines B_n of the model's basis, which end smoothly at its cutoff: the envelope.
+    They serve |e| also as the input of F.  The core keeps the density smooth at the nucleus.
+
+    With lmax = 1 the harmonics are (1, R̂), and T, D and E those of Deep Potential, D for l = 0 and 1 apart.  The higher
+    ones tell E_I(r) the angles between the electron and the neighbours, Σ_J g s P_l(cos θ), which F would have to make
+    of products of vectors.  The atomic density matrices, of which the paper has none, are built from T
+    (:class:`MatrixNet`).  On a line Y_l is the sign of the displacement to the power of l, and all stays as it is.
 
     Parameters
     ----------
@@ -164,7 +187,8 @@ class InvariantNetwork(DensityNetwork):
     """
 
     neighbors: torch.Tensor
-    T_scale_smx: torch.Tensor
+    T_scale_sMl: torch.Tensor
+    of_l_Ll: torch.Tensor
     D_mean_sx: torch.Tensor
     D_scale_sx: torch.Tensor
     mean_sn: torch.Tensor
@@ -185,28 +209,30 @@ class InvariantNetwork(DensityNetwork):
         self.fitting = torch.nn.ModuleList(FittingNet(hypers, basis.number) for _ in species)
         self.matrices = MatrixNet(hypers, l_sj, empty)
         self.register_buffer('neighbors', torch.tensor(1.0))
-        self.register_buffer('T_scale_smx', torch.ones(nspecies, M, 2))
-        self.register_buffer('D_mean_sx', torch.zeros(nspecies, M * hypers.axes))
-        self.register_buffer('D_scale_sx', torch.ones(nspecies, M * hypers.axes))
+        self.register_buffer('T_scale_sMl', torch.ones(nspecies, M, hypers.lmax + 1))
+        of_l_Ll = torch.nn.functional.one_hot(l_of_m(hypers.lmax)).to(torch.get_default_dtype())
+        self.register_buffer('of_l_Ll', of_l_Ll, persistent=False)
+        self.register_buffer('D_mean_sx', torch.zeros(nspecies, hypers.descriptor))
+        self.register_buffer('D_scale_sx', torch.ones(nspecies, hypers.descriptor))
         self.register_buffer('mean_sn', torch.zeros(nspecies, basis.number))
         self.register_buffer('scale_sn', torch.ones(nspecies, basis.number))
 
     def forward(self, graph: Graph) -> PointwiseDensity:
         slices = graph.slices
-        T_amx = self._environments(graph)
-        D_ax = self._standardised(self._descriptors(T_amx), slices)
-        atom_ah = torch.cat([net.atom(D_ax[a]) for net, a in zip(self._nets, slices, strict=True)])
+        T_aML = self._environments(graph)
+        D_ax = self._standardised(self._descriptors(T_aML), slices)
+        atom_ah = torch.cat([net.modulation(D_ax[a]) for net, a in zip(self._nets, slices, strict=True)])
 
         def contribution(s: int, a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
-            r2_p = e_pv.square().sum(1)
-            B_pn = splines(self.basis, (r2_p + 1e-12).sqrt())
-            electron_pv = e_pv / (r2_p + self.hypers.core**2).sqrt()[:, None]
-            T_pmx = T_amx[a_p]
-            E_pm = T_pmx[:, :, 0] + torch.einsum('pmv, pv -> pm', T_pmx[:, :, 1:], electron_pv)
-            F_pn = self._nets[s](atom_ah[a_p], E_pm, B_pn)
-            return (B_pn * (self.mean_sn[s] + self.scale_sn[s] * F_pn)).sum(1)
+            atoms_a, place_p, e_apv = _by_atom(a_p, e_pv)
+            r2_ap = e_apv.square().sum(2)
+            B_apn = splines(self.basis, (r2_ap + 1e-12).sqrt())
+            Y_apL = self._harmonics(e_apv / (r2_ap + self.hypers.core**2).sqrt()[:, :, None])
+            T_aLx = torch.einsum('aML, Ll -> aLlM', T_aML[atoms_a], self.of_l_Ll).flatten(2)
+            F_apn = self._nets[s](atom_ah[atoms_a], torch.bmm(Y_apL, T_aLx), B_apn)
+            return (B_apn * (self.mean_sn[s] + self.scale_sn[s] * F_apn)).sum(2)[place_p]
 
-        D_saii = self.matrices(D_ax, T_amx, slices)
+        D_saii = self.matrices(D_ax, T_aML, slices)
         return PointwiseDensity(D_saii, D_ax, contribution, slices, self.basis.cutoff)
 
     @property
@@ -222,11 +248,10 @@ class InvariantNetwork(DensityNetwork):
         return list(self.matrices.heads)  # type: ignore[arg-type]
 
     def _environments(self, graph: Graph) -> torch.Tensor:
-        """T (natoms, M, 4), scaled: 1, x, y, z."""
+        """T (natoms, M, L), scaled."""
         r_ak = graph.vector_akv.norm(dim=2)
         s_ak = switch(r_ak, self.cutoff) / r_ak
-        one_ak1 = torch.ones_like(r_ak)[:, :, None]
-        R_akx = s_ak[:, :, None] * torch.cat([one_ak1, graph.vector_akv / r_ak[:, :, None]], dim=2)
+        R_akL = s_ak[:, :, None] * self._harmonics(graph.vector_akv / r_ak[:, :, None])
         radial_akn = bessel(r_ak, self.cutoff, self.hypers.radial)
         parts = []
         for s, atoms in enumerate(graph.slices):
@@ -234,13 +259,18 @@ class InvariantNetwork(DensityNetwork):
             for z in range(len(self.species)):
                 of_z_ak = (graph.species_ak[atoms] == z).to(s_ak)
                 g_akm = g_akm + self.embeddings[s * len(self.species) + z](radial_akn[atoms]) * of_z_ak[:, :, None]
-            T_amx = torch.einsum('akm, akx -> amx', g_akm, R_akx[atoms]) / self.neighbors
-            parts.append(T_amx * self.T_scale_smx[s][:, [0, 1, 1, 1]])
+            T_aML = torch.einsum('akM, akL -> aML', g_akm, R_akL[atoms]) / self.neighbors
+            parts.append(T_aML * (self.T_scale_sMl[s] @ self.of_l_Ll.T))
         return torch.cat(parts)
 
-    def _descriptors(self, T_amx: torch.Tensor) -> torch.Tensor:
-        """D, (natoms, M · M′)."""
-        return torch.einsum('amx, anx -> amn', T_amx, T_amx[:, : self.hypers.axes]).flatten(1)
+    def _descriptors(self, T_aML: torch.Tensor) -> torch.Tensor:
+        """D, (natoms, (lmax+1) · M · M′); D_l is divided by the root of its number of m."""
+        T_axL = T_aML[:, : self.hypers.axes]
+        return torch.einsum('aML, axL, Ll -> alMx', T_aML, T_axL, self.of_l_Ll * self.of_l_Ll.sum(0).rsqrt()).flatten(1)
+
+    def _harmonics(self, vectors: torch.Tensor) -> torch.Tensor:
+        """√(4π/(2l+1)) rˡ Y_lm, whose squares add up to r²ˡ over m."""
+        return solid_harmonics(vectors, self.hypers.lmax) * (4 * pi / (self.of_l_Ll @ self.of_l_Ll.sum(0))).sqrt()
 
     def _standardised(self, D_ax: torch.Tensor, slices: list[slice]) -> torch.Tensor:
         """Deviations from the mean of the species in units of the usual ones; they stay below STRANGE, smoothly."""
@@ -253,10 +283,10 @@ class InvariantNetwork(DensityNetwork):
         self.neighbors.fill_(max(float(near_a.double().mean()), 1.0))
         for statistics in self._fit_environments, self._fit_descriptors:
             for s in range(len(self.species)):
-                T_amx = torch.cat([self._environments(graph)[graph.slices[s]] for graph in graphs])
-                if len(T_amx) == 0:
+                T_aML = torch.cat([self._environments(graph)[graph.slices[s]] for graph in graphs])
+                if len(T_aML) == 0:
                     raise ValueError(f'no snapshot to take scales from has the element {self.species[s]}')
-                statistics(s, T_amx)
+                statistics(s, T_aML)
         head = CoefficientHead(self.basis, 1, 1).to(self.mean_sn)
         c_tlanm = [head.expand(y_lakm) for y_lakm in fit(head.expand, head.sizes)]
         for s, matrix_head in enumerate(self._matrix_heads):
@@ -267,12 +297,12 @@ class InvariantNetwork(DensityNetwork):
             self._fit_radial(s, c_lanm)
             matrix_head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))
 
-    def _fit_environments(self, s: int, T_amx: torch.Tensor) -> None:
-        rms_mx = torch.stack([T_amx[:, :, 0].square().mean(0), T_amx[:, :, 1:].square().mean((0, 2))], dim=1).sqrt()
-        self.T_scale_smx[s] = 1 / rms_mx.clamp(min=1e-3)
+    def _fit_environments(self, s: int, T_aML: torch.Tensor) -> None:
+        rms_Ml = (T_aML.square().mean(0) @ (self.of_l_Ll / self.of_l_Ll.sum(0))).sqrt()
+        self.T_scale_sMl[s] = 1 / rms_Ml.clamp(min=1e-3)
 
-    def _fit_descriptors(self, s: int, T_amx: torch.Tensor) -> None:
-        D_ax = self._descriptors(T_amx)
+    def _fit_descriptors(self, s: int, T_aML: torch.Tensor) -> None:
+        D_ax = self._descriptors(T_aML)
         self.D_mean_sx[s] = D_ax.mean(0)
         self.D_scale_sx[s] = D_ax.std(0, correction=0).clamp(min=1e-2)
 
@@ -289,3 +319,13 @@ class InvariantNetwork(DensityNetwork):
             radial_rn = B_rn * torch.from_numpy(self.basis.norm_n(l) * r_n[:, None] ** l)
             square_r += torch.einsum('rn, anm -> arm', radial_rn, rest_anm).square().sum(2).mean(0) / (4 * pi)
         self.scale_sn[s] = square_r.sqrt().clamp(min=float(square_r.max().sqrt()) * 1e-3)
+
+
+def _by_atom(
+    a_p: torch.Tensor, e_pv: torch.Tensor
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Points sorted by atoms → the atoms, where each point is, and vectors (atoms, most points of one, 3), padded."""
+    atoms_a, row_p, count_a = a_p.unique_consecutive(return_inverse=True, return_counts=True)
+    column_p = torch.arange(len(a_p), device=a_p.device) - (count_a.cumsum(0) - count_a)[row_p]
+    width = max(count_a.tolist(), default=0)
+    return atoms_a, (row_p, column_p), e_pv.new_zeros(len(atoms_a), width, 3).index_put((row_p, column_p), e_pv)
