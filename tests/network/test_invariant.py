@@ -15,14 +15,39 @@ BASIS = SplineBasis(2.5, 6, 2)
 HYPERS = {'cutoff': 3.0, 'embedding': 6, 'axes': 3, 'width': 8, 'depth': 2, 'radial': 4, 'matrix_channels': 4}
 
 
+def random_network(**hypers) -> DensityNetwork:
+    network = build_network('invariant', HYPERS | hypers, (1, 8), BASIS, L_SJ)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return network
+
+
+class TestWithUnitVectorsOnly(DensityNetworkContract):
+    """As in Deep Potential."""
+
+    basis = BASIS
+
+    def make(self) -> DensityNetwork:
+        return random_network(lmax=1)
+
+
 class TestInvariantNetwork(DensityNetworkContract):
     basis = BASIS
 
     def make(self) -> DensityNetwork:
-        network = build_network('invariant', HYPERS, (1, 8), BASIS, L_SJ)
-        for parameter in network.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-        return network
+        return random_network()
+
+    def test_points_in_any_order(self, network):
+        atoms = box()
+        graph = build_graph(
+            atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, network.species, network.cutoff
+        )
+        contribution, oxygen = network(graph).contribution, graph.slices[1]
+        rng = np.random.default_rng(8)
+        a_p = torch.from_numpy(rng.integers(oxygen.start, oxygen.stop, 30))
+        e_pv = torch.from_numpy(rng.normal(size=(30, 3)))
+        one_by_one = torch.cat([contribution(1, a_p[p : p + 1], e_pv[p : p + 1]) for p in range(30)])
+        torch.testing.assert_close(contribution(1, a_p, e_pv), one_by_one)
 
     def test_on_a_line(self, network):
         """Mirrored chains have mirrored densities; the same code as in three dimensions."""
