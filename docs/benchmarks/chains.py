@@ -86,8 +86,7 @@ if __name__ == '__main__':
     curves: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
     for number in reversed(SNAPSHOTS):
         for kind, network in pairs:
-            trained = model(folder, kind, network, number)
-            curves[kind, network].insert(0, error(folder, trained, kind, 64))
+            curves[kind, network].insert(0, error(folder, model(folder, kind, network, number), kind, 64))
     sizes = {
         (kind, network): [error(folder, model(folder, kind, network, SNAPSHOTS[-1]), kind, atoms) for atoms in TESTS]
         for kind, network in pairs
