@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import traceback
@@ -87,6 +88,7 @@ def generate(
     with broadcast_exception(comm):
         for i in mine:
             failure = _one(calculate, frames[i], targets[i], level, txt if group == 0 else None, group_comm, i)
+            gc.collect()  # GPAW's objects are cycles of few, large pieces, which Python would leave for long
             if failure is None:
                 summary.done.append(targets[i])
             else:

@@ -1,8 +1,11 @@
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +95,27 @@ def test_overlapping_atoms_fail_alone(tmp_path, fast_level):
     summary = generate([hydrogen(0.001), hydrogen()], tmp_path, fast_level, progress=False)
     assert [len(summary.done), len(summary.failed)] == [1, 1]
     assert summary.lines()[0] == '1 done, 0 there already, 1 failed'
+
+
+def test_calculations_are_let_go(tmp_path, fast_level, monkeypatch):
+    """GPAW's objects hold each other; those of one snapshot are gone when the next is made."""
+    from gpaw.new import ase_interface
+
+    alive = []
+
+    def watched(**keywords):
+        assert all(calc() is None for calc in alive)
+        calc = ase_interface.GPAW(**keywords)
+        alive.append(weakref.ref(calc))
+        return calc
+
+    gc.disable()
+    try:
+        frames = [hydrogen(), hydrogen(0.8)]
+        generate(frames, tmp_path, fast_level, progress=False, calculate=partial(calculate, calculator=watched))
+    finally:
+        gc.enable()
+    assert len(alive) == 2
 
 
 def test_errors_before_any_work(tmp_path, fast_level):
