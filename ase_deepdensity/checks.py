@@ -98,8 +98,8 @@ def check_grid(grid: Grid, atoms: Atoms) -> None:
         )
 
 
-def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
-    """Warn of atoms whose distance from the training data is above :data:`MAX_UNFAMILIAR`."""
+def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> bool:
+    """Warn of atoms whose distance from the training data is above :data:`MAX_UNFAMILIAR`; whether there are any."""
     strange = np.flatnonzero(unfamiliar_a > MAX_UNFAMILIAR)
     if len(strange):
         worst = int(unfamiliar_a.argmax())
@@ -111,3 +111,4 @@ def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel)
             UnfamiliarWarning,
             stacklevel=4,
         )
+    return len(strange) > 0

@@ -23,6 +23,9 @@ from ase_deepdensity.state import PAWDensity
 SHIFT = 0.02
 """Grid steps: atoms are moved by as much for derivatives of the basis functions."""
 
+NEWS_DISTANCE, NEWS_FACTOR = 1.0, 1.2
+"""Å and ratio: the same atoms are warned about again once one has moved, or the worst has become worse, by more."""
+
 
 @dataclass
 class AtomsCoefficients:
@@ -62,6 +65,7 @@ class Predictor:
         self.dtype = dtype
         self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
         self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
+        self._warned: tuple[Atoms, float] | None = None
 
     def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
         """Run the network.
@@ -74,7 +78,7 @@ class Predictor:
         Warns
         -----
         UnfamiliarWarning
-            Environments unlike the training data.
+            Environments unlike the training data; once for a trajectory, again where it goes further.
         """
         check_atoms(atoms, self.model)
         graph = build_graph(
@@ -84,8 +88,13 @@ class Predictor:
             output = self.network(graph)
         unfamiliar_a = np.empty(len(atoms))
         unfamiliar_a[graph.order_a.cpu().numpy()] = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
-        warn_unfamiliar(atoms, unfamiliar_a, self.model)
-        return AtomsCoefficients(atoms.copy(), graph, output, unfamiliar_a)
+        known = AtomsCoefficients(atoms.copy(), graph, output, unfamiliar_a)
+        worst = unfamiliar_a.max()
+        if (self._warned is None or _is_news(known.atoms, worst, *self._warned)) and warn_unfamiliar(
+            known.atoms, unfamiliar_a, self.model
+        ):
+            self._warned = known.atoms, worst
+        return known
 
     def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:
         """The grid that GPAW would choose at the model's level, or one of ``gpts`` intervals or spacing ``h`` (Å)."""
@@ -213,6 +222,13 @@ def electrons_of_pseudo_density(known: AtomsCoefficients, model: DensityModel) -
     tiny = Grid.from_atoms(known.atoms, (2, 2, 2), zerobc_c=(False,) * 3)
     state = PAWDensity(known.atoms, tiny, np.ones((1, 2, 2, 2)), known.D_asii(), model.level)
     return -(state.compensation_charge() + model.level.charge + model.level.setups(numbers_a).core_charge)
+
+
+def _is_news(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
+    """Whether this is more than the next step of a trajectory that has been warned about."""
+    if not np.array_equal(atoms.numbers, warned_of.numbers) or worst > NEWS_FACTOR * worst_before:
+        return True
+    return bool(np.linalg.norm(atoms.positions - warned_of.positions, axis=1).max() > NEWS_DISTANCE)
 
 
 def _checked_device(device: str | torch.device | None) -> torch.device:

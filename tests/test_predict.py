@@ -1,5 +1,7 @@
 """The engine on the untrained model: what it refuses, and what must hold whatever the weights are."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,20 @@ def test_strange_environments_are_warned_about(tiny):
     ):
         known = tiny.coefficients(squeezed)
     assert known.unfamiliar_a.max() > tiny.coefficients(water_box(seed=0)).unfamiliar_a.max()
+
+
+@pytest.mark.filterwarnings('default')
+def test_trajectories_are_warned_about_once(tiny_model):
+    tiny = Predictor(tiny_model)
+    squeezed = water_box(spacing=2.2)
+    with pytest.warns(UnfamiliarWarning):
+        tiny.coefficients(squeezed)
+    squeezed.rattle(0.01, seed=1)
+    with warnings.catch_warnings(action='error'):
+        tiny.coefficients(squeezed)
+    squeezed.positions += 2.0
+    with pytest.warns(UnfamiliarWarning):
+        tiny.coefficients(squeezed)
 
 
 # What must hold
