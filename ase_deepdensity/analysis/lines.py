@@ -43,7 +43,7 @@ def plot_lines(
         _line(panels[0], n_R, grid, '--' if i else '-', label)
     panels[0].set_ylabel('electrons/Å³')
     if any(n_R_by_label):
-        panels[0].legend()
+        figure.legend(loc='outside upper center', ncols=len(n_R_by_label))
     if difference is not None:
         _line(panels[1], difference, grid, '-', '')
         panels[1].set_ylabel('difference')

@@ -45,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
 
     model, dataset = DensityModel.load(args.model), Dataset(args.dataset)
     differences = check_level(model, dataset.level, warn=args.on_mismatch == 'warn')
-    predictor = Predictor(model, device=args.device, dtype=torch.float64 if args.float64 else torch.float32)
+    predictor, warm_up = (
+        Predictor(model, device=args.device, dtype=torch.float64 if args.float64 else torch.float32) for _ in range(2)
+    )
     means = reference_means(dataset)
     with warnings.catch_warnings(action='ignore'):  # loads and compiles what the timings should not hold
-        predictor.predict(dataset[0].atoms, dataset[0].density.grid)
+        warm_up.predict(dataset[0].atoms, dataset[0].density.grid)
 
     print(f'{model.name} on {dataset.files[0].parent}, level {dataset.level.name}')
     rows = []
@@ -131,11 +133,15 @@ def _record(label: str, name_or_path: str, summary: dict[str, Any]) -> None:
 
 def _plot(path: str, predictor: Predictor, snapshot: Snapshot) -> None:
     """The plane through the atom nearest to the middle of the cell."""
+    import warnings
+
     from ase_deepdensity.analysis.pictures import plot_difference
+    from ase_deepdensity.checks import UnfamiliarWarning
 
     heights_a = snapshot.atoms.get_scaled_positions()[:, 2]
     position = heights_a[abs(heights_a - 0.5).argmin()]
-    predicted = predictor.predict(snapshot.atoms, snapshot.density.grid)
+    with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):  # it has been given with the errors
+        predicted = predictor.predict(snapshot.atoms, snapshot.density.grid)
     plot_difference(predicted, snapshot.density, position=position).savefig(path, dpi=120)
     print(f'wrote {path}')
 

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.Unfamili
 SCALES = {'same': 1.0, 'wrong': 1.02}
 
 
-def snapshot(tiny_model, seed, scale=1.0, **changes):
+def snapshot(tiny_model, seed, scale=1.0, spacing=3.1, **changes):
     """What the model predicts, ñ times ``scale``."""
-    density = Predictor(tiny_model).predict(water_box(seed=seed))
+    density = Predictor(tiny_model).predict(water_box(seed=seed, spacing=spacing))
     density = density.new(nt_sR=density.nt_sR * scale, **changes)
     return Snapshot(density, 0.0, np.zeros((24, 3)), np.zeros(3), niter=9, seconds=1.0)
 
@@ -30,6 +30,14 @@ def folder(tmp_path, tiny_model, tiny_file, monkeypatch):
     for seed, (name, scale) in enumerate(SCALES.items()):
         write_snapshot(tmp_path / 'data' / f'{name}.h5', snapshot(tiny_model, seed, scale))
     return tmp_path
+
+
+def test_each_strange_snapshot_is_warned_about_once(folder, tiny_model, capsys):
+    (folder / 'strange').mkdir()
+    for seed in range(2):
+        write_snapshot(folder / 'strange' / f'{seed}.h5', snapshot(tiny_model, seed, spacing=2.2))
+    assert main(['evaluate', 'tiny.safetensors', 'strange', '--plot', 'x.png']) == 0
+    assert capsys.readouterr().err.count('unlike the training data') == 2
 
 
 def test_table(folder, capsys):

@@ -81,7 +81,7 @@ def test_pictures_are_lines(model, chains):
     x_i, n_i = upper.lines[0].get_data()
     assert len(x_i) == reference.grid.shape[2] + 1 and n_i[0] == n_i[-1] == reference.nt_sR[0, 0, 0, 0]
     assert x_i[-1] == pytest.approx(chains[0].atoms.cell[2, 2])
-    assert 'NMAE' in upper.get_legend().get_texts()[1].get_text() and lower.get_ylabel() == 'difference'
+    assert 'NMAE' in figure.legends[0].get_texts()[1].get_text() and lower.get_ylabel() == 'difference'
 
 
 def test_all_commands(tmp_path, monkeypatch, capsys):
