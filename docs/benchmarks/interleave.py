@@ -1,6 +1,6 @@
 """Frames of several files in one, evenly mixed, so that the first of them are a fair sample.
 
-    python docs/benchmarks/interleave.py OUT.xyz FILE ...
+python docs/benchmarks/interleave.py OUT.xyz FILE ...
 """
 
 from __future__ import annotations
