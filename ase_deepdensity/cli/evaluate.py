@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         Predictor(model, device=args.device, dtype=torch.float64 if args.float64 else torch.float32) for _ in range(2)
     )
     means = reference_means(dataset)
-    with warnings.catch_warnings(action='ignore'):  # loads and compiles what the timings should not hold
+    with warnings.catch_warnings(action='ignore'):  # loads and compiles; the other still has its warnings to give
         warm_up.predict(dataset[0].atoms, dataset[0].density.grid)
 
     print(f'{model.name} on {dataset.files[0].parent}, level {dataset.level.name}')
