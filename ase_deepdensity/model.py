@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,16 @@ class DensityModel:
     @property
     def symbols(self) -> list[str]:
         return [chemical_symbols[number] for number in self.species]
+
+    def at(self, level: Level) -> Level:
+        """The model's level; with the k-points of another one, if the network is told about them."""
+        if not self.network.sees_kpoints:
+            return self.level
+        return replace(self.level, parameters=self.level.parameters | {'kpts': level.parameters.get('kpts', [1, 1, 1])})
+
+    def differences(self, level: Level) -> list[str]:
+        """One line for each physical item of a level that the model cannot predict at."""
+        return level.differences(self.at(level))
 
     def number_of_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.network.parameters())

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.checks import PredictionError, check_atoms, check_grid, warn_unfamiliar
 from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
+from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, Output
-from ase_deepdensity.network.graph import Graph, build_graph
+from ase_deepdensity.network.graph import Graph
 from ase_deepdensity.state import PAWDensity
 
 SHIFT = 0.02
@@ -51,6 +53,9 @@ class Predictor:
 
     Parameters
     ----------
+    level
+        Of the calculation whose density is wanted: its k-points are told to models that ask for them.  Default: the
+        model's own.
     device
         Where the network runs, and with 'cuda' the grid as well.  Default: 'cpu'.
     dtype
@@ -58,9 +63,15 @@ class Predictor:
     """
 
     def __init__(
-        self, model: DensityModel, *, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+        self,
+        model: DensityModel,
+        *,
+        level: Level | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
     ):
         self.model = model
+        self.level = model.level if level is None else model.at(level)
         self.device = _checked_device(device)
         self.dtype = dtype
         self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
@@ -81,9 +92,7 @@ class Predictor:
             Environments unlike the training data; once for a trajectory, again where it goes further.
         """
         check_atoms(atoms, self.model)
-        graph = build_graph(
-            atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, self.model.species, self.network.cutoff
-        ).to(self.device, self.dtype)
+        graph = self._graph(atoms)
         with torch.no_grad():
             output = self.network(graph)
         unfamiliar_a = np.empty(len(atoms))
@@ -118,7 +127,7 @@ class Predictor:
     def density(self, known: AtomsCoefficients, grid: Grid) -> PAWDensity:
         """The normalised PAW density of known coefficients on a whole grid."""
         nt_sR = self.evaluate(known, grid)[np.newaxis]
-        return PAWDensity(known.atoms, grid, nt_sR, known.D_asii(), self.model.level).normalized()
+        return PAWDensity(known.atoms, grid, nt_sR, known.D_asii(), self.level).normalized()
 
     def evaluate(self, known: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """ñ on a grid or a block of one, electrons/Å³, as the network says, not normalised: (n0, n1, n2) float64."""
@@ -151,9 +160,7 @@ class Predictor:
             A network whose density is no expansion in the basis.
         """
         positions_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
-        graph = build_graph(
-            atoms.numbers, positions_av, atoms.cell.array, atoms.pbc, self.model.species, self.network.cutoff
-        ).to(self.device, self.dtype)
+        graph = self._graph(atoms, positions_av)
         output = self.network(graph)
         if not isinstance(output, Coefficients):
             raise PredictionError(
@@ -181,6 +188,10 @@ class Predictor:
             self.model.superposition,
         )
         return gradient_av
+
+    def _graph(self, atoms: Atoms, positions_av: torch.Tensor | None = None) -> Graph:
+        graph = atoms_graph(atoms, self.network, self.level, positions_av=positions_av)
+        return graph.to(self.device, self.dtype)
 
     def _gradient_of_functions(
         self, collocation: Collocation, weight_R: torch.Tensor, s_ac: np.ndarray, C_ax: torch.Tensor

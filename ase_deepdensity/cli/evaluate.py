@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     model, dataset = DensityModel.load(args.model), Dataset(args.dataset)
     differences = check_level(model, dataset.level, warn=args.on_mismatch == 'warn')
     predictor, warm_up = (
-        Predictor(model, device=args.device, dtype=torch.float64 if args.float64 else torch.float32) for _ in range(2)
+        Predictor(
+            model, level=dataset.level, device=args.device, dtype=torch.float64 if args.float64 else torch.float32
+        )
+        for _ in range(2)
     )
     means = reference_means(dataset)
     with warnings.catch_warnings(action='ignore'):  # loads and compiles; the other still has its warnings to give
@@ -75,7 +78,7 @@ def check_level(model: DensityModel, level: Level, *, warn: bool) -> list[str]:
     """Differences between the levels of a model and of a data set: an error, or a warning when asked for."""
     import sys
 
-    differences = level.differences(model.level)
+    differences = model.differences(level)
     if differences:
         text = f'the data set is at another level of theory than {model.name}: {"; ".join(differences)}'
         if not warn:

@@ -42,7 +42,7 @@ def _seeded(name: str, level: Level) -> Callable[..., Snapshot]:
     from ase_deepdensity.model import DensityModel
 
     model = DensityModel.load(name)
-    if differences := level.differences(model.level):
+    if differences := model.differences(level):
         raise LevelError(f'--start {name}: the model is of another level of theory: {"; ".join(differences)}')
     if level.code != 'gpaw':
         raise LevelError(f'--start {name}: only GPAW starts from a prediction, not {level.code}')

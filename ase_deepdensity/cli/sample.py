@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metal = _dynamics(kinds, 'metal', "an fcc metal in ASE's EMT potential", (600.0, 2.0, 1.0))
     metal.add_argument('--symbol', default='Al', help='element (default: %(default)s)')
     metal.add_argument('--repeat', type=int, nargs=3, default=(2, 2, 2), metavar='N', help='cubic cells of 4 atoms')
+    metal.add_argument(
+        '--sites', type=int, metavar='N', help='every geometry in another cell of N sites, of any compact shape'
+    )
     metal.add_argument('--vacancies', type=int, default=0, metavar='N', help='atoms to take out')
 
     molecule = _dynamics(kinds, 'molecule', 'a molecule in vacuum, GFN2-xTB (needs tblite)', (300.0, 0.5, 0.2))
@@ -102,7 +105,9 @@ def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
         'interval': args.interval,
     }
     if args.kind == 'metal':
-        return geometries.metal(args.symbol, repeat=tuple(args.repeat), vacancies=args.vacancies, **common)
+        return geometries.metal(
+            args.symbol, repeat=tuple(args.repeat), sites=args.sites, vacancies=args.vacancies, **common
+        )
     if args.kind == 'molecule':
         return geometries.organic(args.name, vacuum=args.vacuum, **common)
     if args.cluster is not None and not 1 <= args.cluster <= args.molecules:

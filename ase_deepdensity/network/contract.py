@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
+from ase_deepdensity.network.electron_gas import Waves
 from ase_deepdensity.network.graph import Graph, by_species
 
 Contribution = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -116,6 +118,15 @@ class DensityNetwork(torch.nn.Module, ABC):
         super().__init__()
         self.species = tuple(species)
         self.cutoff = cutoff
+
+    @property
+    def sees_kpoints(self) -> bool:
+        """Whether its graphs must be built with the :meth:`waves` of their cells and k-points."""
+        return False
+
+    def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
+        """What it is told about a cell (Å), all k-points of the Brillouin zone (scaled) and the valence electrons."""
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, graph: Graph) -> Output:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit
+from ase_deepdensity.network.electron_gas import BANDS_u, Waves
 from ase_deepdensity.network.graph import Graph
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel
@@ -24,6 +26,9 @@ class EquivariantHypers:
 
     cutoff: float = 5.0
     """Distance to which atoms are neighbours, Å."""
+    response_widths: tuple[float, ...] = ()
+    """For a metal: eV, widths of the Fermi–Dirac distributions with which free electrons answer at the k-points of the
+    calculation, see :mod:`.electron_gas`.  Without, the network knows nothing of k-points."""
     lmax: int = 4
     """Highest angular momentum of the features."""
     radial: int = 8
@@ -152,7 +157,7 @@ class EquivariantNetwork(DensityNetwork):
             raise ValueError(f'features with lmax {hypers.lmax} cannot write a density with lmax {basis.lmax}')
         self.hypers = hypers
         nspecies, size = len(species), hypers.channels
-        inputs = nspecies * hypers.radial
+        inputs = nspecies * hypers.radial + len(hypers.response_widths) * len(BANDS_u)
         self.register_buffer('input_scale_lx', torch.ones(hypers.lmax + 1, inputs))
         self.products = SphereProducts(hypers.lmax)
         self.messages = torch.nn.ModuleList(Message(hypers) for _ in range(hypers.layers - 1))
@@ -167,6 +172,13 @@ class EquivariantNetwork(DensityNetwork):
         )
         self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
 
+    @property
+    def sees_kpoints(self) -> bool:
+        return bool(self.hypers.response_widths)
+
+    def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
+        return Waves.of(cell_cv, kpt_Kc, electrons, self.hypers.response_widths, self.hypers.lmax)
+
     def _edges(self, graph: Graph) -> Edges:
         r_ak = graph.vector_akv.norm(dim=2)
         return Edges(
@@ -175,16 +187,21 @@ class EquivariantNetwork(DensityNetwork):
             graph.neighbor_ak,
         )
 
-    def _atomic_basis(self, edges: Edges, species_ak: torch.Tensor) -> torch.Tensor:
-        """A_m,a,(z n)."""
-        is_z_akz = torch.nn.functional.one_hot(species_ak, len(self.species)).to(edges.R_akn)
+    def _inputs(self, graph: Graph, edges: Edges) -> torch.Tensor:
+        """A_m,a,(z n), and after it what the k-points do."""
+        is_z_akz = torch.nn.functional.one_hot(graph.species_ak, len(self.species)).to(edges.R_akn)
         R_akx = (is_z_akz[:, :, :, None] * edges.R_akn[:, :, None, :]).flatten(2)
-        return torch.bmm(edges.Y_amk, R_akx).permute(1, 0, 2).contiguous()
+        A_max = torch.bmm(edges.Y_amk, R_akx).permute(1, 0, 2).contiguous()
+        if not self.sees_kpoints:
+            return A_max
+        if graph.response_mac is None:
+            raise ValueError('this network is told about k-points, but the graph holds nothing of them')
+        return torch.cat([A_max, graph.response_mac], dim=2)
 
     def forward(self, graph: Graph) -> Coefficients:
         edges = self._edges(graph)
         slices = graph.slices
-        A_max = self._atomic_basis(edges, graph.species_ak) * self.input_scale_lx[self.l_m][:, None]
+        A_max = self._inputs(graph, edges) * self.input_scale_lx[self.l_m][:, None]
         h_mac = self.layers[0](A_max, self.products, slices)
         all_h = [h_mac]
         for message, layer in zip(self.messages, self.layers[1:], strict=True):
@@ -208,7 +225,7 @@ class EquivariantNetwork(DensityNetwork):
     @torch.no_grad()
     def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
         y_tlakm = fit(self.coefficients.expand, self.coefficients.sizes)
-        A_max = torch.cat([self._atomic_basis(self._edges(graph), graph.species_ak) for graph in graphs], dim=1)
+        A_max = torch.cat([self._inputs(graph, self._edges(graph)) for graph in graphs], dim=1)
         met_x = (A_max[0] != 0).sum(0).clamp(min=1)  # a rare element must not have a large scale where it does occur
         square_mx = A_max.square().sum(1) / met_x
         for l in range(self.hypers.lmax + 1):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import vesin
+
+from ase_deepdensity.network.electron_gas import Waves
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Graph:
         (natoms, K, 3) from the atom to the neighbour, Å; padding is as long as the cutoff, where all weights vanish.
     species_ak
         (natoms, K) species of the neighbour.
+    response_mac
+        (m, natoms, features) what the k-points do, see :mod:`.electron_gas`; None where no network asks for it.
     """
 
     counts: list[int]
@@ -33,6 +37,7 @@ class Graph:
     neighbor_ak: torch.Tensor
     vector_akv: torch.Tensor
     species_ak: torch.Tensor
+    response_mac: torch.Tensor | None = None
 
     @property
     def slices(self) -> list[slice]:
@@ -40,13 +45,14 @@ class Graph:
         return by_species(self.counts)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
-        """The same graph elsewhere; ``dtype`` is that of the vectors."""
+        """The same graph elsewhere; ``dtype`` is that of vectors and features."""
         return Graph(
             self.counts,
             self.order_a.to(device),
             self.neighbor_ak.to(device),
             self.vector_akv.to(device=device, dtype=dtype),
             self.species_ak.to(device),
+            None if self.response_mac is None else self.response_mac.to(device=device, dtype=dtype),
         )
 
 
@@ -91,7 +97,15 @@ def join(graphs: Sequence[Graph], cutoff: float) -> tuple[Graph, list[list[slice
             ]
         ),
         species_ak=padded([graph.species_ak for graph in graphs]),
+        response_mac=_joined_response(graphs, joined),
     ), slices_ts
+
+
+def _joined_response(
+    graphs: Sequence[Graph], joined: Callable[[list[torch.Tensor]], torch.Tensor]
+) -> torch.Tensor | None:
+    response_tamc = [graph.response_mac.transpose(0, 1) for graph in graphs if graph.response_mac is not None]
+    return joined(response_tamc).transpose(0, 1) if response_tamc else None
 
 
 def build_graph(
@@ -101,10 +115,12 @@ def build_graph(
     pbc_c: np.ndarray,
     species: Sequence[int],
     cutoff: float,
+    waves: Waves | None = None,
 ) -> Graph:
     """Neighbours within ``cutoff`` (Å), all periodic images counted, the atom's own images included.
 
-    ``positions_av`` may be a tensor that requires a gradient; then the vectors do as well.
+    ``positions_av`` may be a tensor that requires a gradient; then the vectors do as well.  ``waves``: of this cell and
+    its k-points, for a network that is told about them.
 
     Raises
     ------
@@ -141,4 +157,5 @@ def build_graph(
         neighbor_ak=neighbor_ak,
         vector_akv=vector_akv,
         species_ak=torch.from_numpy(species_a)[neighbor_ak],
+        response_mac=None if waves is None else waves.features(positions_av),
     )

@@ -7,13 +7,15 @@ are imported where they are used: they make data, a model is used without them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 from ase import Atoms, units
-from ase.build import bulk, molecule
+from ase.build import bulk, make_supercell, molecule
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 from ase.constraints import FixCom
+from ase.geometry import minkowski_reduce
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
@@ -123,17 +125,56 @@ def metal(
     symbol: str = 'Al',
     *,
     repeat: tuple[int, int, int] = (2, 2, 2),
+    sites: int | None = None,
     vacancies: int = 0,
     seed: int = 0,
     temperature: float = 600.0,
     equilibration: float = 2.0,
     interval: float = 1.0,
 ) -> Iterator[Atoms]:
-    """Snapshots of an fcc metal in ASE's EMT potential, Langevin dynamics, 2 fs a step (times in ps)."""
+    """Snapshots of an fcc metal in ASE's EMT potential, Langevin dynamics, 2 fs a step (times in ps).
+
+    Parameters
+    ----------
+    repeat
+        Cubic cells of four sites.
+    sites
+        Instead of ``repeat``: every snapshot is of a run of its own, ``equilibration`` long, in a cell of this many
+        sites whose shape is drawn from all compact ones (see :func:`compact_supercells`).
+    vacancies
+        Atoms taken out of a cell.
+    """
     rng = np.random.default_rng(seed)
-    atoms = bulk(symbol, cubic=True).repeat(repeat)
-    del atoms[rng.choice(len(atoms), vacancies, replace=False)]
-    yield from _langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval)
+    if sites is None:
+        atoms = bulk(symbol, cubic=True).repeat(repeat)
+        del atoms[rng.choice(len(atoms), vacancies, replace=False)]
+        yield from _langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval)
+        return
+    primitive = bulk(symbol)
+    supercells_scc = compact_supercells(primitive.cell.array, sites)
+    while True:
+        atoms = make_supercell(primitive, supercells_scc[rng.integers(len(supercells_scc))])
+        del atoms[rng.choice(len(atoms), vacancies, replace=False)]
+        yield next(_langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval))
+
+
+def compact_supercells(cell_cv: np.ndarray, size: int, *, compactness: float = 0.85) -> np.ndarray:
+    """All supercells of ``size`` cells that are compact, as integer matrices (S, 3, 3) for ``make_supercell``.
+
+    Compact: no lattice vector is shorter than ``compactness`` times the side of a cube of the same volume.  A
+    lattice is counted once, by its Hermite normal form (G. L. W. Hart, R. W. Forcade, Phys. Rev. B 77, 224115 (2008)).
+    """
+    shortest = compactness * (size * abs(np.linalg.det(cell_cv))) ** (1 / 3)
+    supercells = []
+    for a, b in product(range(1, size + 1), repeat=2):
+        if size % (a * b):
+            continue
+        for p, q, r in product(range(a), range(a), range(b)):
+            hermite_cc = np.array([[a, 0, 0], [p, b, 0], [q, r, size // (a * b)]])
+            reduced_cv, operation_cc = minkowski_reduce(hermite_cc @ cell_cv)
+            if np.linalg.norm(reduced_cv, axis=1).min() > shortest:
+                supercells.append(operation_cc @ hermite_cc)
+    return np.array(supercells)
 
 
 def organic(

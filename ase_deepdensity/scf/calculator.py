@@ -90,6 +90,7 @@ class SeededGPAW(ASECalculator):
         self.seed_report: SeedReport | None = None
         self._predicted: State | None = None
         params = Parameters(**(parameters or physical(self.seed.level)))
+        self.seed.meet(compatible.level_of(params))
         self._judge(compatible.parameter_differences(self.seed.level, params))
         log, self._open_log = late_logger(txt, communicator)
         super().__init__(params, log=log)

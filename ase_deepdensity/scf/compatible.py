@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.atoms_graph import kpoints
 from ase_deepdensity.level import PHYSICAL, Level, LevelError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def check_gpaw() -> None:
 
 def parameter_differences(level: Level, params: Parameters) -> list[str]:
     """One line for each physical parameter that is not the level's, but for those that depend on the atoms."""
-    return _without_resolved(level).differences(_without_resolved(_level_of(params)))
+    return _without_resolved(level).differences(_without_resolved(level_of(params)))
 
 
 def differences(level: Level, builder: DFTComponentsBuilder) -> list[str]:
@@ -56,12 +57,12 @@ def differences(level: Level, builder: DFTComponentsBuilder) -> list[str]:
     The k-points and the grid are compared as they come out for these atoms.
     """
     atoms: Atoms = builder.atoms
-    theirs = _without_resolved(_level_of(builder.params)).with_versions(atoms.numbers)
+    theirs = _without_resolved(level_of(builder.params)).with_versions(atoms.numbers)
     return [*_without_resolved(level).differences(theirs), *_resolved_differences(level, builder)]
 
 
 def _resolved_differences(level: Level, builder: DFTComponentsBuilder) -> Iterator[str]:
-    kpt_Kc, level_kpt_Kc = (bz.kpt_Kc for bz in (builder.ibz.bz, level.gpaw_parameters().kpts.build(builder.atoms)))
+    kpt_Kc, level_kpt_Kc = builder.ibz.bz.kpt_Kc, kpoints(level, builder.atoms)
     if kpt_Kc.shape != level_kpt_Kc.shape or not np.allclose(_sorted(kpt_Kc), _sorted(level_kpt_Kc), atol=1e-8):
         sizes = (f'{len(kpt_Kc)} ({_size(kpt_Kc)})' for kpt_Kc in (level_kpt_Kc, kpt_Kc))
         yield f'k-points of these atoms: {" against ".join(sizes)}'
@@ -103,7 +104,8 @@ def check_electrons(builder: DFTComponentsBuilder, level: Level, name: str) -> N
         raise LevelError(f'the {name} has the charge {level.charge} |e|, the calculation {builder.params.charge} |e|')
 
 
-def _level_of(params: Parameters) -> Level:
+def level_of(params: Parameters) -> Level:
+    """The physical parameters of a calculation."""
     return Level({key: value for key, value in params.todict().items() if key in PHYSICAL}, 'calculation')
 
 

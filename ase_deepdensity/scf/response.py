@@ -154,7 +154,7 @@ class Residual:
 
     def _strained_model(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
         """d/dε (∫ v′ ñ dr + Σ_a ΔH_a′·D_a), this rank's part, Ha."""
-        predictor = Predictor(seed.model, dtype=torch.float64)
+        predictor = Predictor(seed.model, level=seed.level, dtype=torch.float64)
         density = self.dft.density
         desc, grid = density.nt_sR.desc, grid_of(density.nt_sR.desc)
         v_R, W_asii = self.dv_sR[0], self.ddH_asii

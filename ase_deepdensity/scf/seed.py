@@ -43,6 +43,10 @@ class Seed(ABC):
         """
 
     @abstractmethod
+    def meet(self, level: Level) -> None:
+        """Take on the k-points of a calculation, if there is a guess for those, too."""
+
+    @abstractmethod
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
         """ñ on a block of the grid (nspins, n0, n1, n2), electrons/Å³, and D of all atoms; not normalised."""
 
@@ -93,6 +97,10 @@ class ModelSeed(Seed):
 
         check_atoms(atoms, self.model)
 
+    def meet(self, level: Level) -> None:
+        self.level = self.predictor.level = self.model.at(level)
+        self._known = None
+
     def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
         """What the network says; kept for a second question about the same atoms."""
         if self._known is None or self._known.atoms != atoms:
@@ -117,6 +125,9 @@ class StateSeed(Seed):
             raise PredictionError(f'the given state is of {mine.symbols}, not of {atoms.symbols}')
         if not np.allclose(mine.positions, atoms.positions, rtol=0, atol=1e-6):
             raise PredictionError('the given state is of other positions of the atoms')
+
+    def meet(self, level: Level) -> None:
+        """The state has its own k-points."""
 
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
         whole = grid.new(start_c=None, stop_c=None)

@@ -253,9 +253,8 @@ class Trainer:
         return Familiarity.fit([torch.cat(x) for x in invariants])
 
     def _samples(self, dataset: Dataset, what: str) -> list[Sample]:
-        cutoff = self.network.cutoff
         return [
-            Sample.from_snapshot(snapshot, file.name, self.architecture.species, cutoff, self.tables, self.device)
+            Sample.from_snapshot(snapshot, file.name, self.network, self.tables, self.device)
             for file, snapshot in zip(
                 dataset.files, tqdm(dataset, desc=what, disable=not self.progress, leave=False), strict=True
             )

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset.files import Snapshot
 from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import Output
-from ase_deepdensity.network.graph import Graph, build_graph
+from ase_deepdensity.network.contract import DensityNetwork, Output
+from ase_deepdensity.network.graph import Graph
 
 
 @dataclass
@@ -46,8 +47,7 @@ class Sample:
         cls,
         snapshot: Snapshot,
         name: str,
-        species: tuple[int, ...],
-        cutoff: float,
+        network: DensityNetwork,
         superposition: dict[int, RadialTable],
         device: torch.device,
     ) -> Sample:
@@ -61,7 +61,7 @@ class Sample:
         density, atoms = snapshot.density, snapshot.atoms
         if density.nspins != 1:
             raise ValueError(f'{name}: spin-polarised; networks are trained on spin-paired densities')
-        graph = build_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, species, cutoff)
+        graph = atoms_graph(atoms, network, density.level)
         order_a = graph.order_a.numpy()
         positions_av, numbers_a = atoms.positions[order_a], atoms.numbers[order_a]
         nt_R = density.nt_sR[0]

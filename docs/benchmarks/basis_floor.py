@@ -16,6 +16,7 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset import read_snapshot
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.network.heads import CoefficientHead
+from ase_deepdensity.network.registry import build_network
 from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.least_squares import fit_coefficients, written
 from ase_deepdensity.training.samples import GridSampler, Sample
@@ -28,7 +29,9 @@ def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     tables = {
         Z: RadialTable.fit(*table) for Z, table in code(snapshot.level).atomic_tables(snapshot.level, species).items()
     }
-    sample = Sample.from_snapshot(snapshot, path, species, 1.0, tables, torch.device('cpu'))
+    projectors = [setup.l_j for setup in snapshot.level.setups(species)]
+    network = build_network('equivariant', {'cutoff': 1.0}, species, basis, projectors)
+    sample = Sample.from_snapshot(snapshot, path, network, tables, torch.device('cpu'))
     head = CoefficientHead(basis, 1, len(species))
     sampler = GridSampler(basis)
     y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)

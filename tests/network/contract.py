@@ -29,6 +29,24 @@ VECTORS = np.random.default_rng(9).normal(size=(12, 3))
 """From each atom to where the density that it contributes is looked at, Å."""
 
 
+KPTS = np.array([[0.25, 0, 0.1], [-0.25, 0, 0.1]])
+"""Scaled k-points, for networks that are told about them; time reversal brings two more."""
+
+
+def graph_of(network: DensityNetwork, atoms: Atoms, positions: torch.Tensor | None = None) -> Graph:
+    """The graph of atoms, with k-points ``atoms.info['kpts']`` or ``KPTS``, and a free electron per proton."""
+    waves = None
+    if network.sees_kpoints:
+        waves = network.waves(atoms.cell.array, atoms.info.get('kpts', KPTS), float(atoms.numbers.sum()))
+    positions = atoms.positions if positions is None else positions
+    return build_graph(atoms.numbers, positions, atoms.cell.array, atoms.pbc, network.species, network.cutoff, waves)
+
+
+def meeting(distance: float) -> Atoms:
+    """Three atoms, the third ``distance`` away from the first."""
+    return Atoms('OHO', [[0, 0, 0], [0, 0.9, -0.3], [0, 0, distance]], cell=[20] * 3)
+
+
 @dataclass
 class Said:
     """What a network says, in the order of the atoms (matrices: of the atoms of each species)."""
@@ -117,14 +135,7 @@ class DensityNetworkContract:
         vectors: np.ndarray = VECTORS,
     ) -> Said:
         parameter = next(network.parameters())
-        graph = build_graph(
-            atoms.numbers,
-            atoms.positions if positions is None else positions,
-            atoms.cell.array,
-            atoms.pbc,
-            network.species,
-            network.cutoff,
-        ).to(parameter.device, parameter.dtype)
+        graph = graph_of(network, atoms, positions).to(parameter.device, parameter.dtype)
         return self.said(network(graph), graph, vectors)
 
     def said(self, output: Output, graph: Graph, vectors: np.ndarray = VECTORS) -> Said:
@@ -188,16 +199,11 @@ class DensityNetworkContract:
         parameter = next(network.parameters())
         systems = [
             box(),
-            Atoms('HOH', [[0, 0.7, 0.6], [0, 0, 0], [0, -0.7, 0.6]]),
-            Atoms('OHO', VECTORS[:3]),
+            Atoms('HOH', [[0, 0.7, 0.6], [0, 0, 0], [0, -0.7, 0.6]], cell=[5] * 3),
+            Atoms('OHO', VECTORS[:3], cell=[6] * 3),
             box(6, 1),
         ]
-        graphs = [
-            build_graph(a.numbers, a.positions, a.cell.array, a.pbc, network.species, network.cutoff).to(
-                dtype=parameter.dtype
-            )
-            for a in systems
-        ]
+        graphs = [graph_of(network, atoms).to(dtype=parameter.dtype) for atoms in systems]
         joint, slices_ts = join(graphs, network.cutoff)
         output = network(joint)
         for atoms, graph, slices in zip(systems, graphs, slices_ts, strict=True):
@@ -205,7 +211,9 @@ class DensityNetworkContract:
 
     def test_tiling(self, network):
         atoms = box()
-        said, tiled = self.run(network, atoms), self.run(network, atoms.repeat((2, 1, 1)))
+        twice_as_long = atoms.repeat((2, 1, 1))
+        twice_as_long.info['kpts'] = np.array([[0.5, 0, 0.1]])  # what KPTS are in this cell
+        said, tiled = self.run(network, atoms), self.run(network, twice_as_long)
         twice = [torch.cat([D, D]) for D in said.D_saii]
         self.assert_same(tiled, Said(torch.cat([said.rho_ap] * 2), twice, torch.cat([said.invariants_ac] * 2)))
 
@@ -238,11 +246,8 @@ class DensityNetworkContract:
     def test_smooth_where_a_neighbour_enters(self, network):
         """The change over ±h around the cutoff is O(h³): value, slope and curvature are continuous."""
         h = 1e-3
-        said = []
-        for distance in network.cutoff - h, network.cutoff + h:
-            atoms = Atoms('OHO', [[0, 0, 0], [0, 0.9, -0.3], [0, 0, distance]], cell=[20] * 3)
-            said.append(self.run(network, atoms))
-        self.assert_same(*said, 1e-6)
+        inside, outside = (self.run(network, meeting(network.cutoff + step)) for step in (-h, h))
+        self.assert_same(inside, outside, 1e-6)
 
     def test_smooth_where_the_density_ends_and_at_the_nucleus(self, network):
         """Straight through an atom and out over the cutoff of the basis: no jumps of value or slope."""

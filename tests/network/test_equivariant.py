@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.network.graph import build_graph
 from ase_deepdensity.network.registry import build_network
-from tests.network.contract import L_SJ, DensityNetworkContract
+from tests.network.contract import L_SJ, DensityNetworkContract, box, meeting
 
 BASIS = SplineBasis(3.0, 3, 4)
 HYPERS = {'cutoff': 3.0, 'lmax': 4, 'radial': 3, 'channels': 6, 'message_channels': 4, 'pseudo_channels': 4}
@@ -20,13 +22,44 @@ class TestEquivariantNetwork(DensityNetworkContract):
         return network
 
     def test_chunks_of_neighbours_change_nothing(self, network, monkeypatch):
-        from tests.network.contract import box
-
         with torch.no_grad():
             whole = self.run(network, box())
             monkeypatch.setattr('ase_deepdensity.network.equivariant.CHUNK', 2)
             monkeypatch.setattr('ase_deepdensity.network.spherical.COLUMNS', 5)
             self.assert_same(self.run(network, box()), whole)
+
+
+class TestNetworkThatSeesKPoints(TestEquivariantNetwork):
+    def make(self) -> DensityNetwork:
+        network = build_network('equivariant', HYPERS | {'response_widths': [0.2, 0.6]}, (1, 8), BASIS, L_SJ)
+        for parameter in network.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        network.input_scale_lx[:, 6:] = 100.0
+        return network
+
+    def test_kpoints_matter(self, network):
+        atoms, at_gamma = box(), box()
+        at_gamma.info['kpts'] = np.zeros((1, 3))
+        said, other = self.run(network, atoms), self.run(network, at_gamma)
+        assert float((said.rho_ap - other.rho_ap).detach().abs().max()) > 1e-3 * float(said.rho_ap.detach().abs().max())
+
+    def test_smooth_where_a_neighbour_enters(self, network):
+        """The waves change with every step, but evenly."""
+        h = 1e-3
+        rho_tap = [self.run(network, meeting(network.cutoff + step)).rho_ap.detach() for step in (-h, 0, h)]
+        before, after = rho_tap[1] - rho_tap[0], rho_tap[2] - rho_tap[1]
+        assert float((after - before).abs().max()) < 0.02 * float(before.abs().max())
+
+    def test_single_atom_and_missing_species(self, network):
+        """A lone atom answers to the atoms of other cells and is no sphere."""
+        said = self.run(network, box()[[0]])
+        assert len(said.D_saii[0]) == 0 and torch.isfinite(said.rho_ap).all()
+
+    def test_a_graph_without_kpoints_is_refused(self, network):
+        atoms = box()
+        graph = build_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, network.species, 3.0)
+        with pytest.raises(ValueError, match='told about k-points, but the graph holds nothing of them'):
+            network(graph)
 
 
 def test_empty_network_waits_for_a_state_dict():

@@ -4,14 +4,14 @@ import torch
 
 from ase_deepdensity.training.least_squares import fit_coefficients, written
 from ase_deepdensity.training.samples import GridSampler, Sample
-from tests.tiny import BASIS, SPECIES
+from tests.tiny import BASIS
 from tests.tolerances import FLOAT32
 
 
 @pytest.fixture(params=[0, 1], ids=['molecule', 'box'])
 def sample(request, dataset, tiny_model) -> Sample:
     return Sample.from_snapshot(
-        dataset[request.param], 'name', SPECIES, 3.5, tiny_model.superposition, torch.device('cpu')
+        dataset[request.param], 'name', tiny_model.network, tiny_model.superposition, torch.device('cpu')
     )
 
 
