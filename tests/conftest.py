@@ -101,6 +101,14 @@ def tiny_model():
 
 
 @pytest.fixture(scope='session')
+def tiny_metal():
+    """The same that is told about k-points, as if water were a metal."""
+    from tests.tiny import build_model
+
+    return build_model(Level.load('dzp'), response_widths=[0.3])
+
+
+@pytest.fixture(scope='session')
 def tiny_file(tiny_model, tmp_path_factory):
     """Its file."""
     path = tmp_path_factory.mktemp('model') / 'tiny.safetensors'

@@ -1,6 +1,7 @@
 """The engine on the untrained model: what it refuses, and what must hold whatever the weights are."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from ase_deepdensity.analysis.compare import compare
 from ase_deepdensity.checks import PredictionError, UnfamiliarWarning
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel, shipped_models
@@ -291,3 +293,14 @@ def test_predictors_of_one_model_do_not_disturb_each_other(predictor, water):
     exact = Predictor(predictor.model, dtype=torch.float64).predict(water).nt_sR
     np.testing.assert_array_equal(predictor.predict(water).nt_sR, before)
     np.testing.assert_allclose(exact, before, rtol=0, atol=1e-4 * before.max())
+
+
+def test_kpoints_of_a_calculation_are_told_to_models_that_ask(tiny_model, tiny_metal, water):
+    level = replace(tiny_metal.level, parameters=tiny_metal.level.parameters | {'kpts': [3, 1, 1]})
+    at_gamma, at_three = Predictor(tiny_metal).predict(water), Predictor(tiny_metal, level=level).predict(water)
+    assert at_three.level == level and at_gamma.level == tiny_metal.level
+    assert compare(at_three, at_gamma).nmae > 0.01
+    same = [Predictor(tiny_model, level=chosen).predict(water).nt_sR for chosen in (level, None)]
+    np.testing.assert_array_equal(*same)
+    assert tiny_metal.differences(level) == []
+    assert tiny_model.differences(level) == ['kpts: {"size": [3, 1, 1]} against {"size": [1, 1, 1]}']

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     metal = _dynamics(kinds, 'metal', "an fcc metal in ASE's EMT potential", (600.0, 2.0, 1.0))
     metal.add_argument('--symbol', default='Al', help='element (default: %(default)s)')
-    metal.add_argument('--repeat', type=int, nargs=3, default=(2, 2, 2), metavar='N', help='cubic cells of 4 atoms')
-    metal.add_argument(
+    cell = metal.add_mutually_exclusive_group()
+    cell.add_argument('--repeat', type=int, nargs=3, default=(2, 2, 2), metavar='N', help='cubic cells of 4 atoms')
+    cell.add_argument(
         '--sites', type=int, metavar='N', help='every geometry in another cell of N sites, of any compact shape'
     )
     metal.add_argument('--vacancies', type=int, default=0, metavar='N', help='atoms to take out')

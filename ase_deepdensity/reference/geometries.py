@@ -143,6 +143,11 @@ def metal(
         sites whose shape is drawn from all compact ones (see :func:`compact_supercells`).
     vacancies
         Atoms taken out of a cell.
+
+    Raises
+    ------
+    ValueError
+        Fewer than one site.
     """
     rng = np.random.default_rng(seed)
     if sites is None:
@@ -150,6 +155,8 @@ def metal(
         del atoms[rng.choice(len(atoms), vacancies, replace=False)]
         yield from _langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval)
         return
+    if sites < 1:
+        raise ValueError(f'a cell has at least one site, not {sites}')
     primitive = bulk(symbol)
     supercells_scc = compact_supercells(primitive.cell.array, sites)
     while True:

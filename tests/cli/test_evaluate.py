@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,19 @@ def test_each_strange_snapshot_is_warned_about_once(folder, tiny_model, capsys):
         write_snapshot(folder / 'strange' / f'{seed}.h5', snapshot(tiny_model, seed, spacing=2.2))
     assert main(['evaluate', 'tiny.safetensors', 'strange', '--plot', 'x.png']) == 0
     assert capsys.readouterr().err.count('unlike the training data') == 2
+
+
+def test_kpoints_of_the_data_set_are_told_to_models_that_ask(tmp_path, tiny_metal, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny_metal.save('metal.safetensors')
+    level = replace(tiny_metal.level, parameters=tiny_metal.level.parameters | {'kpts': [3, 1, 1]})
+    density = Predictor(tiny_metal, level=level).predict(water_box(seed=1))
+    (tmp_path / 'data').mkdir()
+    write_snapshot(tmp_path / 'data' / 'a.h5', Snapshot(density, 0.0, np.zeros((24, 3)), np.zeros(3), 9, 1.0))
+    assert main(['evaluate', 'metal.safetensors', 'data', '--json', 'e.json']) == 0
+    assert 'warning: the data set' not in capsys.readouterr().err
+    report = json.loads((tmp_path / 'e.json').read_text())
+    assert report['mean']['nmae'] < 1e-4 and report['level differences'] == []
 
 
 def test_table(folder, capsys):

@@ -2,9 +2,11 @@ import sys
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.io import read
 
 from ase_deepdensity.cli.main import main
+from ase_deepdensity.reference.geometries import compact_supercells
 
 SHORT = ['--equilibration', '0.02', '--interval', '0.02']
 
@@ -25,6 +27,24 @@ def test_metal_is_repeatable_from_its_seed(tmp_path):
 def test_vacancies(tmp_path):
     assert sample('metal', f'{tmp_path}/a.traj', '-n', '1', '--vacancies', '2', '--symbol', 'Cu') == 0
     assert str(read(tmp_path / 'a.traj').symbols) == 'Cu30'
+
+
+def test_cells_of_any_compact_shape(tmp_path):
+    assert sample('metal', f'{tmp_path}/a.xyz', '-n', '4', '--sites', '12', '--seed', '3', '--vacancies', '1') == 0
+    frames = read(tmp_path / 'a.xyz', ':')
+    volume = 12 * bulk('Al').get_volume()
+    assert all(len(atoms) == 11 and atoms.get_volume() == pytest.approx(volume) for atoms in frames)
+    assert len({tuple(atoms.cell.cellpar().round(3)) for atoms in frames}) > 1
+    for atoms in frames:
+        images = atoms.cell.array.T @ (np.array(list(np.ndindex(3, 3, 3))) - 1).T
+        assert np.sort(np.linalg.norm(images, axis=0))[1] > 0.85 * volume ** (1 / 3)
+        assert atoms.get_all_distances(mic=True)[~np.eye(11, dtype=bool)].min() > 2
+
+
+def test_supercells_are_counted_once():
+    """Of an fcc lattice there are seven sublattices of index two, all of which are compact enough."""
+    supercells_scc = compact_supercells(bulk('Al').cell.array, 2, compactness=0.1)
+    assert len(supercells_scc) == 7 and (abs(np.linalg.det(supercells_scc).round()) == 2).all()
 
 
 def test_water_and_its_clusters(tmp_path, capsys):
@@ -58,6 +78,7 @@ def test_missing_package_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     ('arguments', 'message'),
     [
         (['metal', 'a.xyz', '-n', '0'], '--number must be at least 1, not 0'),
+        (['metal', 'a.xyz', '--sites', '0'], 'a cell has at least one site, not 0'),
         (['metal', 'nowhere/a.xyz'], 'nowhere: no such folder'),
         (['water', 'a.xyz', '--cluster', '40'], '--cluster must be 1 to 32'),
     ],

@@ -9,10 +9,11 @@ from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import SeededGPAW
 from ase_deepdensity.checks import PredictionError
-from ase_deepdensity.level import LevelError
+from ase_deepdensity.level import Level, LevelError
+from ase_deepdensity.predict import Predictor
 from ase_deepdensity.scf.compatible import LevelWarning
 from ase_deepdensity.scf.protocol import Protocol
-from ase_deepdensity.scf.seed import StateSeed
+from ase_deepdensity.scf.seed import ModelSeed, StateSeed
 from ase_deepdensity.state import PAWDensity
 from tests.scf.conftest import DZP
 from tests.tiny import water_box
@@ -43,6 +44,20 @@ def test_model_starts_it(tiny_model, small_water, converged):
     energy, _ = iterations(calc, small_water)
     assert energy == pytest.approx(converged.get_potential_energy(), abs=SAME_ENERGY)
     assert calc.seed_report.name == 'model tiny' and calc.seed_report.seconds > 0
+
+
+def test_kpoints_are_told_to_models_that_ask(tiny_model, tiny_metal, small_water):
+    kpts = {'kpts': (2, 1, 1)}
+    with pytest.raises(LevelError, match='k-points of these atoms: 1 .* against 2'):
+        SeededGPAW(tiny_model, txt=None, **DZP, **kpts).create_new_calculation(small_water)
+    calc = SeededGPAW(tiny_metal, txt=None, **DZP, **kpts)
+    calc.create_new_calculation(small_water)
+    grid = calc.seed.predictor.grid(small_water)
+    nt_R, at_gamma_R = (seed.evaluate(small_water, grid)[0] for seed in (calc.seed, ModelSeed(tiny_metal)))
+    expected_R = Predictor(tiny_metal, level=Level({**DZP, **kpts})).predict(small_water, grid).nt_sR
+    scale = expected_R.sum() / nt_R.sum()
+    np.testing.assert_allclose(scale * nt_R, expected_R, atol=1e-6)
+    assert abs(scale * at_gamma_R - expected_R).max() > 1e-4
 
 
 POISONS = {

@@ -12,9 +12,12 @@ from tests.tiny import water_box
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
 
-@pytest.mark.parametrize('pbc', [(True, True, True), (True, True, False)])
-def test_against_differences(tiny_model, pbc):
-    predictor = Predictor(tiny_model, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ('model', 'pbc'),
+    [('tiny_model', (True, True, True)), ('tiny_model', (True, True, False)), ('tiny_metal', (True, True, True))],
+)
+def test_against_differences(model, pbc, request):
+    predictor = Predictor(request.getfixturevalue(model), dtype=torch.float64)
     atoms = water_box((2, 1, 1), seed=5)
     atoms.pbc = pbc
     grid = predictor.grid(atoms)
