@@ -13,6 +13,9 @@ with one smooth function u of each element and the response of free electrons at
 which is smooth and short-ranged, has been taken away is all that a network of near neighbours misses.  Features are
 this field for some functions u, expanded in spherical harmonics around each atom: a network combines them with
 what it knows of the neighbours, and they are as exactly symmetric as those.
+
+The first order ends where many atoms scatter in phase: between the states that a reflection of the lattice couples it
+opens a gap, and what χ says of them is too much.  Reflections are left out, smoothly in their structure factor.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ KINETIC = hbar**2 / (2 * electron_mass * elementary_charge) * 1e20
 BANDS_u = np.arange(0.75, 4.5, 0.5)
 """Wave vectors, Å⁻¹, at which the functions u have their peaks: hats that fall to zero at the next ones."""
 SPACING = 0.5
+REFLECTION = 0.2
+"""|Σ_J exp(iG·R_J)|² / N² from which on a wave counts as a reflection: 1/N on the average in a liquid, more than 0.3 at
+the first reflections of a hot crystal."""
 HOT = 2.0
 """eV: electrons of this temperature answer over about 2 Å only."""
 FULL = 1e-5
@@ -52,13 +58,13 @@ class Waves:
         Å⁻¹.
     Y_xm
         Spherical harmonics of their directions.
-    weight_xc
-        For each feature 2 u χ / V, Å⁻³ per eV Å³.
+    weight_xwu
+        2 u χ / V, Å⁻³ per eV Å³, for each width of the Fermi level and each function u.
     """
 
     G_xv: torch.Tensor
     Y_xm: torch.Tensor
-    weight_xc: torch.Tensor
+    weight_xwu: torch.Tensor
 
     @classmethod
     def of(cls, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, widths: Sequence[float], lmax: int) -> Waves:
@@ -67,23 +73,24 @@ class Waves:
         Parameters
         ----------
         widths
-            Of the Fermi–Dirac distribution, eV: each gives ``len(BANDS_u)`` features.  Where states meet a
-            gap opens, which the first order does not know; the wider, the less they count.
+            Of the Fermi–Dirac distribution, eV: each gives ``len(BANDS_u)`` features.
         """
         cell_cv, kpt_Kc = np.ascontiguousarray(cell_cv, float), np.ascontiguousarray(kpt_Kc, float)
         return _waves(cell_cv.tobytes(), kpt_Kc.tobytes(), float(electrons), tuple(widths), lmax)
 
     def features(self, R_av: torch.Tensor) -> torch.Tensor:
-        """Σ_x weight_xc Y_xm Re[i^l Σ_J exp(iG·(R_I − R_J))] of each atom I: (m, natoms, c), float64."""
+        """Σ_x weight_xwu cut_x Y_xm Re[i^l Σ_J exp(iG·(R_I − R_J))] of each atom I: (m, natoms, wu), float64."""
         phase_ax = R_av.double() @ self.G_xv.T
         cos_ax, sin_ax = phase_ax.cos(), phase_ax.sin()
         C_x, S_x = cos_ax.sum(0), sin_ax.sum(0)
         real_ax, imaginary_ax = cos_ax * C_x + sin_ax * S_x, sin_ax * C_x - cos_ax * S_x
         parts = [real_ax, -imaginary_ax, -real_ax, imaginary_ax]  # Re[i^l z]
+        in_phase_x = (C_x**2 + S_x**2) / len(R_av) ** 2
+        weight_xc = self.weight_xwu.flatten(1) / (1 + (in_phase_x[:, None] / REFLECTION) ** 3)
         lmax = round(self.Y_xm.shape[1] ** 0.5) - 1
         F_mac = []
         for l in range(lmax + 1):
-            w_xmc = self.Y_xm[:, l * l : (l + 1) ** 2, None] * self.weight_xc[:, None, :]
+            w_xmc = self.Y_xm[:, l * l : (l + 1) ** 2, None] * weight_xc[:, None, :]
             F_mac.append((parts[l % 4] @ w_xmc.flatten(1)).unflatten(1, w_xmc.shape[1:]).transpose(0, 1))
         return torch.cat(F_mac)
 
@@ -97,9 +104,9 @@ def _waves(cell: bytes, kpts: bytes, electrons: float, widths: tuple[float, ...]
     u_xu = np.maximum(0, 1 - abs(q_x[:, np.newaxis] - BANDS_u) / SPACING)
     hot_x = lindhard(q_x, electrons / volume, HOT)
     chi_wx = [response(cell_cv, kpt_Kc, electrons, width, G_xv) - hot_x for width in widths]
-    weight_xc = np.concatenate([u_xu * chi_x[:, np.newaxis] for chi_x in chi_wx], axis=1) * 2 / volume
+    weight_xwu = np.stack(chi_wx, axis=1)[:, :, np.newaxis] * u_xu[:, np.newaxis] * 2 / volume
     G = torch.from_numpy(G_xv)
-    return Waves(G, solid_harmonics(G / G.norm(dim=1, keepdim=True), lmax), torch.from_numpy(weight_xc))
+    return Waves(G, solid_harmonics(G / G.norm(dim=1, keepdim=True), lmax), torch.from_numpy(weight_xwu))
 
 
 def response(cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, width: float, G_xv: np.ndarray) -> np.ndarray:

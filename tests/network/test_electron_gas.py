@@ -4,7 +4,7 @@ import torch
 from ase.build import bulk
 from ase.dft.kpoints import monkhorst_pack
 
-from ase_deepdensity.network.electron_gas import KINETIC, Waves, lindhard, response
+from ase_deepdensity.network.electron_gas import KINETIC, REFLECTION, Waves, lindhard, response
 
 CELL = bulk('Al').cell.array
 DENSITY = 3 / abs(np.linalg.det(CELL))
@@ -60,14 +60,15 @@ def test_features_are_expansions_of_one_field():
     R_av = torch.from_numpy(atoms.positions)
     F_mac = waves.features(R_av)
 
+    in_phase_x = (torch.exp(1j * (R_av @ waves.G_xv.T)).sum(0).abs() / len(atoms)) ** 2
+    weight_xc = waves.weight_xwu[:, 0] / (1 + (in_phase_x[:, None] / REFLECTION) ** 3)
+
     def field(r_pv: torch.Tensor, weight_xc: torch.Tensor) -> torch.Tensor:
         phase_pax = (r_pv[:, None] - R_av) @ waves.G_xv.T
         return phase_pax.cos().sum(1) @ weight_xc
 
     Y0, Y1 = (4 * np.pi) ** -0.5, (3 / (4 * np.pi)) ** 0.5
-    torch.testing.assert_close(F_mac[0], Y0 * field(R_av, waves.weight_xc))
+    torch.testing.assert_close(F_mac[0], Y0 * field(R_av, weight_xc))
     r_av = R_av.clone().requires_grad_()
-    (gradient_av,) = torch.autograd.grad(
-        field(r_av, waves.weight_xc[:, 3:4] / waves.G_xv.norm(dim=1)[:, None]).sum(), r_av
-    )
+    (gradient_av,) = torch.autograd.grad(field(r_av, weight_xc[:, 3:4] / waves.G_xv.norm(dim=1)[:, None]).sum(), r_av)
     torch.testing.assert_close(F_mac[1:4, :, 3].T, Y1 * gradient_av[:, [1, 2, 0]])  # y, z, x
