@@ -30,10 +30,11 @@ def shell_power(predicted: PAWDensity, reference: PAWDensity, width: float) -> n
 if __name__ == '__main__':
     out, name, test = sys.argv[1:4]
     width = float(sys.argv[4]) if len(sys.argv) > 4 else 0.5
-    predictor = Predictor(DensityModel.load(name))
+    dataset = Dataset([test])
+    predictor = Predictor(DensityModel.load(name), level=dataset.level)
     powers = [
         shell_power(predictor.predict(snapshot.atoms, snapshot.density.grid), snapshot.density, width)
-        for snapshot in Dataset([test])
+        for snapshot in dataset
     ]
     share_s = np.zeros(max(map(len, powers)))
     for power_s in powers:
