@@ -1,10 +1,11 @@
 """Error against the number of training snapshots, for one network or several.
 
-    python docs/benchmarks/learning.py FOLDER TRAINING TEST NETWORK=SETTINGS.json ... [--snapshots 5 20 50]
+    python docs/benchmarks/learning.py FOLDER TRAINING TEST LABEL=SETTINGS.json ... [--snapshots 5 20 50]
 
-trains each NETWORK (with settings of its own, as "deepdensity train --config" takes them, the same for all numbers) on
-the first snapshots of the folder TRAINING and some more to choose the best weights by, evaluates on TEST, prints the
-table and draws FOLDER/curves.png.  What is in FOLDER is not made again; a training that was interrupted goes on.
+trains a network for each LABEL (that of this name, unless the settings name one; settings as "deepdensity train
+--config" takes them, the same for all numbers) on the first snapshots of the folder TRAINING and some more to choose the
+best weights by, evaluates on TEST, prints the table and draws FOLDER/curves.png.  What is in FOLDER is not made again; a
+training that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     for name in 'folder', 'training', 'test':
         parser.add_argument(name, type=Path)
-    parser.add_argument('networks', nargs='+', metavar='NETWORK=SETTINGS.json')
+    parser.add_argument('networks', nargs='+', metavar='LABEL=SETTINGS.json')
     parser.add_argument('--snapshots', type=int, nargs='+', default=[5, 20, 50])
     return parser.parse_args()
 
@@ -71,17 +72,17 @@ if __name__ == '__main__':
     args = _arguments()
     args.folder.mkdir(exist_ok=True)
     curves: dict[str, list[float]] = {}
-    for network, file in (item.split('=', 1) for item in args.networks):
-        settings = json.loads(Path(file).read_text()) | {'network': network}
+    for label, file in (item.split('=', 1) for item in args.networks):
+        settings = {'network': label} | json.loads(Path(file).read_text())
         paths = [
-            trained(args.folder / f'{network}-{number}.safetensors', args.training, number, settings)
+            trained(args.folder / f'{label}-{number}.safetensors', args.training, number, settings)
             for number in args.snapshots
         ]
-        curves[network] = [nmae(path, args.test) for path in paths]
+        curves[label] = [nmae(path, args.test) for path in paths]
     print('| network | ' + ' | '.join(f'{number} snapshots' for number in args.snapshots) + ' |')
     print('|---' * (1 + len(args.snapshots)) + '|')
-    for network, errors in curves.items():
-        print(f'| {network} | ' + ' | '.join(f'{error:.3f}' for error in errors) + ' |')
+    for label, errors in curves.items():
+        print(f'| {label} | ' + ' | '.join(f'{error:.3f}' for error in errors) + ' |')
     figure = Figure(figsize=(4, 3.2), layout='constrained')
     axes = figure.subplots()
     draw(axes, args.snapshots, curves)
