@@ -3,9 +3,9 @@
     python docs/benchmarks/learning.py FOLDER TRAINING TEST LABEL=SETTINGS.json ... [--snapshots 5 20 50]
 
 trains a network for each LABEL (that of this name, unless the settings name one; settings as "deepdensity train
---config" takes them, the same for all numbers) on the first snapshots of the folder TRAINING and some more to choose the
-best weights by, evaluates on TEST, prints the table and draws FOLDER/curves.png.  What is in FOLDER is not made again; a
-training that was interrupted goes on.
+--config" takes them, the same for all numbers) on the first snapshots of the folder TRAINING and some more to choose
+the best weights by, evaluates on TEST, prints the table and draws FOLDER/curves.png. What is in FOLDER is not made
+again; a training that was interrupted goes on.
 """
 
 from __future__ import annotations
