@@ -39,19 +39,24 @@ class DeepDensity(Calculator):
         (3,) numbers of grid intervals along the lattice vectors.
     h
         Grid spacing, Å.  Default, without ``gpts`` too: the grid that GPAW would choose at the model's level of theory.
+    kpts
+        k-points of the calculation whose density is wanted, as GPAW takes them, for a metal's model that is told about
+        them.  Default: those of the model's level of theory.
     device
         Where to compute, as torch names it: 'cpu' (the default), 'cuda'.
 
     Raises
     ------
     ModelError
-        Neither a shipped model nor a file of one.
+        Neither a shipped model nor a file of one; ``kpts`` for a model that is not told about them.
+    LevelError
+        ``kpts`` that GPAW would refuse.
     CalculatorSetupError
         Both ``gpts`` and ``h``, or values that are no grid.
     """
 
     implemented_properties = ['dipole']
-    default_parameters = {'gpts': None, 'h': None, 'device': None}
+    default_parameters = {'gpts': None, 'h': None, 'kpts': None, 'device': None}
     ignored_changes = {'initial_charges', 'initial_magmoms'}
     discard_results_on_any_change = True
 
@@ -60,11 +65,12 @@ class DeepDensity(Calculator):
         model: str | Path | DensityModel,
         gpts: Sequence[int] | None = None,
         h: float | None = None,
+        kpts: Any = None,
         device: str | None = None,
     ) -> None:
         self._density: PAWDensity | None = None
         self._given: Atoms | None = None  # the caller's own atoms, not a copy
-        super().__init__(model=model, gpts=gpts, h=h, device=device)
+        super().__init__(model=model, gpts=gpts, h=h, kpts=kpts, device=device)
 
     def __copy__(self) -> DeepDensity:
         twin: DeepDensity = object.__new__(type(self))
@@ -74,13 +80,16 @@ class DeepDensity(Calculator):
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Change parameters; the arguments are those of the class."""
         if unknown := sorted(kwargs.keys() - {'model', *self.default_parameters}):
-            raise CalculatorSetupError(f'DeepDensity has no {", ".join(unknown)}; it has model, gpts, h and device')
+            raise CalculatorSetupError(
+                f'DeepDensity has no {", ".join(unknown)}; it has model, gpts, h, kpts and device'
+            )
         new = {**self.parameters, **kwargs}
         kwargs |= _checked_grid(new['gpts'], new['h'])
-        if kwargs.keys() & {'model', 'device'}:
+        if kwargs.keys() & {'model', 'kpts', 'device'}:
             model = new['model'] if 'model' in kwargs else self.model
             model = model if isinstance(model, DensityModel) else DensityModel.load(model)
-            self.predictor = Predictor(model, device=new['device'])
+            level = None if new['kpts'] is None else model.at_kpoints(new['kpts'])
+            self.predictor = Predictor(model, level=level, device=new['device'])
             if 'model' in kwargs:
                 kwargs['model'] = model.name if isinstance(new['model'], DensityModel) else str(new['model'])
         changes: dict[str, Any] = super().set(**kwargs)

@@ -96,9 +96,23 @@ class DensityModel:
 
     def at(self, level: Level) -> Level:
         """The model's level; with the k-points of another one, if the network is told about them."""
+        return self.at_kpoints(level.parameters.get('kpts', [1, 1, 1])) if self.network.sees_kpoints else self.level
+
+    def at_kpoints(self, kpts: Any) -> Level:
+        """The model's level with other k-points, in any form that GPAW takes.
+
+        Raises
+        ------
+        ModelError
+            The network is not told about k-points: there is one density for all of them.
+        LevelError
+            No k-points.
+        """
         if not self.network.sees_kpoints:
-            return self.level
-        return replace(self.level, parameters=self.level.parameters | {'kpts': level.parameters.get('kpts', [1, 1, 1])})
+            raise ModelError(f'{self.name} is not told about k-points and predicts at those of its level only')
+        level = replace(self.level, parameters=self.level.parameters | {'kpts': kpts})
+        level.gpaw_parameters()
+        return level
 
     def differences(self, level: Level) -> list[str]:
         """One line for each physical item of a level that the model cannot predict at."""

@@ -13,6 +13,7 @@ import ase_deepdensity
 from ase_deepdensity import DeepDensity, PAWDensity
 from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.level import LevelError
 from ase_deepdensity.model import ModelError
 from ase_deepdensity.predict import PredictionError, Predictor
 from tests.tolerances import EXACT
@@ -144,7 +145,7 @@ def test_other_errors(calc, water):
         DeepDensity(calc.model, h=0.6).predict(water)
     with pytest.raises(ModelError, match="no model 'wine'"):
         DeepDensity('wine')
-    with pytest.raises(CalculatorSetupError, match='has no xc; it has model, gpts, h and device'):
+    with pytest.raises(CalculatorSetupError, match='has no xc; it has model, gpts, h, kpts and device'):
         calc.set(xc='PBE')
 
 
@@ -223,3 +224,17 @@ def test_names_of_the_package():
         assert name in dir(ase_deepdensity)
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         ase_deepdensity.Nothing  # noqa: B018
+
+
+def test_kpoints(tiny_metal, tiny_model, water):
+    calc = DeepDensity(tiny_metal)
+    at_gamma = calc.predict(water)
+    calc.set(kpts=(3, 1, 1))
+    at_three = calc.predict(water)
+    assert at_three.level.parameters['kpts'] == [3, 1, 1]
+    assert abs(at_three.nt_sR - at_gamma.nt_sR).max() > 1e-4
+    with pytest.raises(ModelError, match='tiny is not told about k-points'):
+        DeepDensity(tiny_model, kpts=(3, 1, 1))
+    with pytest.raises(LevelError, match='GPAW refuses'):
+        DeepDensity(tiny_metal, kpts={'sizes': 3})
+    assert calc.parameters['kpts'] == (3, 1, 1)

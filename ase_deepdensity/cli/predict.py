@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_mutually_exclusive_group()
     grid.add_argument('--gpts', type=int, nargs=3, metavar='N', help='grid intervals along the lattice vectors')
     grid.add_argument('--h', type=float, metavar='Å', help='grid spacing (default: the grid that GPAW would choose)')
+    add(
+        '--kpts', type=int, nargs=3, metavar='N', help='k-points, for models of metals (default: as the level has them)'
+    )
     add('--device', help='cpu (default) or cuda')
     add('--float64', action='store_true', help='double precision')
     add(
@@ -72,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     frames = read_frames([args.geometry])
     _check_outputs(args, len(frames))
     model = DensityModel.load(args.model)
-    predictor = Predictor(model, device=args.device, dtype=torch.float64 if args.float64 else torch.float32)
+    level = model.at_kpoints(args.kpts) if args.kpts else model.level
+    dtype = torch.float64 if args.float64 else torch.float32
+    predictor = Predictor(model, level=level, device=args.device, dtype=dtype)
     print(f'model      {model.name}, level {model.level.name}')
     for i, atoms in enumerate(frames):
         number = i if len(frames) > 1 else None

@@ -108,6 +108,7 @@ def test_frames_are_numbered(folder, capsys):
         (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', 'a.h5'], 'a file of its own'),
         (['water.xyz', 'tiny.safetensors', '--out', 'a.cube', '--stream'], '--quantity smooth'),
         (['water.xyz', 'tiny.safetensors', '--h', '0.7'], 'too coarse'),
+        (['water.xyz', 'tiny.safetensors', '--kpts', '2', '2', '2'], 'tiny is not told about k-points'),
     ],
 )
 def test_errors_come_before_any_file(folder, capsys, arguments, message):
