@@ -45,7 +45,7 @@ HOT = 2.0
 FULL = 1e-5
 """Occupation below which a state is empty."""
 ENERGIES = 400  # in the mean over a Fermi–Dirac distribution
-CHUNK = 256  # wave vectors at a time
+CHUNK, WAVES = 256, 4096  # wave vectors at a time, for χ and for features
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,23 @@ class Waves:
 
     def features(self, R_av: torch.Tensor) -> torch.Tensor:
         """Σ_x weight_xwu cut_x Y_xm Re[i^l Σ_J exp(iG·(R_I − R_J))] of each atom I: (m, natoms, wu), float64."""
-        phase_ax = R_av.double() @ self.G_xv.T
+        starts = range(0, len(self.G_xv), WAVES)
+        return torch.stack([self._part(R_av.double(), slice(start, start + WAVES)) for start in starts]).sum(0)
+
+    def _part(self, R_av: torch.Tensor, waves: slice) -> torch.Tensor:
+        """The sum over some waves."""
+        Y_xm = self.Y_xm[waves]
+        phase_ax = R_av @ self.G_xv[waves].T
         cos_ax, sin_ax = phase_ax.cos(), phase_ax.sin()
         C_x, S_x = cos_ax.sum(0), sin_ax.sum(0)
         real_ax, imaginary_ax = cos_ax * C_x + sin_ax * S_x, sin_ax * C_x - cos_ax * S_x
-        parts = [real_ax, -imaginary_ax, -real_ax, imaginary_ax]  # Re[i^l z]
+        turned = real_ax, -imaginary_ax, -real_ax, imaginary_ax  # Re[i^l z] for l mod 4
         in_phase_x = (C_x**2 + S_x**2) / len(R_av) ** 2
-        weight_xc = self.weight_xwu.flatten(1) / (1 + (in_phase_x[:, None] / REFLECTION) ** 3)
-        lmax = round(self.Y_xm.shape[1] ** 0.5) - 1
+        weight_xc = self.weight_xwu[waves].flatten(1) / (1 + (in_phase_x[:, None] / REFLECTION) ** 3)
         F_mac = []
-        for l in range(lmax + 1):
-            w_xmc = self.Y_xm[:, l * l : (l + 1) ** 2, None] * weight_xc[:, None, :]
-            F_mac.append((parts[l % 4] @ w_xmc.flatten(1)).unflatten(1, w_xmc.shape[1:]).transpose(0, 1))
+        for l in range(round(Y_xm.shape[1] ** 0.5)):
+            w_xmc = Y_xm[:, l * l : (l + 1) ** 2, None] * weight_xc[:, None, :]
+            F_mac.append((turned[l % 4] @ w_xmc.flatten(1)).unflatten(1, w_xmc.shape[1:]).transpose(0, 1))
         return torch.cat(F_mac)
 
 

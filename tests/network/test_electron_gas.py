@@ -52,13 +52,15 @@ def test_time_reversal_is_understood():
     np.testing.assert_allclose(response(CELL, kpt_Kc, 3, 0.3, G), response(CELL, both, 3, 0.3, G), rtol=1e-10)
 
 
-def test_features_are_expansions_of_one_field():
+def test_features_are_expansions_of_one_field(monkeypatch):
     """l = 0 is the field itself and l = 1 its gradient, at the atoms, per band of wave vectors."""
     atoms = bulk('Al').repeat((2, 2, 1))
     atoms.rattle(0.1, seed=1)
     waves = Waves.of(atoms.cell.array, np.zeros((1, 3)), 12.0, [0.3], 1)
     R_av = torch.from_numpy(atoms.positions)
     F_mac = waves.features(R_av)
+    monkeypatch.setattr('ase_deepdensity.network.electron_gas.WAVES', 50)
+    torch.testing.assert_close(waves.features(R_av), F_mac)
 
     in_phase_x = (torch.exp(1j * (R_av @ waves.G_xv.T)).sum(0).abs() / len(atoms)) ** 2
     weight_xc = waves.weight_xwu[:, 0] / (1 + (in_phase_x[:, None] / REFLECTION) ** 3)
