@@ -18,6 +18,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ase_deepdensity.cli.main import main
 
@@ -56,6 +57,8 @@ def draw(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequence[float
         axes.loglog(numbers, errors, 'o-', label=network)
     axes.set_xticks(numbers, map(str, numbers))
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')
     axes.grid(alpha=0.3)
 
 

@@ -26,15 +26,19 @@ if __name__ == '__main__':
     out, *items = sys.argv[1:]
     figure = Figure(figsize=(5, 3.4), layout='constrained')
     axes = figure.subplots()
+    sizes: set[int] = set()
     for item in items:
         label, _, paths = item.partition('=')
         errors = nmae_by_size(paths.split(','))
         natoms, means = list(errors), [sum(values) / len(values) for values in errors.values()]
         axes.semilogx(natoms, means, 'o-', label=label)
+        sizes |= errors.keys()
         cells = [f'{n} atoms: {mean:.3f} ({len(errors[n])})' for n, mean in zip(natoms, means, strict=True)]
         print(f'{label}: {", ".join(cells)}; last against first {means[-1] / means[0]:.2f}')
     axes.set(xlabel='atoms', ylabel='NMAE, %')
     axes.set_ylim(bottom=0)
+    axes.set_xticks(sorted(sizes), map(str, sorted(sizes)))
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     figure.savefig(out, dpi=110)
