@@ -2,9 +2,10 @@
 
     python docs/benchmarks/stars.py MODEL TEST ...
 
-For each snapshot of the folders TEST the errors Δñ(G) up to 5 Å⁻¹ are fitted by c S(G), S(G) = Σ_J exp(−iG·R_J), with
-one real c for each star, the wave vectors whose absolute components along x, y, z are the same in some order.  Printed: the
-share of Σ_G |Δñ|² that this explains, and what is to be expected of as many numbers if there is no such term.
+For each snapshot of the folders TEST the errors Δñ(G) up to 5 Å⁻¹ are fitted by c S(G), S(G) = Σ_J exp(−iG·R_J),
+with one real c for each star, the wave vectors whose absolute components along x, y, z are the same in some order.
+Printed: the share of Σ_G |Δñ|² that this explains, and what is to be expected of as many numbers if there is no
+such term.
 """
 
 from __future__ import annotations
