@@ -147,22 +147,29 @@ def metal(
     Raises
     ------
     ValueError
-        Fewer than one site.
+        A number of sites of which there is no compact cell (0, 3), or as many vacancies as atoms.
     """
     rng = np.random.default_rng(seed)
     if sites is None:
-        atoms = bulk(symbol, cubic=True).repeat(repeat)
-        del atoms[rng.choice(len(atoms), vacancies, replace=False)]
+        atoms = _without(bulk(symbol, cubic=True).repeat(repeat), vacancies, rng)
         yield from _langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval)
         return
-    if sites < 1:
-        raise ValueError(f'a cell has at least one site, not {sites}')
     primitive = bulk(symbol)
     supercells_scc = compact_supercells(primitive.cell.array, sites)
+    if not len(supercells_scc):
+        raise ValueError(f'there is no compact cell of {sites} sites')
     while True:
-        atoms = make_supercell(primitive, supercells_scc[rng.integers(len(supercells_scc))])
-        del atoms[rng.choice(len(atoms), vacancies, replace=False)]
+        supercell_cc = supercells_scc[rng.integers(len(supercells_scc))]
+        atoms = _without(make_supercell(primitive, supercell_cc), vacancies, rng)
         yield next(_langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval))
+
+
+def _without(atoms: Atoms, vacancies: int, rng: np.random.Generator) -> Atoms:
+    """Take some atoms out, drawn at random."""
+    if not 0 <= vacancies < len(atoms):
+        raise ValueError(f'{vacancies} vacancies in a cell of {len(atoms)} atoms')
+    del atoms[rng.choice(len(atoms), vacancies, replace=False)]
+    return atoms
 
 
 def compact_supercells(cell_cv: np.ndarray, size: int, *, compactness: float = 0.85) -> np.ndarray:

@@ -78,7 +78,8 @@ def test_missing_package_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     ('arguments', 'message'),
     [
         (['metal', 'a.xyz', '-n', '0'], '--number must be at least 1, not 0'),
-        (['metal', 'a.xyz', '--sites', '0'], 'a cell has at least one site, not 0'),
+        (['metal', 'a.xyz', '--vacancies', '32'], '32 vacancies in a cell of 32 atoms'),
+        (['metal', 'a.xyz', '--sites', '3'], 'there is no compact cell of 3 sites'),
         (['metal', 'nowhere/a.xyz'], 'nowhere: no such folder'),
         (['water', 'a.xyz', '--cluster', '40'], '--cluster must be 1 to 32'),
     ],
