@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ase_deepdensity.level import Level
+from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.graph import Graph, build_graph
 
@@ -32,7 +32,7 @@ def atoms_graph(
     ValueError
         Elements that the network does not know.
     LevelError
-        A level that has no k-points, for a network that is told about them.
+        See :func:`kpoints`; for a network that is told about them.
     """
     waves = None
     if network.sees_kpoints:
@@ -50,6 +50,16 @@ def atoms_graph(
 
 
 def kpoints(level: Level, atoms: Atoms) -> np.ndarray:
-    """(K, 3) all k-points of the Brillouin zone that the level has for these atoms, scaled."""
-    kpt_Kc: np.ndarray = level.gpaw_parameters().kpts.build(atoms).kpt_Kc
+    """(K, 3) all k-points of the Brillouin zone that the level has for these atoms, scaled.
+
+    Raises
+    ------
+    LevelError
+        A level that has none, or k-points that GPAW refuses.
+    """
+    params = level.gpaw_parameters()
+    try:
+        kpt_Kc: np.ndarray = params.kpts.build(atoms).kpt_Kc
+    except Exception as error:
+        raise LevelError(f'GPAW refuses the k-points {level.parameters.get("kpts")}: {error}') from error
     return kpt_Kc
