@@ -61,5 +61,8 @@ def kpoints(level: Level, atoms: Atoms) -> np.ndarray:
     try:
         kpt_Kc: np.ndarray = params.kpts.build(atoms).kpt_Kc
     except Exception as error:
-        raise LevelError(f'GPAW refuses the k-points {level.parameters.get("kpts")}: {error}') from error
+        raise LevelError(
+            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({error!r}): give three numbers, a list of '
+            'points, {"size": …} or {"density": …}'
+        ) from error
     return kpt_Kc

@@ -15,8 +15,10 @@ HYPERS = {'cutoff': 3.0, 'lmax': 4, 'radial': 3, 'channels': 6, 'message_channel
 class TestEquivariantNetwork(DensityNetworkContract):
     basis = BASIS
 
+    hypers = HYPERS
+
     def make(self) -> DensityNetwork:
-        network = build_network('equivariant', HYPERS, (1, 8), BASIS, L_SJ)
+        network = build_network('equivariant', self.hypers, (1, 8), BASIS, L_SJ)
         for parameter in network.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         return network
@@ -30,11 +32,11 @@ class TestEquivariantNetwork(DensityNetworkContract):
 
 
 class TestNetworkThatSeesKPoints(TestEquivariantNetwork):
+    hypers = HYPERS | {'response_widths': [0.2, 0.6]}
+
     def make(self) -> DensityNetwork:
-        network = build_network('equivariant', HYPERS | {'response_widths': [0.2, 0.6]}, (1, 8), BASIS, L_SJ)
-        for parameter in network.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-        network.input_scale_lx[:, 6:] = 100.0
+        network = super().make()
+        network.input_scale_lx[:, 6:] = 100.0  # of what is told about k-points
         return network
 
     def test_kpoints_matter(self, network):
