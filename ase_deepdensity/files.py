@@ -1,4 +1,4 @@
-"""Writing a file wholly or not at all, and checksums of what is written."""
+"""Writing a file wholly or not at all, checksums of what is written, and reading what anyone may have written."""
 
 from __future__ import annotations
 
@@ -39,12 +39,14 @@ def replacing(path: str | Path, mode: Literal['w', 'wb'] = 'w', *, newline: str 
 
 @contextmanager
 def replacing_path(path: str | Path) -> Iterator[Path]:
-    """The name of an empty file, to be written by whatever wants a name, that takes the place of ``path``.
+    """The name of a file that takes the place of ``path``: for what writes to a name.
 
-    It does so in one step and durably when the block ends.  After an error of any kind, or an interrupt, ``path`` is as
-    it was before and nothing else is left; only a killed process leaves a file behind, see
-    :func:`remove_stale_temporaries`.  As with :func:`open`, permissions are those that ``path`` had before or that the
-    umask leaves to a new file; links are followed; what is no ordinary file (``/dev/stdout``, a pipe) is written to.
+    It is empty, has the suffix of ``path``, and takes its place in one step and durably when the block ends.  After an
+    error of any kind, or an interrupt, ``path`` is as it was before and nothing else is left; only a killed process
+    leaves a file behind, see :func:`remove_stale_temporaries`.
+
+    As with :func:`open`, permissions are those that ``path`` had before or that the umask leaves to a new file; links
+    are followed; what is no ordinary file (``/dev/stdout``, a pipe) is written to.
 
     Raises
     ------
@@ -72,16 +74,16 @@ def replacing_path(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A new name beside ``path`` that tells which process is writing."""
-    ending = f'.{_host()}.{os.getpid()}-{secrets.token_hex(4)}.tmp'
-    room = LONGEST_NAME - len(os.fsencode(ending)) - 1
-    return path.with_name('.' + os.fsdecode(os.fsencode(path.name)[:room]) + ending)
+    """A new name beside ``path``, with its suffix, that tells which process is writing."""
+    beginning = f'.tmp.{_host()}.{os.getpid()}-{secrets.token_hex(4)}.'
+    room = LONGEST_NAME - len(os.fsencode(beginning))
+    return path.with_name(beginning + os.fsdecode(os.fsencode(path.name)[-room:]))
 
 
 def remove_stale_temporaries(folder: Path) -> None:
     """Remove what killed processes of this machine have left half-written."""
-    for temporary in folder.glob('.*.*.*.tmp'):
-        *_, host, process, _ = temporary.name.rsplit('.', 3)
+    for temporary in folder.glob('.tmp.*.*.*'):
+        _, _, host, process, _ = temporary.name.split('.', 4)
         pid = process.partition('-')[0]
         if host == _host() and pid.isdigit() and not is_running(int(pid)):
             temporary.unlink(missing_ok=True)
@@ -106,6 +108,27 @@ def checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
         little = np.ascontiguousarray(array, array.dtype.newbyteorder('<'))
         digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def read_json(text: str) -> Any:
+    """JSON that anyone may have written.
+
+    Raises
+    ------
+    ValueError
+        Not JSON; a name that stands twice; too deep.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError('nested too deeply') from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError(f'a name stands twice among {[name for name, _ in pairs]}')
+    return content
 
 
 def _check_target(target: Path) -> int | None:
@@ -168,7 +191,7 @@ def _named(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in disk and (error.filename is None or str(error.filename).endswith('.tmp')):
+        if error.errno in disk and (error.filename is None or '/.tmp.' in str(error.filename)):
             raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
 

@@ -82,10 +82,10 @@ with replacing('a') as file:
 
 def test_stale_temporaries_of_dead_processes_only(tmp_path):
     mine = temporary_path(tmp_path / 'a.h5')
-    assert mine.name.split('.')[-2].startswith(f'{os.getpid()}-')
+    assert mine.name.split('.')[3].startswith(f'{os.getpid()}-') and mine.suffix == '.h5'
     dead = mine.with_name(mine.name.replace(f'.{os.getpid()}-', f'.{DEAD}-'))
-    elsewhere = mine.with_name(f'.a.h5.otherhost.{DEAD}-00000000.tmp')
-    others = [tmp_path / name for name in ('.tmp', '.x.tmp', '.a.b.tmp', 'a.tmp', '.a.host.pid-1.tmp')]
+    elsewhere = mine.with_name(f'.tmp.otherhost.{DEAD}-00000000.a.h5')
+    others = [tmp_path / name for name in ('.tmp', '.tmp.x', '.tmp.a.b', 'tmp.a.1.b', '.tmp.host.pid-1.a')]
     for file in mine, dead, elsewhere, *others:
         file.touch()
     remove_stale_temporaries(tmp_path)
