@@ -16,7 +16,8 @@ from ase.data import chemical_symbols
 from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 
-from ase_deepdensity.grid import Grid
+from ase_deepdensity.arguments import did_you_mean
+from ase_deepdensity.grid import Grid, check_size
 
 if TYPE_CHECKING:
     from gpaw.core import UGDesc
@@ -75,6 +76,7 @@ class Level:
             raise LevelError(
                 f'{_label(self.name)}: GPAW has no keyword {", ".join(map(repr, unknown))}; '
                 f'allowed are {", ".join(sorted(PHYSICAL + NUMERICAL))}'
+                + ''.join(did_you_mean(word, PHYSICAL + NUMERICAL) for word in unknown)
             )
         if 'mode' not in self.parameters:
             raise LevelError(f'{_label(self.name)}: "mode" is missing, for example {{"mode": "lcao"}}')
@@ -93,12 +95,13 @@ class Level:
         if str(name_or_path) in NAMED:
             return _make(NAMED[str(name_or_path)], str(name_or_path))
         path = Path(name_or_path)
-        if not path.is_file():
+        if '\0' in str(path) or not path.is_file():
             raise LevelError(
                 f'no level of theory {str(name_or_path)!r}: use {", ".join(NAMED)}, or a JSON file of GPAW parameters'
+                + did_you_mean(str(name_or_path), NAMED)
             )
         try:
-            parameters = json.loads(path.read_text())
+            parameters = json.loads(path.read_text(encoding='utf-8'))
         except ValueError as error:
             raise LevelError(f'{path}: not a JSON file: {error}') from None
         if not isinstance(parameters, dict):
@@ -216,11 +219,17 @@ class Level:
             (3,) numbers of grid intervals, instead of the level's own choice.
         h
             Grid spacing, Å, instead of the level's own choice.
+
+        Raises
+        ------
+        ValueError
+            A flat cell, or values that are no grid.
         """
         from gpaw.mpi import serial_comm
 
         if atoms.cell.rank < 3:
             raise ValueError(f'a grid needs three lattice vectors; the cell is {atoms.cell.array.tolist()} Å')
+        gpts, h = check_size(gpts, h, float(atoms.cell.lengths().max()))
         changes = {} if gpts is None and h is None else {'gpts': gpts, 'h': h}
         params = self.gpaw_parameters(**changes)
         if params.experimental or params.extensions:

@@ -20,7 +20,7 @@ from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 from scipy.fft import next_fast_len
 
-from ase_deepdensity.grid import Grid
+from ase_deepdensity.grid import Grid, check_size
 from ase_deepdensity.level import Level, LevelError
 
 TUBE = 2.0
@@ -138,11 +138,14 @@ class Level1D(Level):
         ------
         LevelError
             Atoms that are no chain along z.
+        ValueError
+            Values that are no grid.
         """
         check_chain(atoms)
         length = float(atoms.cell[2, 2])
+        gpts, h = check_size(gpts, h, length)
         if gpts is not None:
-            size_c: Sequence[int] = np.asarray(gpts).tolist()
+            size_c: Sequence[int] = gpts
             if list(size_c[:2]) != [2, 2]:
                 raise LevelError(f'the grid of a chain has 2 intervals (one point) across z, not {list(size_c)}')
         else:

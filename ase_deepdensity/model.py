@@ -20,17 +20,14 @@ from safetensors.torch import save_file
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
+from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.familiarity import Familiarity
 from ase_deepdensity.network.registry import build_network
 
 FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 2
-SUFFIX = '.safetensors'
-SHIPPED = Path(__file__).parent / 'models'
 
-
-class ModelError(ValueError):
-    """A model that does not exist or a file that is not a whole model."""
+__all__ = ['SHIPPED', 'SUFFIX', 'Architecture', 'DensityModel', 'ModelError', 'model_path', 'shipped_models']
 
 
 @dataclass(frozen=True)
@@ -170,23 +167,6 @@ class DensityModel:
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f'{path}: a damaged model file: {error}') from error
         return model
-
-
-def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f'*{SUFFIX}'))
-
-
-def model_path(name_or_path: str | Path) -> Path:
-    """The file of a shipped model or of a path."""
-    if str(name_or_path) in shipped_models():
-        return SHIPPED / f'{name_or_path}{SUFFIX}'
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise ModelError(
-            f'no model {str(name_or_path)!r}: neither a file nor a shipped model ({", ".join(shipped_models())})'
-        )
-    return path
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

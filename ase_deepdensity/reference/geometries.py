@@ -31,7 +31,7 @@ OH_LENGTH, HOH_ANGLE = 1.0118, 108.15  # TIP3P-FB, doi:10.1021/jz500737m
 CLUSTER_VACUUM = 3.0  # Å
 WATER_TIMESTEP, METAL_TIMESTEP, ORGANIC_TIMESTEP = 0.5, 2.0, 0.5  # fs
 CHAIN_SPACING = 10 * units.Bohr
-EMT_METALS = [symbol for symbol in emt_parameters if reference_states[atomic_numbers[symbol]]['symmetry'] == 'fcc']
+EMT_METALS = [s for s in emt_parameters if (reference_states[atomic_numbers[s]] or {}).get('symmetry') == 'fcc']
 """The fcc metals that ASE's EMT potential has been fitted to."""
 
 MAX_ATOMS, MAX_SITES = 10**6, 1000
