@@ -25,7 +25,7 @@ def atoms_graph(
     level
         Whose k-points and valence electrons a network is told that asks for them.
     positions_av
-        Instead of those of the atoms: a tensor that requires a gradient.
+        Instead of those of the atoms: a tensor (natoms, 3), Å, that requires a gradient.
 
     Raises
     ------

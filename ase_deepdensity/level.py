@@ -122,10 +122,18 @@ class Level:
         return level
 
     def to_dict(self) -> dict[str, Any]:
+        """Name, parameters and versions, in JSON's types."""
         return {'name': self.name, 'parameters': self.parameters, 'versions': self.versions}
 
     @classmethod
     def from_dict(cls, dictionary: dict[str, Any]) -> Level:
+        """What :meth:`to_dict` has made.
+
+        Raises
+        ------
+        LevelError
+            Anything else.
+        """
         try:
             return _make(dictionary['parameters'], dictionary.get('name', ''), dictionary.get('versions', {}))
         except (KeyError, TypeError, AttributeError) as error:

@@ -45,17 +45,22 @@ class Ion:
     """What the rest of the house asks of an atom; ``Delta…`` as GPAW's datasets have them, for no projectors."""
 
     symbol: str
+    """Of the element."""
     nvalence: int
+    """Charge of the ion, and electrons that neutralise it."""
     width: float
     """σ of the Gaussian charge, bohr."""
     l_j: tuple[int, ...] = ()
+    """Angular momenta of the projectors: none."""
 
     @property
     def Delta_iiL(self) -> np.ndarray:
+        """(0, 0, 1): no projectors."""
         return np.zeros((0, 0, 1))
 
     @property
     def Delta0(self) -> float:
+        """−Z/√(4π): the compensation charge, electrons."""
         return -self.nvalence / sqrt(4 * pi)
 
 
@@ -66,6 +71,7 @@ class Ions(tuple[Ion, ...]):
 
     @property
     def nvalence(self) -> int:
+        """Electrons of all atoms."""
         return sum(ion.nvalence for ion in self)
 
 

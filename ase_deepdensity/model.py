@@ -50,10 +50,12 @@ class Architecture:
         return build_network(self.network, self.hypers, self.species, self.basis, self.projectors, empty=empty)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields in JSON's types."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Architecture:
+        """What :meth:`to_dict` has made."""
         basis = data['basis']
         return cls(
             data['network'],
@@ -69,7 +71,9 @@ class DensityModel:
     """A network with all that turns its output into a PAW density."""
 
     architecture: Architecture
+    """What the network was built from."""
     network: DensityNetwork
+    """Trained, in evaluation mode."""
     level: Level
     """The level of theory that it was trained on, with the versions that made the data."""
     superposition: dict[int, RadialTable]
@@ -79,16 +83,22 @@ class DensityModel:
     card: dict[str, Any] = field(default_factory=dict)
     """For people: data, training, measured errors."""
 
+    def __repr__(self) -> str:
+        return f'DensityModel({self.name!r}, {" ".join(self.symbols)}, level {self.level.name or "unnamed"})'
+
     @property
     def name(self) -> str:
+        """Of the card."""
         return str(self.card.get('name', 'unnamed model'))
 
     @property
     def species(self) -> tuple[int, ...]:
+        """Atomic numbers of the elements that it knows, ascending."""
         return self.architecture.species
 
     @property
     def symbols(self) -> list[str]:
+        """Symbols of the same elements."""
         return [chemical_symbols[number] for number in self.species]
 
     def at(self, level: Level) -> Level:
@@ -116,6 +126,7 @@ class DensityModel:
         return level.differences(self.at(level))
 
     def number_of_parameters(self) -> int:
+        """Trained weights of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def save(self, path: str | Path) -> None:

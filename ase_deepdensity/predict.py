@@ -34,8 +34,11 @@ class AtomsCoefficients:
     """What the network says of some atoms; all that evaluation on grids needs."""
 
     atoms: Atoms
+    """A copy of the caller's."""
     graph: Graph
+    """The same for the network, atoms sorted by element (``graph.order_a``)."""
     output: Output
+    """Of the network, in that order."""
     unfamiliar_a: np.ndarray
     """(natoms,) distance of each environment from the training data, in units of their distance from each other."""
 
@@ -150,9 +153,9 @@ class Predictor:
         grid
             A grid or a block of one.
         v_R
-            (n0, n1, n2) on that grid.
+            (n0, n1, n2) on that grid, of any unit per electron.
         W_asii
-            For each atom (1, ni, ni).
+            For each atom (1, ni, ni), of the same unit.
 
         Raises
         ------
@@ -223,6 +226,7 @@ class PAWBlock:
     """Part of a density: a slab of the grid and ñ there."""
 
     grid: Grid
+    """The slab."""
     nt_sR: np.ndarray
     """(1, n0, n1, n2) electrons/Å³."""
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from ase_deepdensity.cli.parser import ERROR_CODE, Parser, print_safely
+from ase_deepdensity.cli.warn import warnings_as_lines
 
 COMMANDS = {
     'sample': ('ase_deepdensity.cli.sample', 'Make geometries: liquid water, a hot metal, a molecule, a chain'),
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return importlib.import_module(COMMANDS[args.command][0]).run(args) or 0
+        with warnings_as_lines():
+            return importlib.import_module(COMMANDS[args.command][0]).run(args) or 0
     except BrokenPipeError:  # the reader of our output has gone, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

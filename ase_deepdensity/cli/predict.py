@@ -6,9 +6,11 @@ import argparse
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ase_deepdensity.arguments import three_whole, whole
 from ase_deepdensity.cli.outputs import PICTURES, check_output
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from ase_deepdensity.predict import AtomsCoefficients, Predictor
     from ase_deepdensity.state import PAWDensity
 
+MAX_KPTS = 10**5
+"""More k-points take minutes and gigabytes and tell a model nothing new."""
 QUANTITY_NAMES = ('pseudo', 'all-electron', 'smooth')
 
 
@@ -71,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.reference.frames import read_frames
 
     path = model_path(args.model)
+    if args.kpts:
+        whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
     _check_outputs(args, len(frames))
     import torch  # takes a second: not before what can be refused without it
