@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -81,6 +82,13 @@ def shown(value: Any) -> str:
 def _key(name: str) -> str:
     """What counts when names are compared."""
     return name.lstrip('-').casefold()
+
+
+def reason(error: Exception) -> str:
+    """Why a library below has refused something: its message in one line, numbers of numpy as those of Python."""
+    message = re.sub(r'np\.\w+\(([^()]*)\)', r'\1', ' '.join(str(error).split()))
+    is_clear = message and not isinstance(error, KeyError | AttributeError | TypeError)
+    return message if is_clear else f'{type(error).__name__}({message})'
 
 
 def _is_within(value: Any, above: float | None, least: float | None, most: float | None) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from ase_deepdensity.arguments import reason
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.graph import Graph, build_graph
@@ -62,7 +63,7 @@ def kpoints(level: Level, atoms: Atoms) -> np.ndarray:
         kpt_Kc: np.ndarray = params.kpts.build(atoms).kpt_Kc
     except Exception as error:
         raise LevelError(
-            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({error!r}): give three numbers, a list of '
-            'points, {"size": …} or {"density": …}'
+            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({reason(error)}): give three numbers, a list '
+            'of points, {"size": …} or {"density": …}'
         ) from error
     return kpt_Kc

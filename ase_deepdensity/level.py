@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 
-from ase_deepdensity.arguments import did_you_mean
+from ase_deepdensity.arguments import did_you_mean, reason
 from ase_deepdensity.grid import Grid, check_size
 
 if TYPE_CHECKING:
@@ -185,6 +185,10 @@ class Level:
             Values that the program would refuse, or elements that it lacks.
         """
         self.gpaw_parameters()
+        try:
+            check_size(self.parameters.get('gpts'), self.parameters.get('h'), length=0.0)
+        except ValueError as error:
+            raise LevelError(f'{_label(self.name)}: {error}') from None
         return self.with_versions(numbers) if np.size(numbers) else self
 
     @property
@@ -216,7 +220,7 @@ class Level:
         try:
             return Parameters(**self.keywords(**changes))
         except Exception as error:
-            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {error!r}') from error
+            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {reason(error)}') from error
 
     def grid(self, atoms: Atoms, *, gpts: ArrayLike | None = None, h: float | None = None) -> Grid:
         """The grid that GPAW would choose for ``atoms`` at this level.
@@ -252,7 +256,7 @@ class Level:
         Raises
         ------
         LevelError
-            No dataset for an element.
+            No dataset for an element, or a functional or a kind of dataset that GPAW does not know.
         """
         number_a = tuple(int(number) for number in np.asarray(numbers))
         try:
@@ -263,6 +267,8 @@ class Level:
                 f'{_label(self.name)}: a dataset for one of {symbols} is missing; "gpaw info" shows where GPAW looks '
                 f'({error})'
             ) from None
+        except Exception as error:  # an unknown functional, type of dataset or basis
+            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {reason(error)}') from error
 
     def with_versions(self, numbers: ArrayLike) -> Self:
         """A copy that carries the versions of GPAW and of the datasets of the elements (atomic numbers)."""

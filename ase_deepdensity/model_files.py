@@ -40,7 +40,8 @@ def model_path(name_or_path: str | Path) -> Path:
     if os.path.isdir(path) and name:
         raise ModelError(f'{name}: this is a folder; give the name of a model or a model file')
     if '\0' in name or not os.path.isfile(path):
-        hint = '' if '\0' in name else did_you_mean(name, [*shipped, *map(str, path.parent.glob(f'*{SUFFIX}'))])
+        beside = [] if '\0' in name else [str(file) for file in path.parent.glob(f'*{SUFFIX}') if file.is_file()]
+        hint = did_you_mean(name, [*shipped, *beside])
         raise ModelError(f'no model {name!r}: neither a file nor a shipped model ({", ".join(shipped)}){hint}')
     return path
 

@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.reference.frames import read_frames
     from ase_deepdensity.reference.generate import generate
 
+    if not args.out or '\0' in args.out:
+        raise ValueError(f'OUT must be the name of a folder, not {args.out!r}')
     if args.start is not None:
         model_path(args.start)
     if args.txt not in (None, '-'):

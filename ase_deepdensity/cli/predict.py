@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
+    from ase_deepdensity.grid import check_size
     from ase_deepdensity.model_files import model_path
     from ase_deepdensity.reference.frames import read_frames
 
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
     _check_outputs(args, len(frames))
+    for atoms in frames:
+        check_size(args.gpts, args.h, float(atoms.cell.lengths().max()))
     import torch  # takes a second: not before what can be refused without it
 
     from ase_deepdensity.cli.warn import plain_warnings

@@ -104,7 +104,9 @@ def _check_format(name: str, number: int) -> None:
     try:
         ioformat = ioformats[filetype(name, read=False)]
     except (KeyError, UnknownFileTypeError):
-        raise ValueError(f'OUT {name}: ASE knows no format of this name; use a name like {name}.xyz or .traj') from None
+        raise ValueError(
+            f'OUT {name}: ASE knows no format of this name; use a name that ends in .xyz or .traj'
+        ) from None
     if not (ioformat.can_write and ioformat.can_read):
         raise ValueError(f'OUT {name}: ASE cannot write and read the format {ioformat.name}; use .xyz or .traj')
     if number > 1 and ioformat.single:

@@ -10,6 +10,8 @@ import numpy as np
 from ase import Atoms
 from ase.io import iread
 
+from ase_deepdensity.arguments import reason
+
 DATABASES = '.db', '.json'
 """Suffixes of ASE's databases."""
 
@@ -86,8 +88,7 @@ def _call_ase(path: str, index: slice | str) -> list[Atoms]:
     except KeyError as error:
         raise ValueError(f'{path}: ASE cannot read this file: it does not know {error}') from error
     except Exception as error:
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise ValueError(f'{path}: ASE cannot read this file: {reason}') from error
+        raise ValueError(f'{path}: ASE cannot read this file: {reason(error)}') from error
 
 
 def _check(atoms: Atoms, where: str) -> None:
