@@ -21,7 +21,8 @@ class Comparison:
     epsilon_D: dict[str, float]
     """Error of the density matrices, per element symbol and ``'total'``; 1 is the element's mean, 0 is exact."""
     dipole_error: float
-    """|μ − μ_ref|, e·Å."""
+    """|μ − μ_ref|, e·Å, both in the same cell.  Where matter reaches across a periodic boundary it depends, as the
+    moments do, on where the cell begins (:func:`.depends_on_origin_c`)."""
     electron_error: float
     """Electrons in the prediction (ñ and compensation charges) minus those in the reference."""
 
@@ -29,7 +30,7 @@ class Comparison:
 def compare(state: PAWDensity, reference: PAWDensity, means: Mapping[int, np.ndarray] | None = None) -> Comparison:
     """All figures for one pair of states.
 
-    ``means``: see :func:`density_matrix_error`.
+    ``means``: (nspins, ni, ni) by atomic number, see :func:`density_matrix_error`.
     """
     return Comparison(
         nmae=nmae(state, reference),

@@ -24,8 +24,11 @@ class Scores:
     """One predicted snapshot against its reference."""
 
     name: str
+    """Of the snapshot."""
     natoms: int
+    """Number of its atoms."""
     comparison: Comparison
+    """All errors."""
     electrons: float
     """Valence electrons of the prediction."""
     seconds: float
@@ -44,7 +47,7 @@ def score(
 ) -> Scores:
     """Predict the atoms of a snapshot on its grid and compare.
 
-    ``means``: see :func:`.density_matrix_error`.
+    ``means``: (nspins, ni, ni) by atomic number, see :func:`.density_matrix_error`.
     """
     reference = snapshot.density
     start = time.perf_counter()
