@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with warnings_as_lines():
-            return importlib.import_module(COMMANDS[args.command][0]).run(args) or 0
+            code: int = importlib.import_module(COMMANDS[args.command][0]).run(args) or 0
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # the reader of our output has gone, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
