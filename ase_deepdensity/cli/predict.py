@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--kpts', type=int, nargs=3, metavar='N', help='k-points, for models of metals (default: as the level has them)'
     )
-    add('--device', help='cpu (default) or cuda')
-    add('--float64', action='store_true', help='double precision')
+    add('--device', help='cpu (default), cuda, or cuda:1 for the second GPU')
+    add('--float64', action='store_true', help='double precision (default: single)')
     add(
         '--stream',
         action='store_true',

@@ -157,6 +157,11 @@ def test_user_errors_are_one_line(capsys):
     assert capsys.readouterr().err.startswith("deepdensity: error: no level of theory 'dzq': use pw400, dzp, ks1d")
 
 
+def test_traceback_of_a_kind_of_sample(tmp_path):
+    with pytest.raises(ValueError, match="not 'Si'"):
+        main(['sample', 'metal', f'{tmp_path}/a.xyz', '--symbol', 'Si', '--traceback'])
+
+
 @pytest.mark.parametrize('where', ['before', 'after'])
 def test_traceback_on_request(where):
     arguments = ['generate', 'nothing.xyz', 'out', '--level', 'dzp']
