@@ -34,7 +34,7 @@ def model_path(name_or_path: str | Path) -> Path:
         return SHIPPED / f'{name}{SUFFIX}'
     path = Path(name)
     if os.path.isdir(path) and name:
-        raise ModelError(f'{name}: this is a folder; give the name of a model or a model file')
+        raise ModelError(f'no model {name!r}: this is a folder; give the name of a model or a model file')
     if '\0' in name or not os.path.isfile(path):
         beside = [] if '\0' in name else [str(file) for file in path.parent.glob(f'*{SUFFIX}') if file.is_file()]
         hint = did_you_mean(name, [*shipped, *beside])

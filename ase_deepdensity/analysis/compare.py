@@ -21,8 +21,8 @@ class Comparison:
     epsilon_D: dict[str, float]
     """Error of the density matrices, per element symbol and ``'total'``; 1 is the element's mean, 0 is exact."""
     dipole_error: float
-    """|μ − μ_ref|, e·Å, both in the same cell.  Where matter reaches across a periodic boundary it depends, as the
-    moments do, on where the cell begins (:func:`.depends_on_origin_c`)."""
+    """|μ − μ_ref|, e·Å, in the same cell.  Where matter reaches across a periodic boundary it depends on where the cell
+    begins, as far as the two densities differ there (:func:`.depends_on_origin_c`)."""
     electron_error: float
     """Electrons in the prediction (ñ and compensation charges) minus those in the reference."""
 

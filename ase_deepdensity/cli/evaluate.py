@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='error',
         help='what to do if model and data set are at different levels of theory (default: %(default)s)',
     )
-    add('--plot', metavar='PNG', help='draw the snapshot with the largest error: predicted, reference, difference')
+    add(
+        '--plot',
+        metavar='FILE',
+        help='picture of the snapshot with the largest error (predicted, reference, difference): PNG, PDF or SVG',
+    )
     add('--record', metavar='LABEL', help="write the mean errors into the model's card, under this label")
     add('--device', help='cpu (default) or cuda')
     add('--float64', action='store_true', help='double precision')

@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with warnings_as_lines():
-            return importlib.import_module(COMMANDS[args.command][0]).run(args) or 0
+            code: int = importlib.import_module(COMMANDS[args.command][0]).run(args) or 0
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # the reader of our output has gone, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -118,10 +120,19 @@ def _parser(arguments: Sequence[str]) -> Parser:
         command = commands.add_parser(name, help=help_text, description=help_text + '.')
         if name == chosen:
             importlib.import_module(module).add_arguments(command)
-        command.add_argument(
-            '--traceback', action='store_true', default=argparse.SUPPRESS, help='show where an error comes from'
-        )
+        _add_traceback(command)
     return parser
+
+
+def _add_traceback(command: argparse.ArgumentParser) -> None:
+    """The option at the end of a command, too, and of the kinds that it has."""
+    command.add_argument(
+        '--traceback', action='store_true', default=argparse.SUPPRESS, help='show where an error comes from'
+    )
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for kind in action.choices.values():
+                _add_traceback(kind)
 
 
 def _version() -> str:

@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--kpts', type=int, nargs=3, metavar='N', help='k-points, for models of metals (default: as the level has them)'
     )
-    add('--device', help='cpu (default) or cuda')
-    add('--float64', action='store_true', help='double precision')
+    add('--device', help='cpu (default), cuda, or cuda:1 for the second GPU')
+    add('--float64', action='store_true', help='double precision (default: single)')
     add(
         '--stream',
         action='store_true',
@@ -71,18 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
-    from ase_deepdensity.grid import check_size
-    from ase_deepdensity.model_files import model_path
-    from ase_deepdensity.reference.frames import read_frames
-
-    path = model_path(args.model)
-    if args.kpts:
-        whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
-    frames = read_frames([args.geometry])
-    _check_outputs(args, len(frames))
-    for atoms in frames:
-        check_size(args.gpts, args.h, float(atoms.cell.lengths().max()))
-    import torch  # takes a second: not before what can be refused without it
+    path, frames = _checked_input(args)
+    import torch
 
     from ase_deepdensity.cli.warn import plain_warnings
     from ase_deepdensity.model import DensityModel
@@ -106,6 +96,23 @@ def run(args: argparse.Namespace) -> int:
                 _predict(predictor, atoms, args, number, start)
         start = time.perf_counter()
     return 0
+
+
+def _checked_input(args: argparse.Namespace) -> tuple[Path, list[Atoms]]:
+    """The model file and the frames; refuses what can be refused without torch, whose import takes a second."""
+    from ase_deepdensity.model_files import model_path
+
+    path = model_path(args.model)
+    from ase_deepdensity.grid import check_size
+    from ase_deepdensity.reference.frames import read_frames
+
+    if args.kpts:
+        whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
+    frames = read_frames([args.geometry])
+    _check_outputs(args, len(frames))
+    for atoms in frames:
+        check_size(args.gpts, args.h, float(atoms.cell.lengths().max()))
+    return path, frames
 
 
 def _predict(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None, start: float) -> None:

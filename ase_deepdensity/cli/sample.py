@@ -17,30 +17,52 @@ MAX_NUMBER = 10**6
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest='kind', metavar='water|metal|molecule|chain', required=True)
     water = _dynamics(kinds, 'water', 'flexible TIP3P-FB water in a periodic cube (needs OpenMM)', (300.0, 10.0, 1.0))
-    water.add_argument('--molecules', type=int, default=32, metavar='N', help='in the liquid (default: %(default)s)')
+    water.add_argument(
+        '--molecules', type=int, default=32, metavar='N', help='in the liquid or to cut from (default: %(default)s)'
+    )
     water.add_argument('--density', type=float, metavar='G/CM3', help='of the liquid (default: 0.997)')
     water.add_argument('--cluster', type=int, metavar='N', help='cut N molecules out of the liquid, into vacuum')
-    water.add_argument('--vacuum', type=float, metavar='Å', help='around a cluster (default: 3.0)')
+    water.add_argument(
+        '--vacuum', type=float, metavar='Å', help='between a cluster and the faces of its cell (default: 3.0)'
+    )
     water.add_argument('--no-pbc', action='store_true', help='a cluster without periodic boundaries')
 
     metal = _dynamics(kinds, 'metal', "an fcc metal in ASE's EMT potential", (600.0, 2.0, 1.0))
-    metal.add_argument('--symbol', default='Al', help='element (default: %(default)s)')
+    metal.add_argument(
+        '--symbol', default='Al', metavar='ELEMENT', help='Al, Cu, Ag, Au, Ni, Pd or Pt (default: %(default)s)'
+    )
     cell = metal.add_mutually_exclusive_group()
-    cell.add_argument('--repeat', type=int, nargs=3, default=(2, 2, 2), metavar='N', help='cubic cells of 4 atoms')
+    cell.add_argument(
+        '--repeat', type=int, nargs=3, default=(2, 2, 2), metavar='N', help='cubic cells of 4 atoms (default: 2 2 2)'
+    )
     cell.add_argument(
         '--sites', type=int, metavar='N', help='every geometry in another cell of N sites, of any compact shape'
     )
-    metal.add_argument('--vacancies', type=int, default=0, metavar='N', help='atoms to take out')
+    metal.add_argument('--vacancies', type=int, default=0, metavar='N', help='atoms to take out (default: %(default)s)')
 
     molecule = _dynamics(kinds, 'molecule', 'a molecule in vacuum, GFN2-xTB (needs tblite)', (300.0, 0.5, 0.2))
-    molecule.add_argument('--name', default='CH3CH2OH', help='as ase.build.molecule knows it (default: %(default)s)')
-    molecule.add_argument('--vacuum', type=float, default=4.0, metavar='Å', help='default: %(default)s')
+    molecule.add_argument(
+        '--name', default='CH3CH2OH', metavar='MOLECULE', help='as ase.build.molecule knows it (default: %(default)s)'
+    )
+    molecule.add_argument(
+        '--vacuum', type=float, default=4.0, metavar='Å', help='to each face of the cell (default: %(default)s)'
+    )
 
     chain = _kind(kinds, 'chain', 'atoms on a line, displaced at random, for the level ks1d', '')
-    chain.add_argument('--kind', dest='chain', choices=('insulator', 'metal', 'mixed'), required=True)
+    chain.add_argument(
+        '--kind',
+        dest='chain',
+        choices=('insulator', 'metal', 'mixed'),
+        required=True,
+        help='He, Be, or half of each in random order',
+    )
     chain.add_argument('--atoms', type=int, default=16, metavar='N', help='in the periodic cell (default: %(default)s)')
     chain.add_argument(
-        '--jitter', type=float, default=0.5, metavar='Å', help='standard deviation of displacements (%(default)s)'
+        '--jitter',
+        type=float,
+        default=0.5,
+        metavar='Å',
+        help='standard deviation of displacements (default: %(default)s)',
     )
 
 
@@ -51,8 +73,14 @@ def _kind(
     parser = kinds.add_parser(name, help=text, description=description[0].upper() + description[1:])
     add = parser.add_argument
     add('out', metavar='OUT', help='file to write, any format of ASE for several frames: OUT.xyz, OUT.traj')
-    add('-n', '--number', type=int, default=10, help='geometries to write (default: %(default)s)')
-    add('--seed', type=int, default=0, help='the same seed gives the same geometries (default: %(default)s)')
+    add('-n', '--number', type=int, default=10, metavar='N', help='geometries to write (default: %(default)s)')
+    add(
+        '--seed',
+        type=int,
+        default=0,
+        metavar='N',
+        help='the same seed gives the same geometries (default: %(default)s)',
+    )
     return parser
 
 
@@ -65,8 +93,14 @@ def _dynamics(
     parser = _kind(kinds, name, text, 'molecular dynamics of ')
     add = parser.add_argument
     temperature, equilibration, interval = defaults
-    add('--temperature', type=float, default=temperature, metavar='K', help='default: %(default)s')
-    add('--equilibration', type=float, default=equilibration, metavar='PS', help='before the first (%(default)s)')
+    add('--temperature', type=float, default=temperature, metavar='K', help='of the thermostat (default: %(default)s)')
+    add(
+        '--equilibration',
+        type=float,
+        default=equilibration,
+        metavar='PS',
+        help='before the first (default: %(default)s)',
+    )
     add('--interval', type=float, default=interval, metavar='PS', help='between geometries (default: %(default)s)')
     return parser
 

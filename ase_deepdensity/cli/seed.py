@@ -28,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ase_deepdensity.cli.warn import plain_warnings
     from ase_deepdensity.model_files import model_path
-    from ase_deepdensity.reference.frames import read_frames
-    from ase_deepdensity.reference.mpi import enable_mpi, mpi_rank
 
     _check_outputs(args)
     model_path(args.model)
+    from ase_deepdensity.cli.warn import plain_warnings
+    from ase_deepdensity.reference.frames import read_frames
+    from ase_deepdensity.reference.mpi import enable_mpi, mpi_rank
+
     enable_mpi()
     atoms = read_frames([args.geometry])[-1]
     with plain_warnings():

@@ -124,3 +124,13 @@ def test_errors(folder, capsys):
     assert 'nowhere: no such file or folder' in capsys.readouterr().err
     assert main(['evaluate', 'nothing', 'data']) == 2
     assert "no model 'nothing'" in capsys.readouterr().err
+    for option, name, message in [
+        ('--json', 'nowhere/a.json', 'nowhere: no such folder'),
+        ('--json', 'data', '--json data: this is a folder'),
+        ('--plot', 'a.txt', 'use a name that ends in .png, .pdf or .svg'),
+        ('--plot', '', "--plot must be the name of a file, not ''"),
+        ('--device', 'meta', "no device 'meta'"),
+    ]:
+        assert main(['evaluate', 'tiny.safetensors', 'data', option, name]) == 2
+        output = capsys.readouterr()
+        assert message in output.err and not output.out, 'refused before any work'

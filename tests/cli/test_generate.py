@@ -64,6 +64,36 @@ def test_killed_run_is_continued(folder):
     assert not half_written.exists()
 
 
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'--level': 'dzq'}, "no level of theory 'dzq': use pw400, dzp, ks1d, or a JSON file of GPAW parameters; did"),
+        (
+            {'--level': '{"mode": "lcao", "xc": "PBX"}'},
+            "level of theory 'l': GPAW refuses the parameters: Unknown func",
+        ),
+        ({'--level': '{"mode": "lcao", "h": -1}'}, "level of theory 'l': h must be a number above 0 (Å), not -1"),
+        ({'--level': '{"mode": "lcao", "gpts": [8, 8]}'}, "level of theory 'l': gpts must be three whole numbers"),
+        ({'--level': '{"mode": "lcao", "bassis": "dzp"}'}, 'did you mean basis?'),
+        ({'--level': '{'}, 'not a JSON file'),
+        ({'--start': 'water-pbe-dpz'}, 'did you mean water-pbe-dzp'),
+        ({'--ranks-per-snapshot': '0'}, '--ranks-per-snapshot must be a whole number from 1, not 0'),
+        ({'--txt': 'nowhere/log'}, 'nowhere: no such folder'),
+        ({'out': ''}, "OUT must be the name of a folder, not ''"),
+        ({'geometry': 'h2.xyz@9'}, 'h2.xyz@9: no such frame; the file holds 6, counted from 0'),
+    ],
+)
+def test_errors_come_before_any_work(folder, changes, message, capsys):
+    if changes.get('--level', '').startswith('{'):
+        (folder / 'l.json').write_text(changes['--level'])
+        changes = {'--level': 'l.json'}
+    given = {'geometry': 'h2.xyz', 'out': 'out', '--level': 'fast.json'} | changes
+    options = [word for name, value in given.items() if name.startswith('--') for word in (name, value)]
+    assert main(['generate', given['geometry'], given['out'], *options, '--quiet']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and not (folder / 'out').exists()
+
+
 def _wait_for_snapshots(folder, number: int, process: subprocess.Popen) -> None:
     for _ in range(1200):
         if folder.is_dir() and len(list(folder.glob('*.h5'))) >= number:

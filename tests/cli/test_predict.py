@@ -58,7 +58,7 @@ def test_report_and_files(folder, water, tiny_model, capsys):
 
 
 @pytest.mark.parametrize(('quantity', 'electrons'), [('pseudo', 8), ('all-electron', 10), ('smooth', None)])
-def test_quantities_on_zero_boundaries(folder, tiny_model, quantity, electrons):
+def test_quantities_on_zero_boundaries(folder, tiny_model, quantity, electrons, capsys):
     """Cube files hold all points of the cell, those of the zero boundary too."""
     write('one.xyz', lone_molecule())
     assert predict('one.xyz', 'tiny.safetensors', '--quantity', quantity, '--out', 'one.cube', '--plot', 'one.pdf') == 0
@@ -67,6 +67,27 @@ def test_quantities_on_zero_boundaries(folder, tiny_model, quantity, electrons):
     assert n_R.shape == tuple(density.grid.size_c)
     electrons = density.integral() if electrons is None else electrons
     assert n_R.sum() * atoms.get_volume() / n_R.size == pytest.approx(electrons, rel=1e-4)
+    report = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert float(report['electrons'].split()[0]) == pytest.approx(electrons, abs=1e-5)
+    if quantity != 'pseudo':
+        assert report['electrons'].endswith(f' in the {quantity} density; there are 8.000000 valence electrons')
+
+
+def test_dipole_of_a_liquid_has_a_caveat(folder, capsys):
+    write('one.xyz', lone_molecule())
+    assert predict('one.xyz', 'tiny.safetensors') == 0 and 'begins' not in capsys.readouterr().out
+    assert predict('water.xyz', 'tiny.safetensors') == 0
+    lines = capsys.readouterr().out.splitlines()
+    (i,) = (i for i, line in enumerate(lines) if line.startswith('dipole'))
+    assert lines[i + 1].split(': ') == [
+        '           depends on where the cell begins',
+        'matter reaches across its boundary along lattice vectors 1, 2, 3',
+    ]
+
+
+def test_electrons_without_any_file(folder, capsys):
+    assert predict('water.xyz', 'tiny.safetensors', '--quantity', 'all-electron') == 0
+    assert 'electrons  80.0000' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('source', ['water.xyz', 'one.xyz'])
@@ -108,15 +129,34 @@ def test_frames_are_numbered(folder, capsys):
         (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', 'a.h5'], 'a file of its own'),
         (['water.xyz', 'tiny.safetensors', '--out', 'a.cube', '--stream'], '--quantity smooth'),
         (['water.xyz', 'tiny.safetensors', '--h', '0.7'], 'too coarse'),
+        (['water.xyz', 'tiny.safetensors', '--h', '-1'], 'h must be a number above 0 (Å), not -1'),
+        (['water.xyz', 'tiny.safetensors', '--h', 'nan'], 'not nan'),
+        (['water.xyz', 'tiny.safetensors', '--h', '1e-300'], 'too fine'),
+        (['water.xyz', 'tiny.safetensors', '--gpts', '0', '32', '32'], 'gpts must be three whole numbers from 1'),
+        (['water.xyz', 'tiny.safetensors', '--gpts', '32', '32', '9' * 30], 'from 1 to 1000000, not [32, 32, 99'),
+        (['water.xyz', 'tiny.safetensors', '--kpts', '0', '1', '1'], 'kpts must be three whole numbers from 1'),
+        (['water.xyz', 'tiny.safetensors', '--kpts', '999', '999', '999'], 'the number of --kpts must be'),
+        (['water.xyz', 'tiny.safetensors', '--device', 'meta'], "no device 'meta' for these models; use cpu or cuda"),
+        (['water.xyz', 'tiny.safetensors', '--device', 'gpu'], "no device 'gpu'; use cpu or cuda"),
+        (['water.xyz', 'tiny.safetensors', '--out', 'folder.h5'], '--out folder.h5: this is a folder'),
+        (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', './a.h5'], 'a file of its own'),
+        (['water.xyz', 'tiny.safetensors', '--plot', ''], "--plot must be the name of a file, not ''"),
+        (['water.xyz', 'tiny.safetensors', '--out', 'w\0.cube'], 'must be the name of a file'),
+        (['water.xyz@1', 'tiny.safetensors'], 'water.xyz@1: no such frame; the file holds 1'),
+        (['water.xyz', 'tiny'], "no model 'tiny': neither a file nor a shipped model"),
+        (['water.xyz', 'tiny'], 'did you mean tiny.safetensors?'),
+        (['water.xyz', '.'], 'this is a folder'),
         (['water.xyz', 'tiny.safetensors', '--kpts', '2', '2', '2'], 'tiny is not told about k-points'),
     ],
 )
 def test_errors_come_before_any_file(folder, capsys, arguments, message):
     write('w.cube', read('water.xyz'))
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    (folder / 'folder.h5').mkdir()
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert predict(*arguments) == 2
-    assert message in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('deepdensity: error: ') and message in line
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
 def test_file_names(tmp_path):

@@ -78,6 +78,33 @@ def test_missing_package_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     ('arguments', 'message'),
     [
         (['metal', 'a.xyz', '-n', '0'], '--number must be at least 1, not 0'),
+        (['metal', 'a.xyz', '-n', '99999999999999'], 'at most 1000000'),
+        (['metal', 'a.xyz', '--symbol', 'Si'], "symbol must be one of Al, Cu, Ag, Au, Ni, Pd, Pt (fcc metals in ASE's"),
+        (['metal', 'a.xyz', '--symbol', 'Fe'], "not 'Fe'"),
+        (['metal', 'a.xyz', '--symbol', 'C'], "not 'C'"),
+        (['metal', 'a.xyz', '--symbol', 'al'], "not 'al'; did you mean Al?"),
+        (['metal', 'a.xyz', '--symbol', ''], "not ''"),
+        (['metal', 'a.xyz', '--temperature', '-5'], 'temperature must be a number from 0 to 100000 (K), not -5'),
+        (['metal', 'a.xyz', '--temperature', 'nan'], 'not nan'),
+        (['metal', 'a.xyz', '--seed', '-1'], 'seed must be a whole number from 0, not -1'),
+        (['metal', 'a.xyz', '--repeat', '0', '1', '1'], 'repeat must be three whole numbers from 1 to 250000'),
+        (['metal', 'a.xyz', '--repeat', '999', '999', '999'], 'the number of atoms must be'),
+        (['metal', 'a.xyz', '--sites', '0'], 'sites must be a whole number from 1 to 1000, not 0'),
+        (['metal', 'a.xyz', '--vacancies', '-1'], 'vacancies must be a whole number from 0, not -1'),
+        (['molecule', 'a.xyz', '--name', 'CH3CH2OHH'], "no molecule 'CH3CH2OHH'"),
+        (['molecule', 'a.xyz', '--name', 'h2o'], 'did you mean H2O'),
+        (['molecule', 'a.xyz', '--vacuum', '0'], 'vacuum must be a number above 0 (Å), not 0'),
+        (['water', 'a.xyz', '--molecules', '0'], 'molecules must be a whole number from 1 to 333333, not 0'),
+        (['water', 'a.xyz', '--density', '0'], 'density must be a number from 0.001 to 2 (g/cm³), not 0'),
+        (['water', 'a.xyz', '--density', '1e-9'], 'not 1e-09'),
+        (['water', 'a.xyz', '--cluster', '2', '--vacuum', 'nan'], '--vacuum must be a number above 0 (Å), not nan'),
+        (['water', 'a.xyz', '--vacuum', '3'], 'are for clusters'),
+        (['metal', 'a.foo'], 'ASE knows no format of this name'),
+        (['metal', 'a.png'], 'ASE cannot write and read the format png'),
+        (['metal', 'a.cube'], 'the format cube holds one geometry, not 10'),
+        (['metal', '.'], "OUT must be the name of a file, not '.'"),
+        (['metal', ''], "OUT must be the name of a file, not ''"),
+        (['metal', 'folder.xyz'], 'OUT folder.xyz: this is a folder'),
         (['metal', 'a.xyz', '--vacancies', '32'], '32 vacancies in a cell of 32 atoms'),
         (['metal', 'a.xyz', '--sites', '3'], 'there is no compact cell of 3 sites'),
         (['metal', 'nowhere/a.xyz'], 'nowhere: no such folder'),
@@ -86,5 +113,28 @@ def test_missing_package_says_how_to_install_it(tmp_path, monkeypatch, capsys):
 )
 def test_errors(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder.xyz').mkdir()
     assert sample(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('deepdensity: error: ') and message in line
+    assert [path.name for path in tmp_path.iterdir()] == ['folder.xyz']
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--kind', 'metal', '--atoms', '0'], 'atoms must be a whole number from 1 to 1000000, not 0'),
+        (['--kind', 'mixed', '--atoms', '3'], 'a chain of He and Be in equal parts cannot have 3 atoms'),
+        (['--kind', 'metal', '--jitter', 'inf'], 'jitter must be a number from 0 (Å), not inf'),
+    ],
+)
+def test_no_such_chain(options, message, tmp_path, capsys):
+    assert main(['sample', 'chain', f'{tmp_path}/c.xyz', *options]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--equilibration', '--interval'])
+@pytest.mark.parametrize('value', ['-1', 'nan', 'inf'])
+def test_no_such_time(option, value, tmp_path, capsys):
+    assert main(['sample', 'metal', f'{tmp_path}/a.xyz', option, value]) == 2
+    assert f'{option[2:]} must be a number from 0' in capsys.readouterr().err

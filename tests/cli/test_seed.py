@@ -39,6 +39,8 @@ def test_side_by_side(geometry, tiny_file, tmp_path, capsys):
     [
         (['--plot', 'c.txt'], '.png'),
         (['--json', 'nowhere/c.json'], 'no such folder'),
+        (['--json', '.'], "--json must be the name of a file, not '.'"),
+        (['--txt', 'nowhere/log'], 'no such folder'),
         (['--mixer', '0'], '--mixer'),
     ],
 )

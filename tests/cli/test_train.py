@@ -38,11 +38,16 @@ def test_a_dot_in_the_name_stays(folder):
         (['data', '--steps', '0'], 'steps must be a whole number from 1, not 0'),
         (['data', '--init', 'nobody'], "no model 'nobody'"),
         (['data', '--device', 'cuda'], 'no CUDA device'),
+        (['data', '--device', 'meta'], "no device 'meta'"),
+        (['data', '--device', 'gpu'], "no device 'gpu'"),
         (['data', '--out', 'nowhere/m'], 'nowhere: no such folder'),
+        (['data', '--out', ''], "--out must be the name of a model file, not ''"),
+        (['data', '--out', 'folder'], '--out folder.safetensors: this is a folder'),
     ],
 )
 def test_errors(folder, capsys, monkeypatch, arguments, message):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    (folder / 'folder.safetensors').mkdir()
     assert main(['train', '--out', 'm', '--quiet', *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (folder / 'm.safetensors').exists()

@@ -19,6 +19,14 @@ def test_several_files_and_a_part(tmp_path):
 def test_errors_name_the_file_and_the_frame(tmp_path):
     with pytest.raises(ValueError, match='nothing.xyz: no such file'):
         read_frames(['nothing.xyz'])
+    (tmp_path / 'empty.xyz').touch()
+    with pytest.raises(ValueError, match='empty.xyz: the file is empty'):
+        read_frames([tmp_path / 'empty.xyz'])
+    with pytest.raises(ValueError, match='this is a folder'):
+        read_frames([tmp_path])
+    (tmp_path / 'bytes.xyz').write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match='bytes.xyz: ASE cannot read this file: no text in UTF-8'):
+        read_frames([tmp_path / 'bytes.xyz'])
     (tmp_path / 'text.xyz').write_text('hello\nworld\n')
     with pytest.raises(ValueError, match='text.xyz: ASE cannot read'):
         read_frames([tmp_path / 'text.xyz'])
@@ -31,3 +39,25 @@ def test_errors_name_the_file_and_the_frame(tmp_path):
     write(tmp_path / 'c.traj', [Atoms(cell=[3, 3, 3])])
     with pytest.raises(ValueError, match='has no atoms'):
         read_frames([tmp_path / 'c.traj'])
+
+
+@pytest.mark.parametrize('index', ['3', '7', '-4', '5:', '2:1', '99999999999999999999'])
+def test_frames_that_are_not_there(tmp_path, index):
+    write(tmp_path / 'a.xyz', [BOX] * 3)
+    with pytest.raises(ValueError, match=rf'a.xyz@{index}: no such frame; the file holds 3, counted from 0'):
+        read_frames([f'{tmp_path}/a.xyz@{index}'])
+
+
+@pytest.mark.parametrize('index', ['x', '1.5', '::0', '1:2:3:4', 'H', '0 1'])
+def test_no_index(tmp_path, index):
+    write(tmp_path / 'a.xyz', [BOX] * 3)
+    with pytest.raises(ValueError, match=f'must be the number of a frame or a range such as 0:10 or ::5, not .{index}'):
+        read_frames([f'{tmp_path}/a.xyz@{index}'])
+
+
+def test_rows_of_a_database_and_a_name_with_an_at_sign(tmp_path):
+    write(tmp_path / 'a.db', BOX)
+    write(tmp_path / 'a.db', BOX * (2, 1, 1), append=True)
+    assert [len(atoms) for atoms in read_frames([f'{tmp_path}/a.db@H=2'])] == [2]
+    write(tmp_path / 'a@2.xyz', [BOX] * 3)
+    assert len(read_frames([tmp_path / 'a@2.xyz'])) == 3 and len(read_frames([f'{tmp_path}/a@2.xyz@1'])) == 1
