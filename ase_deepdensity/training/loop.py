@@ -193,7 +193,7 @@ class Trainer:
 
     def _schedule(self, step: int) -> float:
         """Warm-up, then half a cosine down to 0.3 %."""
-        warmup = min(1.0, (step + 1) / self.config.warmup)
+        warmup = min(1.0, (step + 1) / self.config.warmup) ** 2
         return warmup * (0.003 + 0.997 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
     @torch.no_grad()
