@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -122,3 +126,19 @@ def water():
     from tests.tiny import water_box
 
     return water_box(seed=11)
+
+
+@pytest.fixture
+def small_files():
+    """``with small_files(bytes)``: a file cannot grow beyond that, as if the disk were full."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

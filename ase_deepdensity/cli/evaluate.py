@@ -158,9 +158,8 @@ def _write_json(
     summary: dict[str, Any],
 ) -> None:
     import json
-    from pathlib import Path
 
-    from ase_deepdensity.dataset.files import move_into_place, temporary_path
+    from ase_deepdensity.files import replacing
 
     content = {
         'model': model.name,
@@ -169,7 +168,6 @@ def _write_json(
         'mean': summary,
         'snapshots': [row.to_dict() for row in rows],
     }
-    temporary = temporary_path(Path(path))
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
-    move_into_place(temporary, Path(path))
+    with replacing(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
     print(f'wrote {path}')

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from ase.io import write
     from tqdm import tqdm
 
+    from ase_deepdensity.files import replacing_path
+
     if args.number < 1:
         raise ValueError(f'--number must be at least 1, not {args.number}')
     out = Path(args.out)
@@ -84,12 +86,8 @@ def run(args: argparse.Namespace) -> int:
         raise ImportError(
             f"sampling {args.kind} needs {error.name}, which is not installed: pip install 'ase_deepdensity[sampling]'"
         ) from error
-    temporary = out.with_name(f'.tmp-{out.name}')
-    try:
+    with replacing_path(out) as temporary:
         write(temporary, frames)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
     return 0
 

@@ -76,6 +76,7 @@ def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
     import json
     from dataclasses import asdict
 
+    from ase_deepdensity.files import replacing
     from ase_deepdensity.scf.compare import plot_convergence, table
 
     print(table(runs))
@@ -90,7 +91,8 @@ def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
         content: dict[str, object] = {'runs': [record.to_dict() for record in runs]}
         if one_pass is not None:
             content['one_pass'] = asdict(one_pass)
-        Path(args.json).write_text(json.dumps(content, indent=1) + '\n')
+        with replacing(args.json) as file:
+            file.write(json.dumps(content, indent=1) + '\n')
         print(f'wrote {args.json}')
 
 

@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import h5py
-
-from ase_deepdensity.dataset import files
+from ase_deepdensity.dataset import files, hdf5
+from ase_deepdensity.dataset.contents import STATE, check_geometry, geometry_hash, state, state_arrays
+from ase_deepdensity.files import read_json
 from ase_deepdensity.level import Level
 from ase_deepdensity.state import PAWDensity
 
-FORMAT, VERSION = 'ase-deepdensity density', 1
+FORMAT, VERSION = 'ase-deepdensity density', 2
 
 
 class DensityFileError(ValueError):
     """A file that holds no whole density."""
 
 
+LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE, 'density', DensityFileError)
+
+
 def write_density(path: str | Path, density: PAWDensity) -> None:
     """Write ñ, D, atoms, grid and level without loss; the file appears whole or not at all."""
-    path = Path(path)
-    temporary = files.temporary_path(path)
-    try:
-        with h5py.File(temporary, 'w') as file:
-            files._write_state(file, density)
-            file.attrs.update(format=FORMAT, version=VERSION, level=json.dumps(density.level.to_dict()))
-        files.move_into_place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    attributes = {'level': json.dumps(density.level.to_dict()), 'geometry': geometry_hash(density.atoms)}
+    hdf5.write(path, LAYOUT, state_arrays(density), attributes)
 
 
 def read_density(path: str | Path) -> PAWDensity:
@@ -37,26 +33,11 @@ def read_density(path: str | Path) -> PAWDensity:
     Raises
     ------
     DensityFileError
-        The file is missing, truncated, foreign, damaged, or of a later version; the message says which.
+        The file is missing, truncated, foreign, changed since it was written, or of a later version; the message says
+        which.
     """
-    if not Path(path).is_file():
-        raise DensityFileError(f'{path}: no such file')
-    try:
-        file = h5py.File(path, 'r', locking=False)
-    except OSError as error:
-        raise DensityFileError(f'{path}: not a density, or a truncated one ({error})') from None
-    with file:
-        _check_header(path, file)
-        try:
-            return files._read_state(file, Level.from_dict(json.loads(file.attrs['level'])))
-        except (KeyError, OSError, ValueError, RuntimeError) as error:
-            raise DensityFileError(f'{path}: a damaged density: {error}') from error
-
-
-def _check_header(path: str | Path, file: h5py.File) -> None:
-    newest = {FORMAT: VERSION, files.FORMAT: files.VERSION}.get(file.attrs.get('format'))
-    if newest is None:
-        raise DensityFileError(f'{path}: an HDF5 file, but neither an {FORMAT} nor an {files.FORMAT}')
-    version = int(file.attrs.get('version', 0))
-    if not 1 <= version <= newest:
-        raise DensityFileError(f'{path}: format version {version}; this program reads up to {newest}: update it')
+    with hdf5.opened(path, LAYOUT, files.LAYOUT) as content:
+        density = state(content.arrays(), Level.from_dict(read_json(content.text('level'))))
+        if 'geometry' in content.file.attrs:  # not in a density of version 1
+            check_geometry(density.atoms, content.text('geometry'))
+        return density

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import overload
 
 import numpy as np
 
-from ase_deepdensity.dataset.files import Snapshot, move_into_place, read_level, read_numbers, read_snapshot
-from ase_deepdensity.dataset.files import temporary_path as _temporary_path
+from ase_deepdensity.dataset.files import Snapshot, read_level, read_numbers, read_snapshot
+from ase_deepdensity.dataset.hdf5 import stored_checksum
+from ase_deepdensity.files import replacing
 from ase_deepdensity.level import Level
 
 SNAPSHOT_SUFFIX, FAILURE_SUFFIX = '.h5', '.failed.json'
@@ -94,6 +96,25 @@ class Dataset(Sequence[Snapshot]):
         """The atomic numbers of all elements, sorted."""
         return sorted({int(number) for file in self.files for number in read_numbers(file)})
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any snapshot's content, and with which there are in which order.
+
+        Only the beginning of each file is read, where its checksum stands (all of a file of version 1).
+
+        Raises
+        ------
+        DatasetError
+            A file has gone.
+        """
+        digest = hashlib.sha256()
+        for file in self.files:
+            try:
+                digest.update(stored_checksum(file).encode())
+            except OSError as error:
+                raise DatasetError(f'{file}: cannot be read ({error.strerror})') from None
+        return digest.hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -111,9 +132,8 @@ def read_failures(folder: str | Path) -> list[Failure]:
 
 def write_failure(path: Path, reason: str, **details: object) -> Failure:
     """Record a failure, atomically."""
-    temporary = _temporary_path(path)
-    temporary.write_text(json.dumps({'reason': reason, **details}, indent=1) + '\n')
-    move_into_place(temporary, path)
+    with replacing(path) as file:
+        file.write(json.dumps({'reason': reason, **details}, indent=1) + '\n')
     return Failure(path, reason)
 
 

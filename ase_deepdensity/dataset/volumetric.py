@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from ase import Atoms
 from ase.units import Bohr
 
-from ase_deepdensity.dataset.files import move_into_place, temporary_path
+from ase_deepdensity.files import replacing, replacing_path
 from ase_deepdensity.grid import Grid
 
 
@@ -28,7 +26,7 @@ def write_cube(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
 
 def write_cube_slabs(path: str | Path, atoms: Atoms, shape: Iterable[int], slabs: Iterable[np.ndarray]) -> None:
     """The same, from slabs that follow each other along the first axis; only one at a time is held."""
-    with _replacing(Path(path)) as file:
+    with replacing(path) as file:
         file.write(_cube_header(atoms, tuple(shape)))
         for n_R in slabs:
             file.flush()
@@ -68,13 +66,8 @@ def write_chgcar(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
 
     chgcar = VaspChargeDensity(None)
     chgcar.atoms, chgcar.chg = [sort(atoms)], [n_R]
-    path = Path(path)
-    temporary = temporary_path(path)
-    try:
+    with replacing_path(path) as temporary:
         chgcar.write(str(temporary), format='chgcar')
-        move_into_place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def with_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:
@@ -87,15 +80,3 @@ def without_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:
     """The opposite of :func:`with_boundaries`, for a whole grid."""
     i0, i1, i2 = grid.zerobc_c.astype(int)
     return n_R[i0:, i1:, i2:]
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that gets its name when it is whole."""
-    temporary = temporary_path(path)
-    try:
-        with temporary.open('w', encoding='utf-8') as file:
-            yield file
-        move_into_place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

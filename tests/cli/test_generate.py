@@ -10,6 +10,7 @@ from ase.io import write
 
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.files import temporary_path
 from tests.conftest import FAST, water_molecule
 from tests.reference.test_gpaw import hydrogen
 from tests.tolerances import SAME_ENERGY
@@ -48,7 +49,8 @@ def test_killed_run_is_continued(folder):
     survivors = Dataset('out')
     assert 2 <= len(survivors) < NFRAMES
     assert all(snapshot.niter > 0 for snapshot in survivors), 'only whole files'
-    half_written = folder / 'out' / f'.00005-deadbeef.h5.{_host()}.{process.pid}.tmp'
+    ours = temporary_path(folder / 'out' / '00005-deadbeef.h5')
+    half_written = ours.with_name(ours.name.replace(f'.{os.getpid()}-', f'.{process.pid}-'))
     half_written.write_bytes(b'half a file')
     times = {file: file.stat().st_mtime_ns for file in survivors.files}
 
@@ -69,12 +71,6 @@ def _wait_for_snapshots(folder, number: int, process: subprocess.Popen) -> None:
         assert process.poll() is None, 'the run ended before it could be killed'
         time.sleep(0.05)
     raise AssertionError('no snapshots within a minute')
-
-
-def _host() -> str:
-    import socket
-
-    return socket.gethostname().replace('.', '-')
 
 
 def test_starts_from_a_model(folder, capsys):

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -6,13 +7,14 @@ from ase_deepdensity.dataset import Dataset, DatasetError, write_snapshot
 from ase_deepdensity.dataset.folder import read_failures, write_failure
 from ase_deepdensity.level import Level
 from ase_deepdensity.reference.gpaw import snapshot_from_calculator
+from tests.dataset.spoil import SHARED, change, put
 
 
 @pytest.fixture
 def folder(tmp_path, molecule_calc):
     for i in range(5):
         write_snapshot(tmp_path / f'{i}.h5', snapshot_from_calculator(molecule_calc, niter=i, seconds=1.0))
-    (tmp_path / '.0.h5.host.1.tmp').touch()
+    (tmp_path / '.tmp.host.1-0a0a0a0a.0.h5').touch()
     return tmp_path
 
 
@@ -56,6 +58,27 @@ def test_level_knows_the_datasets_of_all_elements(folder, tmp_path):
         level = Level(snapshot.density.level.parameters, '', known)
         write_snapshot(tmp_path / 'known' / f'{name}.h5', replace(snapshot, density=snapshot.density.new(level=level)))
     assert Dataset(tmp_path / 'known').level.versions == versions[1]
+
+
+def test_fingerprint_changes_with_the_content(folder):
+    before = Dataset(folder).fingerprint
+    assert len(before) == 16 and before == Dataset(folder).fingerprint
+    assert Dataset(folder)[1:].fingerprint != before != Dataset(folder)[[1, 0, 2, 3, 4]].fingerprint
+    snapshot = Dataset(folder)[2]
+    write_snapshot(folder / '2.h5', replace(snapshot, energy=snapshot.energy + 1e-9))
+    assert Dataset(folder).fingerprint != before
+    write_snapshot(folder / '2.h5', snapshot)
+    assert Dataset(folder).fingerprint == before
+    dataset = Dataset(folder)
+    shutil.copy(SHARED / 'snapshot-1.h5', folder / '2.h5')
+    old = dataset.fingerprint
+    assert old != before
+    change(folder / '2.h5', put('nt_sR', (0, 1, 1, 1), 0.0))
+    assert Dataset(folder).fingerprint not in (before, old), 'one without a checksum is read'
+    dataset = Dataset(folder)
+    (folder / '2.h5').unlink()
+    with pytest.raises(DatasetError, match='2.h5: cannot be read'):
+        print(dataset.fingerprint)
 
 
 def test_no_snapshots(tmp_path):

@@ -1,0 +1,244 @@
+"""HDF5 files of named arrays, sealed with a checksum and safe to open whoever made them.
+
+A file begins with a block of 512 bytes that HDF5 leaves to its users.  There stands one line,
+
+    ase-deepdensity snapshot 2 sha256 <64 hexadecimal digits>
+
+the format, its version, and the checksum of these and of all that follows the block: nothing damaged gets as far as the
+HDF5 library, which can crash of it.  Files of version 1 have no such line, but attributes ``format`` and ``version``.
+
+What a file may hold is written down beforehand (:class:`Layout`): plain arrays and attributes, which lie in the file
+itself, and none that is larger than its bytes in the file can become.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ase_deepdensity.files import replacing
+
+BLOCK = 512
+SIGNATURE = b'\x89HDF\r\n\x1a\n'
+SEAL = re.compile(rb'(?=.{512}\Z)(ase-deepdensity [a-z]+ [0-9]{1,9}) sha256 ([0-9a-f]{64})\n\0*', re.DOTALL)
+FIRST_SEALED = 2
+"""Version from which on files have a seal."""
+EXPANSION = 1032
+"""What deflate can make of a byte at most."""
+SMALL = 2**16
+"""Bytes that may be allocated whatever the file says."""
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+"""Others would let HDF5 load a library."""
+DAMAGE = AttributeError, LookupError, ArithmeticError, OSError, RuntimeError, TypeError, ValueError
+"""What reading something that is not as it should be may raise."""
+
+
+class _FormatError(ValueError):
+    """What was opened is something else, or of a later version."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file of a format holds."""
+
+    format: str
+    """``ase-deepdensity …``"""
+    version: int
+    """The newest."""
+    arrays: Mapping[str, tuple[str, int]]
+    """name: kind of number as NumPy has it (f, i, b), number of axes."""
+    what: str
+    """The content in a word, for messages."""
+    error: type[ValueError]
+    """What is raised."""
+
+
+def write(
+    path: str | Path, layout: Layout, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, str | int | float]
+) -> None:
+    """Write a sealed file; it appears whole or not at all.
+
+    It is made in memory: HDF5 crashes where a disk is full.
+    """
+    stream = io.BytesIO()
+    with h5py.File(stream, 'w', userblock_size=BLOCK, libver=('v108', 'v108')) as file:  # these have own checksums
+        for name in layout.arrays:
+            array = np.asarray(arrays[name])
+            large = {'compression': 'gzip', 'compression_opts': 4, 'shuffle': True} if array.ndim == 4 else {}
+            file.create_dataset(name, data=array, fletcher32=array.size > 0 or None, **large)
+        file.attrs.update({name: _fixed(value) for name, value in attributes.items()})
+    content = stream.getbuffer()[BLOCK:]
+    kind = f'{layout.format} {layout.version}'
+    seal = f'{kind} sha256 {_digest(kind, content)}\n'.encode()
+    with replacing(path, 'wb') as target:
+        target.write(seal.ljust(BLOCK, b'\0'))
+        target.write(content)
+
+
+def _digest(kind: str, content: memoryview) -> str:
+    digest = hashlib.sha256(kind.encode())
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def _fixed(value: str | int | float) -> Any:
+    """Text as a string of fixed length, which lies where HDF5 has a checksum."""
+    if not isinstance(value, str):
+        return value
+    text = value.encode()
+    return np.array(text, dtype=h5py.string_dtype('utf-8', len(text)))
+
+
+def stored_checksum(path: Path) -> str:
+    """The checksum in the seal, without reading the rest; of a file that has no seal that of all its bytes."""
+    with open(path, 'rb') as stream:
+        if seal := SEAL.fullmatch(stream.read(BLOCK)):
+            return seal[2].decode()
+        stream.seek(0)
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+@contextmanager
+def opened(path: str | Path, *layouts: Layout, whole: bool = True) -> Iterator[Content]:
+    """An open file of one of some layouts, format and version checked.
+
+    Parameters
+    ----------
+    whole
+        Read all and check the seal; without, only what is asked for is read.
+
+    Raises
+    ------
+    ValueError
+        The error of the first layout: a file that is missing, truncated, foreign, damaged, or of a later version; or
+        whatever of :data:`DAMAGE` happens while it is open.
+    """
+    what, error_type = layouts[0].what, layouts[0].error
+    if not Path(path).is_file():
+        raise error_type(f'{path}: no such file')
+    try:
+        content = _open(Path(path), {layout.format: layout for layout in layouts}, whole)
+    except _FormatError as error:
+        raise error_type(f'{path}: {error}') from None
+    except DAMAGE as error:
+        raise error_type(f'{path}: not a {what}, or a truncated one ({error})') from None
+    with content.file:
+        try:
+            yield content
+        except DAMAGE as error:
+            raise error_type(f'{path}: a damaged {what}: {error}') from error
+
+
+@dataclass(frozen=True)
+class Content:
+    """What there is in an open file."""
+
+    file: h5py.File
+    layout: Layout
+    version: int
+    size: int
+    """Bytes."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays of the layout."""
+        if strange := sorted(set(self.file) - self.layout.arrays.keys()):
+            raise ValueError(f'it should hold no {", ".join(map(repr, strange))}')
+        return {name: self.array(name) for name in self.layout.arrays}
+
+    def array(self, name: str) -> np.ndarray:
+        """One array, its type and size checked before anything is allocated."""
+        kind, naxes = self.layout.arrays[name]
+        link = self.file.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f'{name} {"is missing" if link is None else "leads elsewhere"}')
+        data = self.file[name]
+        if not isinstance(data, h5py.Dataset) or data.shape is None:
+            raise ValueError(f'{name} is no array')
+        if data.dtype.kind != kind or data.dtype.itemsize > 8 or data.ndim != naxes:
+            raise ValueError(f'{name} has {data.ndim} axes and the type {data.dtype}, not {naxes} and {kind}')
+        self._check_storage(name, data)
+        return data[()]
+
+    def _check_storage(self, name: str, data: h5py.Dataset) -> None:
+        plist = data.id.get_create_plist()
+        filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        if data.is_virtual or plist.get_external_count():
+            raise ValueError(f'{name} lies in another file')
+        if not FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
+            raise ValueError(f'{name} is compressed in another way than with gzip')
+        stored = data.id.get_storage_size()
+        chunk = prod(data.chunks or (0,)) * data.dtype.itemsize
+        if stored > self.size or max(prod(data.shape) * data.dtype.itemsize, chunk) > EXPANSION * stored + SMALL:
+            raise ValueError(f'{name} should have the shape {data.shape}, for which the file is too small')
+
+    def text(self, name: str) -> str:
+        """An attribute that is a string."""
+        value = self._attribute(name)
+        value = value.decode() if isinstance(value, bytes) else value
+        if not isinstance(value, str):
+            raise ValueError(f'{name} is {value!r}, not a text')
+        return value
+
+    def number(self, name: str) -> float:
+        """An attribute that is a number."""
+        value = self._attribute(name)
+        if not isinstance(value, np.integer | np.floating):
+            raise ValueError(f'{name} is {value!r}, not a number')
+        return float(value)
+
+    def _attribute(self, name: str) -> Any:
+        if name not in self.file.attrs:
+            raise ValueError(f'{name} is missing')
+        attribute = self.file.attrs.get_id(name)
+        if attribute.shape != () or attribute.get_storage_size() > self.size:
+            raise ValueError(f'{name} has the shape {attribute.shape} and is not one value')
+        return self.file.attrs[name]
+
+
+def _open(path: Path, layouts: Mapping[str, Layout], whole: bool) -> Content:
+    with open(path, 'rb') as stream:
+        block = stream.read(BLOCK)
+        seal = SEAL.fullmatch(block)
+        data = block + stream.read() if whole and (seal or block.startswith(SIGNATURE)) else None
+    if seal:
+        kind = seal[1].decode()
+        layout, version = _layout(layouts, *kind.rsplit(' ', 1))
+        if data is not None and _digest(kind, memoryview(data)[BLOCK:]) != seal[2].decode():
+            raise _FormatError(f'a damaged {layout.what}: truncated, or changed since it was written (wrong checksum)')
+    file = h5py.File(path, 'r', locking=False) if data is None else h5py.File(h5py.h5f.open_file_image(data))
+    try:
+        if not seal:
+            layout, version = _layout_without_seal(layouts, file.attrs)
+        return Content(file, layout, version, path.stat().st_size if data is None else len(data))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _layout_without_seal(layouts: Mapping[str, Layout], attrs: h5py.AttributeManager) -> tuple[Layout, int]:
+    layout, version = _layout(layouts, attrs.get('format'), attrs.get('version', 0))
+    if version >= FIRST_SEALED:
+        raise _FormatError(f'a damaged {layout.what}: its first {BLOCK} bytes are missing')
+    return layout, version
+
+
+def _layout(layouts: Mapping[str, Layout], form: object, number: Any) -> tuple[Layout, int]:
+    """The layout of a format, and the version if this program can read it."""
+    if not isinstance(form, str) or form not in layouts:
+        raise _FormatError(
+            f'an HDF5 file, but {"neither" if len(layouts) > 1 else "not"} an {" nor an ".join(layouts)}'
+        )
+    version, newest = int(number), layouts[form].version
+    if not 1 <= version <= newest:
+        raise _FormatError(f'format version {version}; this program reads up to {newest}: update it')
+    return layouts[form], version
