@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi
+from math import pi, sqrt
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
 
+MESSAGE = 0.3
+"""Size of what neighbours tell before training, beside an atom's own features of 1."""
 CHUNK = 256  # atoms whose neighbours' features are held at once where no gradient is needed
 
 
@@ -86,8 +88,8 @@ class Message(torch.nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, h_mac: torch.Tensor, edges: Edges) -> None:
-        """Make the scalars that atoms are told of the size 1 (RMS), for features of training atoms."""
-        self.scale.div_(_rms(self(h_mac, edges)[0]))
+        """Give the scalars that atoms are told the size ``MESSAGE`` (RMS), for features of training atoms."""
+        self.scale.mul_(MESSAGE / _rms(self(h_mac, edges)[0]))
 
     def _gather(self, sent_amc: torch.Tensor, scalars_ac: torch.Tensor, edges: Edges) -> torch.Tensor:
         natoms, _, number = edges.R_akn.shape
@@ -119,29 +121,31 @@ class Layer(torch.nn.Module):
 
     def forward(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> torch.Tensor:
         """(m, natoms, channels_in) → (m, natoms, channels); ``slices``: atoms of each species."""
-        h_mac = self._mixed(x_mac, products, slices)
+        h_mac = self.mix(self._products(x_mac, products, slices), slices) + self.skip(x_mac, slices)
         gate_alc = self.gate(h_mac[0]).view(h_mac.shape[1], -1, h_mac.shape[2])
         return h_mac * (1 + gate_alc.permute(1, 0, 2)[self.l_m])
 
-    def _mixed(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> torch.Tensor:
-        """What the gate opens and shuts."""
+    def _products(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> torch.Tensor:
+        """Of two factors and of three, (m, natoms, 2 · channels)."""
         factors_mac = self.factors(x_mac, slices)
         if self.bound is not None:
             factors_mac = factors_mac * (1 + factors_mac.square().mean(0) / self.bound**2).rsqrt()
-        return self.mix(products(*factors_mac.chunk(3, dim=2)), slices) + self.skip(x_mac, slices)
+        return products(*factors_mac.chunk(3, dim=2))
 
     @torch.no_grad()
     def fit_scale(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> None:
         """Scale weights so that the scalars of each species have the size 1 (RMS), for features of training atoms.
 
-        One factor for all l: those that symmetry makes small in the training data must not become large elsewhere.
+        Products of three have it, and then products and linear images have equal parts in what comes out.  All l of a
+        species are scaled alike: those that symmetry makes small here must not become large elsewhere.
         """
-        h_mac = self._mixed(x_mac, products, slices)
+        cubes_mac = self._products(x_mac, products, slices).chunk(2, dim=2)[1]
         for s, atoms in enumerate(slices):
-            if atoms.stop > atoms.start:
-                size = _rms(h_mac[0, atoms])
-                self.mix.weight[s] /= size
-                self.skip.weight[s] /= size
+            self.factors.weight[s] /= _rms(cubes_mac[0, atoms]) ** (1 / 3)
+        for linear, y_mac in (self.mix, self._products(x_mac, products, slices)), (self.skip, x_mac):
+            out_mac = linear(y_mac, slices)
+            for s, atoms in enumerate(slices):
+                linear.weight[s] /= sqrt(2) * _rms(out_mac[0, atoms])
 
 
 class EquivariantNetwork(DensityNetwork):
@@ -315,6 +319,6 @@ class EquivariantNetwork(DensityNetwork):
 
 
 def _rms(x: torch.Tensor) -> torch.Tensor:
-    """√⟨x²⟩, 1 where all is zero."""
-    size = x.square().mean().sqrt()
-    return torch.where(size > 0, size, torch.ones_like(size))
+    """√⟨x²⟩; 1 of nothing or where all is zero."""
+    size = x.square().sum().div(max(x.numel(), 1)).sqrt()
+    return torch.where(size > 0, size, 1.0)
