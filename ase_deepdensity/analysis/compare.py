@@ -74,8 +74,8 @@ def density_matrix_error(
         trained on is the natural choice, and with few reference atoms the only sensible one
         (:func:`.scores.model_means`).  Default: the mean over ``references``.
     spreads
-        Σ_sij (D_ref − mean)² per atom by atomic number, of :func:`element_spreads`: where ``references`` are a part of a
-        larger set.  Default: of ``references``.
+        Σ_sij (D_ref − mean)² per atom by atomic number, of :func:`element_spreads`: where ``references`` are a part
+        of a larger set.  Default: of ``references``.
     """
     return epsilon_D(matrix_squares(states, references, means, spreads))
 
@@ -95,7 +95,9 @@ def matrix_squares(
         _check_atoms(state, reference)
         for z, D_sii, ref_sii in zip(reference.atoms.numbers.tolist(), state.D_asii, reference.D_asii, strict=True):
             if z not in spreads:
-                raise ValueError(f'no spread of density matrices for {chemical_symbols[z]}; there are {sorted(spreads)}')
+                raise ValueError(
+                    f'no spread of density matrices for {chemical_symbols[z]}; there are {sorted(spreads)}'
+                )
             error2_z[z] = error2_z.get(z, 0.0) + float(np.sum((D_sii - ref_sii) ** 2))
             spread2_z[z] = spread2_z.get(z, 0.0) + spreads[z]
     return {chemical_symbols[z]: (error2_z[z], spread2_z[z]) for z in sorted(error2_z)}

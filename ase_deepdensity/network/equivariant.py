@@ -306,7 +306,7 @@ class EquivariantNetwork(DensityNetwork):
         """
         edges, slices = self._edges(graph), graph.slices
         A_max = self._inputs(graph, edges) * self.input_scale_lx[self.l_m][:, None]
-        x_mac, all_h = A_max, []
+        x_mac, all_h = A_max, list[torch.Tensor]()
         for t, layer in enumerate(self._layers):
             if t:
                 message = self._messages[t - 1]
@@ -315,7 +315,7 @@ class EquivariantNetwork(DensityNetwork):
             layer.fit_scale(x_mac, self.products, slices)
             all_h.append(layer(x_mac, self.products, slices))
         pseudo_mac = self._pseudo(torch.cat(all_h, dim=2), slices)
-        self.pseudo.weight /= _rms(pseudo_mac).sqrt()  # both factors have it
+        self.pseudo.weight.div_(_rms(pseudo_mac).sqrt())  # both factors have it
 
 
 def _rms(x: torch.Tensor) -> torch.Tensor:

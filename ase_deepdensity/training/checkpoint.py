@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.files import replacing_path
+from ase_deepdensity.files import checksum, replacing_path
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.training.config import TrainingConfig
 
@@ -98,8 +98,8 @@ class Checkpoint:
             raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: {error}') from error
         if version != VERSION:
             raise CheckpointError(
-                f'{path}: a checkpoint of version {version}; this program continues version {VERSION} only, as trainings '
-                'were not the same before: take another --out, or --restart'
+                f'{path}: a checkpoint of version {version}; this program continues version {VERSION} only, as '
+                'trainings were not the same before: take another --out, or --restart'
             )
         if content.keys() != cls.__dataclass_fields__.keys():
             raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: it holds {", ".join(content)}')
@@ -115,4 +115,9 @@ def identify(dataset: Dataset, config: TrainingConfig, init: DensityModel | None
     """What must be the same for a training to go on: settings, content of the data, and the model it started from."""
     identity = {key: json.dumps(value) for key, value in asdict(config).items()}
     snapshots = f'{len(dataset)} (content {dataset.fingerprint})'
-    return identity | {'snapshots': snapshots, 'init': init.name if init else ''}
+    return identity | {'snapshots': snapshots, 'init': f'{init.name} (content {_content(init)})' if init else ''}
+
+
+def _content(model: DensityModel) -> str:
+    weights = {name: tensor.cpu().numpy() for name, tensor in model.network.state_dict().items()}
+    return checksum('', weights)[:16]

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
+
+import numpy as np
 
 FLOOR = 0.003
 """What is left of the learning rate at the end."""
+
+SOME, RECENT = 5, 20
+"""Steps from which on, and of which, the typical time is taken; the first ones compile."""
 
 now = time.monotonic
 """A clock, s."""
@@ -31,9 +37,11 @@ class Clock:
     def __init__(self, steps: int, minutes: float | None, warmup: int):
         self.steps, self.warmup = steps, warmup
         self.limit = None if minutes is None else 60 * minutes
-        self.ending = 0.0
-        """What validating and writing are expected to take after the last step, s."""
+        self.steps_to_validate = 0.0
+        """What a validation costs in units of a step, about: the guess before the first one."""
+        self._validation = 0.0
         self._start = now()
+        self._times: deque[float] = deque(maxlen=RECENT + 1)
 
     @property
     def seconds(self) -> float:
@@ -43,6 +51,21 @@ class Clock:
     def resume(self, seconds: float) -> None:
         """Count the time that earlier runs took."""
         self._start -= seconds
+
+    def step_taken(self) -> None:
+        """Look at the time."""
+        self._times.append(now())
+
+    def validated(self, seconds: float) -> None:
+        """Expect validating and writing to take so long at the end, or what they have taken at most."""
+        self._validation = max(self._validation, seconds)
+
+    @property
+    def ending(self) -> float:
+        """What validating and writing are expected to take after the last step, s."""
+        if self._validation or len(self._times) < SOME:
+            return self._validation
+        return float(np.median(np.diff(self._times))) * self.steps_to_validate
 
     def fraction(self, step: int) -> float:
         """0 at the beginning, 1 at the end."""

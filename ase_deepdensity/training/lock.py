@@ -73,7 +73,7 @@ def _flock(path: Path, descriptor: int) -> None:
                 'model; wait for it, stop it, or take another --out'
             ) from None
         warnings.warn(
-            f'{path}: no locks on this file system ({error.strerror}); see to it that no other process trains this model',
+            f'{path}: no locks on this file system ({error.strerror}); let no other process train this model',
             stacklevel=4,
         )
 

@@ -47,7 +47,9 @@ def mean_spreads(samples: list[Sample], mean_sii: list[torch.Tensor]) -> torch.T
     A step divides by this, not by the spread in its own few snapshots, which can be next to nothing.
     """
     square_sx = torch.stack([matrix_squares(mean_sii, sample, mean_sii) for sample in samples]).sum(0)
-    least_s = torch.stack([SMALLEST_SPREAD**2 * mean_ii.square().sum() / max(mean_ii.numel(), 1) for mean_ii in mean_sii])
+    least_s = torch.stack(
+        [SMALLEST_SPREAD**2 * mean_ii.square().sum() / max(mean_ii.numel(), 1) for mean_ii in mean_sii]
+    )
     spread_s = torch.maximum(square_sx[:, 1] / square_sx[:, 2].clamp(min=1), least_s)
     return torch.where(spread_s > 0, spread_s, 1.0)
 
