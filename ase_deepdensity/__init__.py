@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ase_deepdensity.dataset import Dataset
     from ase_deepdensity.grid import Grid
     from ase_deepdensity.level import Level
-    from ase_deepdensity.model import DensityModel, shipped_models
+    from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.model_files import shipped_models
     from ase_deepdensity.scf.calculator import SeededGPAW
     from ase_deepdensity.scf.one_pass import OnePassGPAW
     from ase_deepdensity.state import PAWDensity
@@ -41,7 +42,7 @@ _HOMES = {
     'OnePassGPAW': 'scf.one_pass',
     'PAWDensity': 'state',
     'SeededGPAW': 'scf.calculator',
-    'shipped_models': 'model',
+    'shipped_models': 'model_files',
 }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from ase_deepdensity.arguments import reason
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.graph import Graph, build_graph
@@ -25,7 +26,7 @@ def atoms_graph(
     level
         Whose k-points and valence electrons a network is told that asks for them.
     positions_av
-        Instead of those of the atoms: a tensor that requires a gradient.
+        Instead of those of the atoms: a tensor (natoms, 3), Å, that requires a gradient.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def kpoints(level: Level, atoms: Atoms) -> np.ndarray:
         kpt_Kc: np.ndarray = params.kpts.build(atoms).kpt_Kc
     except Exception as error:
         raise LevelError(
-            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({error!r}): give three numbers, a list of '
-            'points, {"size": …} or {"density": …}'
+            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({reason(error)}): give three numbers, a list '
+            'of points, {"size": …} or {"density": …}'
         ) from error
     return kpt_Kc

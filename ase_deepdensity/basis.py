@@ -48,19 +48,19 @@ class SplineBasis:
         return self.cutoff / (self.number + 1)
 
     def splines(self, r_p: np.ndarray) -> np.ndarray:
-        """B_n at distances r_p (Å): (points, number)."""
+        """B_n at distances r_p (points,), Å: (points, number)."""
         x_pn = np.asarray(r_p, float)[:, None] / self.spacing - np.arange(self.number)
         B_pn = _cubic(x_pn)
         B_pn[:, 1] += _cubic(x_pn[:, 0] + 1)  # the mirror image of n = 1, the only one that reaches r > 0
         return B_pn
 
     def overlap_nn(self, l: int) -> np.ndarray:
-        """Overlaps of the normalised functions of angular momentum l at one centre, (number, number)."""
+        """Overlaps of the normalised functions of angular momentum l at one centre, (number, number), dimensionless."""
         norm_n = self.norm_n(l)
         return self._products_nn(l) * norm_n[:, None] * norm_n
 
     def norm_n(self, l: int) -> np.ndarray:
-        """N_nl, (number,)."""
+        """N_nl, (number,), Å^(−l−3/2)."""
         return np.diag(self._products_nn(l)) ** -0.5
 
     def _products_nn(self, l: int) -> np.ndarray:

@@ -24,7 +24,7 @@ class DeepDensity(Calculator):
     """The PAW density of any atoms, from a trained model.
 
     >>> atoms.calc = DeepDensity('water-pbe-dzp')
-    >>> atoms.get_dipole_moment()                # e·Å
+    >>> atoms.get_dipole_moment()                # e·Å; depends on the cell where matter reaches across its boundary
     >>> atoms.calc.get_all_electron_density()    # electrons/Å³
     >>> density = atoms.calc.predict()           # all of it: a PAWDensity
 
@@ -96,6 +96,7 @@ class DeepDensity(Calculator):
         return changes
 
     def reset(self) -> None:
+        """Forget all results."""
         super().reset()
         self._density = None
 
@@ -105,6 +106,7 @@ class DeepDensity(Calculator):
 
     @property
     def model(self) -> DensityModel:
+        """The trained model."""
         return self.predictor.model
 
     def predict(self, atoms: Atoms | None = None) -> PAWDensity:
@@ -136,7 +138,10 @@ class DeepDensity(Calculator):
     def get_all_electron_density(
         self, spin: int | None = None, gridrefinement: int = 1, broadcast: bool = True, skip_core: bool = False
     ) -> np.ndarray:
-        """All-electron density, electrons/Å³, as GPAW's method; ``broadcast`` changes nothing."""
+        """All-electron density, electrons/Å³, as GPAW's method; ``broadcast`` changes nothing.
+
+        The shape is ``gridrefinement`` · ``get_number_of_grid_points()``, as that of the pseudo density.
+        """
         return all_electron_density(self._predict(), spin=spin, gridrefinement=gridrefinement, skip_core=skip_core)
 
     def get_number_of_grid_points(self) -> np.ndarray:
@@ -161,6 +166,7 @@ class DeepDensity(Calculator):
         self.results['dipole'] = dipole_moment(self._predict(atoms))
 
     def get_spin_polarized(self) -> bool:
+        """False: see :meth:`get_number_of_spins`."""
         return self.get_number_of_spins() == 2
 
     def _its_atoms(self, atoms: Atoms | None = None) -> Atoms:

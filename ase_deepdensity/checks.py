@@ -99,7 +99,7 @@ def check_grid(grid: Grid, atoms: Atoms) -> None:
 
 
 def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> bool:
-    """Warn of atoms whose distance from the training data is above :data:`MAX_UNFAMILIAR`; whether there are any."""
+    """Warn of atoms whose distance (natoms,) from the training data is above :data:`MAX_UNFAMILIAR`; are there any?"""
     strange = np.flatnonzero(unfamiliar_a > MAX_UNFAMILIAR)
     if len(strange):
         worst = int(unfamiliar_a.argmax())

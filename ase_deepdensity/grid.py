@@ -11,6 +11,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ase_deepdensity.arguments import real, shown, three_whole
+
+MAX_SIZE = 10**6
+"""Intervals along a lattice vector: more are a slip of an exponent."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -47,7 +52,7 @@ class Grid:
         def put(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: type) -> None:
             array: np.ndarray = np.array(value, dtype=dtype)
             if array.shape != shape:
-                raise ValueError(f'{name} must have the shape {shape}, not {array.shape}: {value!r}')
+                raise ValueError(f'{name} must have the shape {shape}, not {array.shape}: {shown(value)}')
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
@@ -95,6 +100,7 @@ class Grid:
 
     @property
     def is_whole(self) -> bool:
+        """Is the block at hand the whole grid?"""
         return bool((self.start_c == self.zerobc_c).all() and (self.stop_c == self.size_c).all())
 
     def points(self) -> np.ndarray:
@@ -117,6 +123,13 @@ class Grid:
             stop = min(start + planes, int(self.stop_c[0]))
             yield self.new(start_c=(start, *self.start_c[1:]), stop_c=(stop, *self.stop_c[1:]))
 
+    def __repr__(self) -> str:
+        block = '' if self.is_whole else f', block {self.start_c.tolist()} to {self.stop_c.tolist()}'
+        return (
+            f'Grid({"×".join(map(str, self.size_c.tolist()))} intervals, cell {self.cell_cv.tolist()} Å, '
+            f'pbc {self.pbc_c.tolist()}, zero boundaries {self.zerobc_c.tolist()}{block})'
+        )
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Grid) and not self.differences(other)
 
@@ -129,3 +142,27 @@ class Grid:
             for name in ('cell_cv', 'size_c', 'pbc_c', 'zerobc_c', 'start_c', 'stop_c')
             if not np.allclose(getattr(self, name), getattr(other, name), rtol=0, atol=1e-9)
         ]
+
+
+def check_size(gpts: Any, h: Any, length: float) -> tuple[tuple[int, int, int] | None, float | None]:
+    """Numbers of intervals and spacing (Å) that a user asks for, as plain numbers; None where they are not given.
+
+    Parameters
+    ----------
+    length
+        Of the longest lattice vector, Å.
+
+    Raises
+    ------
+    ValueError
+        Not three whole numbers, no positive spacing, or more than :data:`MAX_SIZE` intervals.
+    """
+    if gpts is not None:
+        gpts = three_whole('gpts', gpts, least=1, most=MAX_SIZE)
+    if h is not None:
+        h = real('h', h, above=0, unit='Å')
+        if length / h > MAX_SIZE:
+            raise ValueError(
+                f'h = {h} Å is too fine: a lattice vector of {length:.2f} Å would need more than {MAX_SIZE} points'
+            )
+    return gpts, h

@@ -16,7 +16,8 @@ from ase.data import chemical_symbols
 from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 
-from ase_deepdensity.grid import Grid
+from ase_deepdensity.arguments import did_you_mean, reason
+from ase_deepdensity.grid import Grid, check_size
 
 if TYPE_CHECKING:
     from gpaw.core import UGDesc
@@ -75,6 +76,7 @@ class Level:
             raise LevelError(
                 f'{_label(self.name)}: GPAW has no keyword {", ".join(map(repr, unknown))}; '
                 f'allowed are {", ".join(sorted(PHYSICAL + NUMERICAL))}'
+                + ''.join(did_you_mean(word, PHYSICAL + NUMERICAL) for word in unknown)
             )
         if 'mode' not in self.parameters:
             raise LevelError(f'{_label(self.name)}: "mode" is missing, for example {{"mode": "lcao"}}')
@@ -93,12 +95,13 @@ class Level:
         if str(name_or_path) in NAMED:
             return _make(NAMED[str(name_or_path)], str(name_or_path))
         path = Path(name_or_path)
-        if not path.is_file():
+        if '\0' in str(path) or not path.is_file():
             raise LevelError(
                 f'no level of theory {str(name_or_path)!r}: use {", ".join(NAMED)}, or a JSON file of GPAW parameters'
+                + did_you_mean(str(name_or_path), NAMED)
             )
         try:
-            parameters = json.loads(path.read_text())
+            parameters = json.loads(path.read_text(encoding='utf-8'))
         except ValueError as error:
             raise LevelError(f'{path}: not a JSON file: {error}') from None
         if not isinstance(parameters, dict):
@@ -119,10 +122,18 @@ class Level:
         return level
 
     def to_dict(self) -> dict[str, Any]:
+        """Name, parameters and versions, in JSON's types."""
         return {'name': self.name, 'parameters': self.parameters, 'versions': self.versions}
 
     @classmethod
     def from_dict(cls, dictionary: dict[str, Any]) -> Level:
+        """What :meth:`to_dict` has made.
+
+        Raises
+        ------
+        LevelError
+            Anything else.
+        """
         try:
             return _make(dictionary['parameters'], dictionary.get('name', ''), dictionary.get('versions', {}))
         except (KeyError, TypeError, AttributeError) as error:
@@ -174,6 +185,10 @@ class Level:
             Values that the program would refuse, or elements that it lacks.
         """
         self.gpaw_parameters()
+        try:
+            check_size(self.parameters.get('gpts'), self.parameters.get('h'), length=0.0)
+        except ValueError as error:
+            raise LevelError(f'{_label(self.name)}: {error}') from None
         return self.with_versions(numbers) if np.size(numbers) else self
 
     @property
@@ -205,7 +220,7 @@ class Level:
         try:
             return Parameters(**self.keywords(**changes))
         except Exception as error:
-            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {error!r}') from error
+            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {reason(error)}') from error
 
     def grid(self, atoms: Atoms, *, gpts: ArrayLike | None = None, h: float | None = None) -> Grid:
         """The grid that GPAW would choose for ``atoms`` at this level.
@@ -216,11 +231,17 @@ class Level:
             (3,) numbers of grid intervals, instead of the level's own choice.
         h
             Grid spacing, Å, instead of the level's own choice.
+
+        Raises
+        ------
+        ValueError
+            A flat cell, or values that are no grid.
         """
         from gpaw.mpi import serial_comm
 
         if atoms.cell.rank < 3:
             raise ValueError(f'a grid needs three lattice vectors; the cell is {atoms.cell.array.tolist()} Å')
+        gpts, h = check_size(gpts, h, float(atoms.cell.lengths().max()))
         changes = {} if gpts is None and h is None else {'gpts': gpts, 'h': h}
         params = self.gpaw_parameters(**changes)
         if params.experimental or params.extensions:
@@ -235,7 +256,7 @@ class Level:
         Raises
         ------
         LevelError
-            No dataset for an element.
+            No dataset for an element, or a functional or a kind of dataset that GPAW does not know.
         """
         number_a = tuple(int(number) for number in np.asarray(numbers))
         try:
@@ -246,6 +267,8 @@ class Level:
                 f'{_label(self.name)}: a dataset for one of {symbols} is missing; "gpaw info" shows where GPAW looks '
                 f'({error})'
             ) from None
+        except Exception as error:  # an unknown functional, type of dataset or basis
+            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {reason(error)}') from error
 
     def with_versions(self, numbers: ArrayLike) -> Self:
         """A copy that carries the versions of GPAW and of the datasets of the elements (atomic numbers)."""

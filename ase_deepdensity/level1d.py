@@ -20,7 +20,7 @@ from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 from scipy.fft import next_fast_len
 
-from ase_deepdensity.grid import Grid
+from ase_deepdensity.grid import Grid, check_size
 from ase_deepdensity.level import Level, LevelError
 
 TUBE = 2.0
@@ -45,17 +45,22 @@ class Ion:
     """What the rest of the house asks of an atom; ``Delta…`` as GPAW's datasets have them, for no projectors."""
 
     symbol: str
+    """Of the element."""
     nvalence: int
+    """Charge of the ion, and electrons that neutralise it."""
     width: float
     """σ of the Gaussian charge, bohr."""
     l_j: tuple[int, ...] = ()
+    """Angular momenta of the projectors: none."""
 
     @property
     def Delta_iiL(self) -> np.ndarray:
+        """(0, 0, 1): no projectors."""
         return np.zeros((0, 0, 1))
 
     @property
     def Delta0(self) -> float:
+        """−Z/√(4π): the compensation charge, electrons."""
         return -self.nvalence / sqrt(4 * pi)
 
 
@@ -66,6 +71,7 @@ class Ions(tuple[Ion, ...]):
 
     @property
     def nvalence(self) -> int:
+        """Electrons of all atoms."""
         return sum(ion.nvalence for ion in self)
 
 
@@ -138,11 +144,14 @@ class Level1D(Level):
         ------
         LevelError
             Atoms that are no chain along z.
+        ValueError
+            Values that are no grid.
         """
         check_chain(atoms)
         length = float(atoms.cell[2, 2])
+        gpts, h = check_size(gpts, h, length)
         if gpts is not None:
-            size_c: Sequence[int] = np.asarray(gpts).tolist()
+            size_c: Sequence[int] = gpts
             if list(size_c[:2]) != [2, 2]:
                 raise LevelError(f'the grid of a chain has 2 intervals (one point) across z, not {list(size_c)}')
         else:

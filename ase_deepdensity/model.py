@@ -20,17 +20,14 @@ from safetensors.torch import save_file
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
+from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.familiarity import Familiarity
 from ase_deepdensity.network.registry import build_network
 
 FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 2
-SUFFIX = '.safetensors'
-SHIPPED = Path(__file__).parent / 'models'
 
-
-class ModelError(ValueError):
-    """A model that does not exist or a file that is not a whole model."""
+__all__ = ['SHIPPED', 'SUFFIX', 'Architecture', 'DensityModel', 'ModelError', 'model_path', 'shipped_models']
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,12 @@ class Architecture:
         return build_network(self.network, self.hypers, self.species, self.basis, self.projectors, empty=empty)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields in JSON's types."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Architecture:
+        """What :meth:`to_dict` has made."""
         basis = data['basis']
         return cls(
             data['network'],
@@ -72,7 +71,9 @@ class DensityModel:
     """A network with all that turns its output into a PAW density."""
 
     architecture: Architecture
+    """What the network was built from."""
     network: DensityNetwork
+    """Trained, in evaluation mode."""
     level: Level
     """The level of theory that it was trained on, with the versions that made the data."""
     superposition: dict[int, RadialTable]
@@ -82,16 +83,22 @@ class DensityModel:
     card: dict[str, Any] = field(default_factory=dict)
     """For people: data, training, measured errors."""
 
+    def __repr__(self) -> str:
+        return f'DensityModel({self.name!r}, {" ".join(self.symbols)}, level {self.level.name or "unnamed"})'
+
     @property
     def name(self) -> str:
+        """Of the card."""
         return str(self.card.get('name', 'unnamed model'))
 
     @property
     def species(self) -> tuple[int, ...]:
+        """Atomic numbers of the elements that it knows, ascending."""
         return self.architecture.species
 
     @property
     def symbols(self) -> list[str]:
+        """Symbols of the same elements."""
         return [chemical_symbols[number] for number in self.species]
 
     def at(self, level: Level) -> Level:
@@ -119,6 +126,7 @@ class DensityModel:
         return level.differences(self.at(level))
 
     def number_of_parameters(self) -> int:
+        """Trained weights of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def save(self, path: str | Path) -> None:
@@ -170,23 +178,6 @@ class DensityModel:
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f'{path}: a damaged model file: {error}') from error
         return model
-
-
-def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f'*{SUFFIX}'))
-
-
-def model_path(name_or_path: str | Path) -> Path:
-    """The file of a shipped model or of a path."""
-    if str(name_or_path) in shipped_models():
-        return SHIPPED / f'{name_or_path}{SUFFIX}'
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise ModelError(
-            f'no model {str(name_or_path)!r}: neither a file nor a shipped model ({", ".join(shipped_models())})'
-        )
-    return path
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

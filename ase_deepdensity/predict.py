@@ -34,8 +34,11 @@ class AtomsCoefficients:
     """What the network says of some atoms; all that evaluation on grids needs."""
 
     atoms: Atoms
+    """A copy of the caller's."""
     graph: Graph
+    """The same for the network, atoms sorted by element (``graph.order_a``)."""
     output: Output
+    """Of the network, in that order."""
     unfamiliar_a: np.ndarray
     """(natoms,) distance of each environment from the training data, in units of their distance from each other."""
 
@@ -72,7 +75,7 @@ class Predictor:
     ):
         self.model = model
         self.level = model.level if level is None else model.at(level)
-        self.device = _checked_device(device)
+        self.device = checked_device(device)
         self.dtype = dtype
         self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
         self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
@@ -150,9 +153,9 @@ class Predictor:
         grid
             A grid or a block of one.
         v_R
-            (n0, n1, n2) on that grid.
+            (n0, n1, n2) on that grid, of any unit per electron.
         W_asii
-            For each atom (1, ni, ni).
+            For each atom (1, ni, ni), of the same unit.
 
         Raises
         ------
@@ -223,6 +226,7 @@ class PAWBlock:
     """Part of a density: a slab of the grid and ñ there."""
 
     grid: Grid
+    """The slab."""
     nt_sR: np.ndarray
     """(1, n0, n1, n2) electrons/Å³."""
 
@@ -242,11 +246,24 @@ def _is_news(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) 
     return bool(np.linalg.norm(atoms.positions - warned_of.positions, axis=1).max() > NEWS_DISTANCE)
 
 
-def _checked_device(device: str | torch.device | None) -> torch.device:
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """A device that this machine has: 'cpu' (None), 'cuda', or 'cuda:1' for the second GPU.
+
+    Raises
+    ------
+    PredictionError
+        Another device, or a GPU that is not there.
+    """
     try:
         checked = torch.device('cpu' if device is None else device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise PredictionError(f'no device {device!r}; use cpu or cuda') from None
+    if checked.type not in ('cpu', 'cuda'):
+        raise PredictionError(f'no device {str(device)!r} for these models; use cpu or cuda')
     if checked.type == 'cuda' and not torch.cuda.is_available():
-        raise PredictionError(f'no device {device!r}: this machine has no CUDA device; use cpu')
+        raise PredictionError(f'no device {str(device)!r}: this machine has no CUDA device; use cpu')
+    if checked.type == 'cuda' and (checked.index or 0) >= torch.cuda.device_count():
+        raise PredictionError(
+            f'no device {str(device)!r}: this machine has {torch.cuda.device_count()}, counted from 0'
+        )
     return checked

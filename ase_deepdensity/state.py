@@ -119,8 +119,14 @@ class PAWDensity:
         """A changed copy."""
         return replace(self, **changes)
 
+    def __repr__(self) -> str:
+        size = '×'.join(map(str, self.grid.shape))
+        spins = ', spin-polarised' if self.nspins == 2 else ''
+        return f'PAWDensity({self.atoms.symbols}, {size} grid points, level {self.level.name or "unnamed"}{spins})'
+
     @property
     def nspins(self) -> int:
+        """1: spin-paired, one component holds both; 2: two spin densities."""
         return self.nt_sR.shape[0]
 
     @property
@@ -147,7 +153,7 @@ class PAWDensity:
         """Valence electrons, compensation charges included."""
         self._whole('number_of_electrons')
         nvalence = self.level.setups(self.atoms.numbers).nvalence
-        return self.integral() + self.compensation_charge() + nvalence
+        return float(self.integral() + self.compensation_charge() + nvalence)
 
     def normalized(self) -> PAWDensity:
         """ñ rescaled so that the number of electrons is right at the given D: GPAW's ``Density.normalize``."""

@@ -9,7 +9,13 @@ from ase_deepdensity.state import PAWDensity
 
 
 def bare_density(state: PAWDensity, *, spin: int | None = None, gridrefinement: int = 1) -> np.ndarray:
-    """ñ of one spin or of both (None), zero boundaries included, electrons/Å³."""
+    """ñ of one spin or of both (None), zero boundaries included: (n0, n1, n2) = ``state.grid.size_c``, electrons/Å³.
+
+    Raises
+    ------
+    ValueError
+        Another spin, or a ``gridrefinement`` that is not 1.
+    """
     check_spin(state, spin)
     if gridrefinement != 1:
         raise ValueError(f'this density has no grid finer than its own: gridrefinement must be 1, not {gridrefinement}')

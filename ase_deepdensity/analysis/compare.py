@@ -23,7 +23,8 @@ class Comparison:
     matrix_squares: dict[str, tuple[float, float]]
     """What it is made of, see :func:`matrix_squares`; sums over states give that of all together."""
     dipole_error: float
-    """|μ − μ_ref|, e·Å."""
+    """|μ − μ_ref|, e·Å, both in the same cell.  Where matter reaches across a periodic boundary it depends, as the
+    moments do, on where the cell begins (:func:`.depends_on_origin_c`)."""
     electron_error: float
     """Electrons in the prediction (ñ and compensation charges) minus those in the reference."""
 

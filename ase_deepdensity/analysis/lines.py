@@ -32,7 +32,7 @@ def plot_lines(
     n_R_by_label
         Arrays of the grid's shape, electrons/Å³; labels other than '' are shown.
     difference
-        Another array, for a panel of its own.
+        Another array of that shape, electrons/Å³, for a panel of its own.
     """
     from matplotlib.figure import Figure
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def electrostatic_potential(state: PAWDensity) -> np.ndarray:
-    """Hartree potential of ñ and the compensation charges on GPAW's fine grid, eV.
+    """Hartree potential of ñ and the compensation charges on GPAW's fine grid, (n0, n1, n2), eV.
 
     What ``calc.get_electrostatic_potential()`` returns: in general two points per interval of ``state.grid``, the
     sign that of an electron's energy.

@@ -18,7 +18,7 @@ def pseudo_density(state: PAWDensity, *, spin: int | None = None, gridrefinement
     spin
         0 or 1: one spin density; None: their sum.
     gridrefinement
-        Points per grid interval.
+        Points per grid interval: the shape is ``gridrefinement`` · ``state.grid.size_c``.
     """
     check_spin(state, spin)
     if not state.has_matrices:

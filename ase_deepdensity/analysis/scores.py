@@ -25,8 +25,11 @@ class Scores:
     """One predicted snapshot against its reference."""
 
     name: str
+    """Of the snapshot."""
     natoms: int
+    """Number of its atoms."""
     comparison: Comparison
+    """All errors."""
     electrons: float
     """Valence electrons of the prediction."""
     seconds: float

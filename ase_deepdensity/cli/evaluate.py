@@ -32,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ase_deepdensity.cli.outputs import PICTURES, check_output
+    from ase_deepdensity.model_files import model_path
+
+    model_path(args.model)
+    if args.json is not None:
+        check_output('--json', args.json)
+    if args.plot is not None:
+        check_output('--plot', args.plot, PICTURES)
     import warnings
 
     import numpy as np

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ase_deepdensity.arguments import whole
+from ase_deepdensity.cli.outputs import check_output
+
 if TYPE_CHECKING:
     from ase_deepdensity.dataset.files import Snapshot
     from ase_deepdensity.level import Level
@@ -60,9 +63,18 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ase_deepdensity.level import Level
+    from ase_deepdensity.model_files import model_path
     from ase_deepdensity.reference.frames import read_frames
     from ase_deepdensity.reference.generate import generate
 
+    if not args.out or '\0' in args.out:
+        raise ValueError(f'OUT must be the name of a folder, not {args.out!r}')
+    if args.start is not None:
+        model_path(args.start)
+    if args.txt not in (None, '-'):
+        check_output('--txt', args.txt)
+    if args.ranks_per_snapshot is not None:
+        whole('--ranks-per-snapshot', args.ranks_per_snapshot, least=1)
     level = Level.load(args.level)
     frames = read_frames(args.geometries)
     master = not mpi_rank()
@@ -75,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         ranks_per_snapshot=args.ranks_per_snapshot,
         progress=not args.quiet,
         log=tqdm.write if not args.quiet else print,
-        calculate=_seeded(args.start, level) if args.start else None,
+        calculate=_seeded(args.start, level) if args.start is not None else None,
     )
     if master:
         print(f'{args.out}: level {level.name}')

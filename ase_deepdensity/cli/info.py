@@ -21,16 +21,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ase_deepdensity.model import DensityModel, model_path, shipped_models
+    from ase_deepdensity.model_files import model_path, shipped_models
 
-    if args.model is None:
-        names = shipped_models()
-        cards = {name: describe(DensityModel.load(name), model_path(name)) for name in names}
-        print(json.dumps(cards, indent=1, ensure_ascii=False) if args.json else '\n'.join(_list(cards)))
-        return 0
-    description = describe(DensityModel.load(args.model), model_path(args.model))
-    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else '\n'.join(_lines(description)))
+    if args.model is not None:
+        description = _described(model_path(args.model))
+        print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else '\n'.join(_lines(description)))
+    elif args.json:
+        descriptions = {name: _described(model_path(name)) for name in shipped_models()}
+        print(json.dumps(descriptions, indent=1, ensure_ascii=False))
+    else:
+        print('\n'.join(_list({name: model_path(name) for name in shipped_models()})))
     return 0
+
+
+def _described(path: Path) -> dict[str, Any]:
+    from ase_deepdensity.model import DensityModel  # imports torch: not before the name is known to be a model's
+
+    return describe(DensityModel.load(path), path)
 
 
 def describe(model: DensityModel, path: Path) -> dict[str, Any]:
@@ -55,12 +62,19 @@ def describe(model: DensityModel, path: Path) -> dict[str, Any]:
     }
 
 
-def _list(cards: dict[str, dict[str, Any]]) -> Iterator[str]:
-    if not cards:
+def _list(paths: dict[str, Path]) -> Iterator[str]:
+    """A line for each model, from its header alone, which is quick."""
+    from ase.data import chemical_symbols
+
+    from ase_deepdensity.model_files import read_header
+
+    if not paths:
         yield 'no models are shipped with this package'
-    for name, d in cards.items():
-        yield f'{name:24} {" ".join(d["elements"]):12} level {d["level"]["name"]:8} {_megabytes(d["bytes"])}'
-    if cards:
+    for name, path in paths.items():
+        header = read_header(path)
+        symbols = ' '.join(chemical_symbols[number] for number in header['architecture']['species'])
+        yield f'{name:24} {symbols:12} level {header["level"]["name"]:10} {_megabytes(path.stat().st_size)}'
+    if paths:
         yield '"deepdensity info MODEL" shows the card of one'
 
 

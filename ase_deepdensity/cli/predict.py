@@ -6,8 +6,12 @@ import argparse
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ase_deepdensity.arguments import three_whole, whole
+from ase_deepdensity.cli.outputs import PICTURES, check_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from ase_deepdensity.predict import AtomsCoefficients, Predictor
     from ase_deepdensity.state import PAWDensity
 
+MAX_KPTS = 10**5
+"""More k-points take minutes and gigabytes and tell a model nothing new."""
 QUANTITY_NAMES = ('pseudo', 'all-electron', 'smooth')
 
 
@@ -65,16 +71,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
-    import torch
+    from ase_deepdensity.grid import check_size
+    from ase_deepdensity.model_files import model_path
+    from ase_deepdensity.reference.frames import read_frames
+
+    path = model_path(args.model)
+    if args.kpts:
+        whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
+    frames = read_frames([args.geometry])
+    _check_outputs(args, len(frames))
+    for atoms in frames:
+        check_size(args.gpts, args.h, float(atoms.cell.lengths().max()))
+    import torch  # takes a second: not before what can be refused without it
 
     from ase_deepdensity.cli.warn import plain_warnings
     from ase_deepdensity.model import DensityModel
     from ase_deepdensity.predict import Predictor
-    from ase_deepdensity.reference.frames import read_frames
 
-    frames = read_frames([args.geometry])
-    _check_outputs(args, len(frames))
-    model = DensityModel.load(args.model)
+    model = DensityModel.load(path)
     level = model.at_kpoints(args.kpts) if args.kpts else model.level
     dtype = torch.float64 if args.float64 else torch.float32
     predictor = Predictor(model, level=level, device=args.device, dtype=dtype)
@@ -102,20 +116,45 @@ def _predict(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, numbe
     times.append(time.perf_counter())
     density = predictor.density(known, grid)
     times.append(time.perf_counter())
-    print('\n'.join(_report(density, known, times)), flush=True)
-    _write(density, args, number)
+    shown_R = _shown_density(density, args)
+    print('\n'.join(_report(density, known, times, args.quantity, shown_R)), flush=True)
+    _write(density, args, number, shown_R)
 
 
-def _report(density: PAWDensity, known: AtomsCoefficients, times: list[float]) -> Iterator[str]:
-    from ase_deepdensity.analysis.dipole import dipole_moment
+def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray | None:
+    """(n0, n1, n2) electrons/Å³ what cube, CHGCAR and picture show; None where nobody asks for it."""
+    from ase_deepdensity.analysis.quantities import QUANTITIES
 
-    x, y, z = dipole_moment(density)
+    kinds = [file_kind(name) for name in args.out] + ['picture'] * bool(args.plot)
+    if args.quantity == 'pseudo' and not {*kinds} - {'h5'}:
+        return None
+    return QUANTITIES[args.quantity][0](density)
+
+
+def _report(
+    density: PAWDensity, known: AtomsCoefficients, times: list[float], quantity: str, shown_R: np.ndarray | None
+) -> Iterator[str]:
     setup, network, evaluation = (after - before for before, after in pairwise(times))
     yield _grid_line(density.grid)
-    yield f'electrons  {density.number_of_electrons():.6f}'
-    yield f'dipole     ({x:.4f}, {y:.4f}, {z:.4f}) e·Å'
+    yield from _electrons_and_dipole(density, quantity, shown_R)
     yield _familiarity_line(known)
     yield f'time       {setup:.2f} s set-up, {network:.3f} s network, {evaluation:.3f} s grid'
+
+
+def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarray | None) -> Iterator[str]:
+    """The integral of what is shown: of the density with compensation charges it is the number of valence electrons."""
+    from ase_deepdensity.analysis.dipole import dipole_moment, origin_caveat
+
+    valence = f'{density.number_of_electrons():.6f}'
+    if quantity == 'pseudo' or shown_R is None:
+        yield f'electrons  {valence}'
+    else:
+        shown = shown_R.mean() * density.atoms.cell.volume
+        yield f'electrons  {shown:.6f} in the {quantity} density; there are {valence} valence electrons'
+    x, y, z = dipole_moment(density)
+    yield f'dipole     ({x:.4f}, {y:.4f}, {z:.4f}) e·Å'
+    if caveat := origin_caveat(density):
+        yield f'           {caveat}'
 
 
 def _grid_line(grid: Grid) -> str:
@@ -130,18 +169,15 @@ def _familiarity_line(known: AtomsCoefficients) -> str:
     )
 
 
-def _write(density: PAWDensity, args: argparse.Namespace, number: int | None) -> None:
-    from ase_deepdensity.analysis.quantities import QUANTITIES
+def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, shown_R: np.ndarray | None) -> None:
     from ase_deepdensity.dataset.density_file import write_density
 
-    n_R: np.ndarray | None = None
     for name in [*args.out, *([args.plot] if args.plot else [])]:
         path, kind = numbered(Path(name), number), 'picture' if name == args.plot else file_kind(name)
         if kind == 'h5':
             write_density(path, density)
-        else:
-            n_R = QUANTITIES[args.quantity][0](density) if n_R is None else n_R
-            _write_volume(path, kind, density, n_R)
+        elif shown_R is not None:
+            _write_volume(path, kind, density, shown_R)
         print(f'wrote      {path}' + ('' if kind == 'h5' else f' ({args.quantity} density)'), flush=True)
 
 
@@ -190,16 +226,14 @@ def _check_outputs(args: argparse.Namespace, nframes: int) -> None:
     """Refuse what cannot be written, before any work."""
     source = Path(args.geometry if Path(args.geometry).exists() else args.geometry.rpartition('@')[0])
     kinds = [file_kind(name) for name in args.out]
-    if args.stream and (kinds != ['cube'] or args.plot or args.quantity != 'smooth'):
+    if args.stream and (kinds != ['cube'] or args.plot is not None or args.quantity != 'smooth'):
         raise ValueError('--stream writes one cube file of the smooth density: --quantity smooth --out FILE.cube')
-    names = [*args.out, *([args.plot] if args.plot else [])]
-    for name in names:
-        path = numbered(Path(name), 0 if nframes > 1 else None)
-        if not path.parent.is_dir():
-            raise ValueError(f'{path.parent}: no such folder')
-        if path.exists() and path.samefile(source):
-            raise ValueError(f'{path} is the geometry itself; write to another file')
-    if args.plot and Path(args.plot).suffix not in ('.png', '.pdf', '.svg'):
-        raise ValueError(f'--plot {args.plot}: use a name that ends in .png, .pdf or .svg')
-    if len(set(names)) < len(names):
+    outputs = [check_output('--out', name) for name in args.out]
+    if args.plot is not None:
+        outputs.append(check_output('--plot', args.plot, PICTURES))
+    for path in outputs:
+        first = numbered(path, 0 if nframes > 1 else None)
+        if first.exists() and first.samefile(source):
+            raise ValueError(f'{first} is the geometry itself; write to another file')
+    if len({path.resolve() for path in outputs}) < len(outputs):
         raise ValueError('each output needs a file of its own')

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+MAX_NUMBER = 10**6
+"""Geometries in one file; they are held in memory until all are there."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     water.add_argument('--molecules', type=int, default=32, metavar='N', help='in the liquid (default: %(default)s)')
     water.add_argument('--density', type=float, metavar='G/CM3', help='of the liquid (default: 0.997)')
     water.add_argument('--cluster', type=int, metavar='N', help='cut N molecules out of the liquid, into vacuum')
-    water.add_argument('--vacuum', type=float, default=3.0, metavar='Å', help='around a cluster (default: %(default)s)')
+    water.add_argument('--vacuum', type=float, metavar='Å', help='around a cluster (default: 3.0)')
     water.add_argument('--no-pbc', action='store_true', help='a cluster without periodic boundaries')
 
     metal = _dynamics(kinds, 'metal', "an fcc metal in ASE's EMT potential", (600.0, 2.0, 1.0))
@@ -73,13 +75,13 @@ def run(args: argparse.Namespace) -> int:
     from ase.io import write
     from tqdm import tqdm
 
+    from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.files import replacing_path
 
-    if args.number < 1:
-        raise ValueError(f'--number must be at least 1, not {args.number}')
-    out = Path(args.out)
-    if not out.parent.is_dir():
-        raise ValueError(f'{out.parent}: no such folder')
+    if not 1 <= args.number <= MAX_NUMBER:
+        raise ValueError(f'--number must be at least 1, not {args.number}, and at most {MAX_NUMBER}')
+    out = check_output('OUT', args.out)
+    _check_format(args.out, args.number)
     try:
         frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry'))
     except ModuleNotFoundError as error:
@@ -92,7 +94,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_format(name: str, number: int) -> None:
+    """Refuse names of which ASE cannot tell a format that it can write and read again."""
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    try:
+        ioformat = ioformats[filetype(name, read=False)]
+    except (KeyError, UnknownFileTypeError):
+        raise ValueError(
+            f'OUT {name}: ASE knows no format of this name; use a name that ends in .xyz or .traj'
+        ) from None
+    if not (ioformat.can_write and ioformat.can_read):
+        raise ValueError(f'OUT {name}: ASE cannot write and read the format {ioformat.name}; use .xyz or .traj')
+    if number > 1 and ioformat.single:
+        raise ValueError(f'OUT {name}: the format {ioformat.name} holds one geometry, not {number}; use .xyz or .traj')
+
+
 def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
+    from ase_deepdensity.arguments import real
     from ase_deepdensity.reference import geometries
 
     if args.kind == 'chain':
@@ -111,10 +130,14 @@ def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
         return geometries.organic(args.name, vacuum=args.vacuum, **common)
     if args.cluster is not None and not 1 <= args.cluster <= args.molecules:
         raise ValueError(f'--cluster must be 1 to {args.molecules} (--molecules), not {args.cluster}')
-    liquid = geometries.water(args.molecules, density=args.density or geometries.WATER_DENSITY, **common)
+    density = geometries.WATER_DENSITY if args.density is None else args.density
+    liquid = geometries.water(args.molecules, density=density, **common)
     if args.cluster is None:
+        if args.vacuum is not None or args.no_pbc:
+            raise ValueError('--vacuum and --no-pbc are for clusters: give --cluster too')
         return liquid
+    vacuum = real('--vacuum', geometries.CLUSTER_VACUUM if args.vacuum is None else args.vacuum, above=0, unit='Å')
     return (
-        geometries.cluster(atoms, args.cluster, seed=args.seed + i, vacuum=args.vacuum, pbc=not args.no_pbc)
+        geometries.cluster(atoms, args.cluster, seed=args.seed + i, vacuum=vacuum, pbc=not args.no_pbc)
         for i, atoms in enumerate(liquid)
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ase_deepdensity.cli.outputs import PICTURES, check_output
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -28,10 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.cli.warn import plain_warnings
+    from ase_deepdensity.model_files import model_path
     from ase_deepdensity.reference.frames import read_frames
     from ase_deepdensity.reference.mpi import enable_mpi, mpi_rank
 
     _check_outputs(args)
+    model_path(args.model)
     enable_mpi()
     atoms = read_frames([args.geometry])[-1]
     with plain_warnings():
@@ -98,10 +102,11 @@ def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse what cannot be written, before any work."""
-    for name in (args.plot, args.json, args.txt):
-        if name and not Path(name).parent.is_dir():
-            raise ValueError(f'{Path(name).parent}: no such folder')
-    if args.plot and Path(args.plot).suffix not in ('.png', '.pdf', '.svg'):
-        raise ValueError(f'--plot {args.plot}: use a name that ends in .png, .pdf or .svg')
+    if args.plot is not None:
+        check_output('--plot', args.plot, PICTURES)
+    if args.json is not None:
+        check_output('--json', args.json)
+    if args.txt is not None:
+        check_output('--txt', f'{args.txt}-default.txt')
     if args.mixer is not None and not 0 < args.mixer <= 1:
         raise ValueError(f'--mixer must be above 0 and at most 1, not {args.mixer}')

@@ -27,22 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    import torch
-
+    from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.dataset import Dataset
     from ase_deepdensity.model import SUFFIX, DensityModel
+    from ase_deepdensity.predict import checked_device
     from ase_deepdensity.training.checkpoint import Files
     from ase_deepdensity.training.config import TrainingConfig
     from ase_deepdensity.training.loop import Trainer
 
     config = TrainingConfig.load(args.config, steps=args.steps, minutes=args.minutes, seed=args.seed)
     out = Path(args.out.removesuffix(SUFFIX) + SUFFIX)
-    if not out.parent.is_dir():
-        raise ValueError(f'{out.parent}: no such folder')
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        raise ValueError(f'--device {args.device}: this machine has no CUDA device; use cpu')
+    if not out.name.removesuffix(SUFFIX):
+        raise ValueError(f'--out must be the name of a model file, not {args.out!r}')
+    check_output('--out', str(out))
+    checked_device(args.device)
+    init = None if args.init is None else DensityModel.load(args.init)
     dataset = Dataset(args.dataset)
-    init = DensityModel.load(args.init) if args.init else None
     files = Files(out)
     trainer = Trainer(
         dataset, out, config, init=init, device=args.device, progress=not args.quiet, restart=args.restart

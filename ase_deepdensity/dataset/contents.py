@@ -115,7 +115,8 @@ def check_electrons(density: PAWDensity) -> None:
     """Refuse a density that is not whole, whose electrons do not add up, or whose matrices do not belong to its atoms.
 
     ∫ ñ dr and the compensation charges must cancel but for the charge of the system, see
-    :meth:`.PAWDensity.normalized`.  Where the datasets of its level are not at hand, ∫ ñ dr must at least be positive.
+    :meth:`.PAWDensity.normalized`.  Where the datasets that its level names are not at hand, or it names none, ∫ ñ dr
+    must at least be positive.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def _missing_electrons(density: PAWDensity) -> tuple[float, float] | None:
 
 
 def _setups(level: Level, Z: int) -> Any:
-    """The dataset of an element, None if it is not at hand or another one than then."""
+    """The dataset of an element, None if it is not at hand or not known to be the same as then."""
     datasets = level.parameters.get('setups')
     if isinstance(datasets, dict) and any(key.isdigit() for key in datasets):
         return None  # atoms have datasets of their own
@@ -165,4 +166,4 @@ def _setups(level: Level, Z: int) -> Any:
     except Exception:  # whatever GPAW raises
         return None
     known = level.versions.get('datasets', {}).get(chemical_symbols[Z])
-    return setups if known in (None, getattr(setups[0], 'fingerprint', None)) else None
+    return setups if known == getattr(setups[0], 'fingerprint', None) else None

@@ -143,7 +143,9 @@ class Failure:
     """A geometry whose calculation failed."""
 
     path: Path
+    """Of the record."""
     reason: str
+    """The error in one line."""
 
 
 def read_failures(folder: str | Path) -> list[Failure]:

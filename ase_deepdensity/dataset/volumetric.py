@@ -25,7 +25,10 @@ def write_cube(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
 
 
 def write_cube_slabs(path: str | Path, atoms: Atoms, shape: Iterable[int], slabs: Iterable[np.ndarray]) -> None:
-    """The same, from slabs that follow each other along the first axis; only one at a time is held."""
+    """The same, from slabs (n, n1, n2) that follow each other along the first axis; only one at a time is held.
+
+    ``shape``: (n0, n1, n2) of all slabs together.
+    """
     with replacing(path) as file:
         file.write(_cube_header(atoms, tuple(shape)))
         for n_R in slabs:
@@ -60,7 +63,7 @@ def read_cube(path: str | Path) -> tuple[Atoms, np.ndarray]:
 
 
 def write_chgcar(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
-    """Write a density (electrons/Å³) on a periodic grid as VASP's CHGCAR; atoms are sorted by element."""
+    """Write a density (n0, n1, n2) on a periodic grid, electrons/Å³, as VASP's CHGCAR; atoms are sorted by element."""
     from ase.build import sort
     from ase.calculators.vasp import VaspChargeDensity
 
@@ -71,12 +74,15 @@ def write_chgcar(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
 
 
 def with_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:
-    """The density of a grid (or of a slab along its first axis) with the points on its zero boundaries added."""
+    """The density of a grid (or of a slab along its first axis) with the points on its zero boundaries added.
+
+    ``n_R``: ``grid.shape``; of a whole grid the result has the shape ``grid.size_c``.
+    """
     missing_c = grid.zerobc_c & (grid.start_c == 1)
     return np.pad(n_R, [(int(missing), 0) for missing in missing_c]) if missing_c.any() else n_R
 
 
 def without_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:
-    """The opposite of :func:`with_boundaries`, for a whole grid."""
+    """The opposite of :func:`with_boundaries`, for a whole grid: (n0, n1, n2) = ``size_c`` → ``grid.shape``."""
     i0, i1, i2 = grid.zerobc_c.astype(int)
     return n_R[i0:, i1:, i2:]

@@ -53,7 +53,10 @@ class Collocation:
         return torch.from_numpy(rho_R)
 
     def integrate(self, rho_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
-        """The transpose of what follows :meth:`polynomials`: Σ_R rho_R times each of the kernels' functions."""
+        """The transpose of what follows :meth:`polynomials`: Σ_R rho_R times each of the kernels' functions.
+
+        ``rho_R``: (n0, n1, n2) of any unit, ``s_ac``: see :func:`index` → (natoms, 5, 5, rows, 5).
+        """
         C_aijpk = sums.integrate(
             self._array(rho_R), s_ac, sums.rows(self.basis.number), *self._arguments, torch.get_num_threads()
         )
@@ -92,7 +95,10 @@ def _harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
 
 
 def frame(grid: Grid) -> np.ndarray:
-    """Rows u, v, w: w along the third step, v in the plane of the second and third, so that u depends on i₀ alone."""
+    """(3, 3) unit vectors u, v, w as rows: w along the third step, v in the plane of the second and third.
+
+    So u depends on i₀ alone, v on i₀ and i₁.
+    """
     w_v = grid.step_cv[2] / np.linalg.norm(grid.step_cv[2])
     v_v = grid.step_cv[1] - (grid.step_cv[1] @ w_v) * w_v
     v_v /= np.linalg.norm(v_v)

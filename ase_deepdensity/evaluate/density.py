@@ -41,6 +41,7 @@ class DensityEvaluator:
         return output.density(_OnGrid(self, grid, positions_av, device or torch.device('cpu')))
 
     def collocation(self, grid: Grid) -> Collocation:
+        """What is prepared for a grid, kept from before or new."""
         key = pickle.dumps([getattr(grid, field.name).tolist() for field in fields(grid)])  # 100 times faster than ==
         if key not in self._collocations:
             if len(self._collocations) == self.grids:

@@ -34,34 +34,50 @@ unsigned = np.uint64
 
 
 class Lattice(NamedTuple):
-    """A block of a grid.  The steps (3, 3) are in the frame (u, v, w), Å: lower triangular with a positive diagonal."""
+    """A block of a grid, as :class:`.Grid` has it."""
 
     step_cv: np.ndarray
+    """(3, 3) steps in the frame (u, v, w), Å: lower triangular with a positive diagonal."""
     size_c: np.ndarray
+    """(3,) intervals of the whole grid."""
     start_c: np.ndarray
+    """(3,) first point of the block."""
     stop_c: np.ndarray
+    """(3,) the point after its last."""
     pbc_c: np.ndarray
+    """(3,) do images count along this axis?"""
 
 
 class Lines(NamedTuple):
-    """The lines of one plane near an atom, and the part of each within the cutoff."""
+    """The lines of one plane near an atom, and the part of each within the cutoff; all arrays are (lines,)."""
 
-    row_i: np.ndarray  # index of the long row
-    v_i: np.ndarray  # Å
-    center_i: np.ndarray  # where w = 0, in steps from the beginning of the long row
-    first_i: np.ndarray  # first point within the cutoff
-    count_i: np.ndarray  # number of points within the cutoff
-    w_i: np.ndarray  # w of the first point, Å
+    row_i: np.ndarray
+    """Index of the long row."""
+    v_i: np.ndarray
+    """Å."""
+    center_i: np.ndarray
+    """Where w = 0, in steps from the beginning of the long row."""
+    first_i: np.ndarray
+    """First point within the cutoff."""
+    count_i: np.ndarray
+    """Number of points within the cutoff."""
+    w_i: np.ndarray
+    """w of the first point, Å."""
 
 
 class Work(NamedTuple):
-    """Memory used again and again."""
+    """Memory used again and again.  x runs over rows of B-splines and powers of w, k over the points of a line."""
 
-    ramp_k: np.ndarray  # multiples of the step along a line, Å
-    b_jx: np.ndarray  # polynomials in v and w of a plane; x runs over rows of B-splines and powers of w
-    a_x: np.ndarray  # polynomials in w of a line
-    B_mk: np.ndarray  # the four B-splines along a line
-    row_k: np.ndarray  # the first of them
+    ramp_k: np.ndarray
+    """(points,) multiples of the step along a line, Å."""
+    b_jx: np.ndarray
+    """(WIDTH, rows · WIDTH) polynomials in v and w of a plane."""
+    a_x: np.ndarray
+    """(rows · WIDTH,) polynomials in w of a line."""
+    B_mk: np.ndarray
+    """(4, points) the four B-splines along a line."""
+    row_k: np.ndarray
+    """(points,) the first of them."""
 
 
 # --- which points ---------------------------------------------------------------------------------------------------

@@ -69,7 +69,10 @@ def integrate(
     lattice: Lattice,
     nthreads: int = 1,
 ) -> np.ndarray:
-    """The transpose of :func:`collocate`: C_a,ijpk = Σ_R rho_R B(r/h + 1 − p) uⁱ vʲ wᵏ, the atoms shared by threads."""
+    """The transpose of :func:`collocate`: C_a,ijpk = Σ_R rho_R B(r/h + 1 − p) uⁱ vʲ wᵏ, (natoms, 5, 5, nrows, 5).
+
+    The arguments are those of :func:`collocate`; ``nrows``: see :func:`rows`; the atoms are shared by threads.
+    """
     s_ac = np.ascontiguousarray(s_ac, float)
     long_R = _repeated_rows(lattice, rho_R, cutoff)
     C_aix = np.zeros((len(s_ac), WIDTH, WIDTH * nrows * WIDTH), rho_R.dtype)
@@ -119,7 +122,7 @@ def radial_gradients(
     lattice: Lattice,
     nthreads: int = 1,
 ) -> np.ndarray:
-    """Derivatives of Σ_R rho_R f(|r_R − r_a|²) with respect to the positions r_a, along u, v, w: (natoms, 3)."""
+    """Derivatives of Σ_R rho_R f(|r_R − r_a|²) with respect to the positions r_a, along u, v, w: (natoms, 3), per Å."""
     dtype = rho_R.dtype
     table_xp, s_ac = np.ascontiguousarray(table_xp, dtype), np.ascontiguousarray(s_ac, float)
     long_R = _repeated_rows(lattice, rho_R, cutoff)

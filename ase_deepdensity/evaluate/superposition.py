@@ -76,7 +76,15 @@ def superpose(
     tables: Mapping[int, RadialTable],
     dtype: DTypeLike = np.float64,
 ) -> np.ndarray:
-    """Σ_a n_Z(a)(|r − R_a|) on the grid, images included: (n0, n1, n2), in the unit of the tables."""
+    """Σ_a n_Z(a)(|r − R_a|) on the grid, images included: (n0, n1, n2), in the unit of the tables.
+
+    Parameters
+    ----------
+    positions_av, numbers_a
+        (natoms, 3) Å, and (natoms,) atomic numbers.
+    tables
+        By atomic number.
+    """
     n_R = np.zeros(grid.shape, dtype)
     for number, s_ac, table, arguments in _of_each_element(grid, positions_av, numbers_a, tables):
         sums.add_radial(n_R, table.table_xp, table.x_step, table.cutoff, s_ac[numbers_a == number], *arguments)
@@ -86,7 +94,10 @@ def superpose(
 def superposition_gradient(
     v_R: np.ndarray, grid: Grid, positions_av: np.ndarray, numbers_a: np.ndarray, tables: Mapping[int, RadialTable]
 ) -> np.ndarray:
-    """Derivatives of Σ_R v_R n_R with respect to the positions, n the superposition of atoms: (natoms, 3), per Å."""
+    """Derivatives of Σ_R v_R n_R with respect to the positions, n the superposition of atoms: (natoms, 3), per Å.
+
+    ``v_R``: (n0, n1, n2) on the grid; the other arguments are those of :func:`superpose`.
+    """
     gradient_av = np.zeros((len(positions_av), 3))
     for number, s_ac, table, arguments in _of_each_element(grid, positions_av, numbers_a, tables):
         chosen_a = numbers_a == number

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
+from ase.io import iread
+
+from ase_deepdensity.arguments import reason
+
+DATABASES = '.db', '.json'
+"""Suffixes of ASE's databases."""
 
 
 def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
@@ -16,8 +22,8 @@ def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
     Raises
     ------
     ValueError
-        A file that is missing, unreadable or empty; a frame without atoms, without three lattice vectors, or with
-        positions that are not finite.
+        A file that is missing, unreadable or empty, or lacks the frames asked for; a frame without atoms, without three
+        lattice vectors, or with positions that are not finite.
     """
     frames: list[Atoms] = []
     for name in map(str, names):
@@ -29,17 +35,60 @@ def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
 
 
 def _read(name: str) -> list[Atoms]:
-    path, _, index = name.rpartition('@') if not Path(name).exists() else (name, '', ':')
-    if not Path(path or name).is_file():
-        raise ValueError(f'{path or name}: no such file')
-    try:
-        frames = read(path, index=index or ':')
-    except Exception as error:  # whatever ASE's readers raise
-        raise ValueError(f'{name}: ASE cannot read this file: {error!r}') from error
-    frames = [frames] if isinstance(frames, Atoms) else list(frames)
+    path, index = _split(name)
+    _check_file(path)
+    frames = _call_ase(path, index)
     if not frames:
-        raise ValueError(f'{name}: holds no geometries')
+        there = len(_call_ase(path, slice(None)))
+        raise ValueError(
+            f'{name}: no such frame; the file holds {there}, counted from 0' if there else f'{path}: holds no frames'
+        )
     return frames
+
+
+def _split(name: str) -> tuple[str, slice | str]:
+    """The file and which frames of it; of ASE's databases that may be a selection of rows."""
+    path, at, text = name.rpartition('@')
+    if not at or os.path.lexists(name):
+        return name, slice(None)
+    parts = (text or ':').split(':')
+    try:
+        numbers = [int(part) if part else None for part in parts]
+        if len(numbers) == 1 and numbers[0] is not None:
+            return path, slice(numbers[0], numbers[0] + 1 or None)
+        if len(numbers) < 4 and numbers[2:] != [0]:
+            return path, slice(*numbers)
+    except ValueError:
+        if path.endswith(DATABASES):
+            return path, text
+    raise ValueError(
+        f'{name}: after @ there must be the number of a frame or a range such as 0:10 or ::5, not {text!r}'
+    )
+
+
+def _check_file(path: str) -> None:
+    if os.path.isdir(path):
+        raise ValueError(f'{path}: this is a folder; a file of geometries is needed')
+    if '\0' in path or not os.path.isfile(path):
+        raise ValueError(f'{path or repr(path)}: no such file')
+    if os.path.getsize(path) == 0:
+        raise ValueError(f'{path}: the file is empty')
+    if not os.access(path, os.R_OK):
+        raise ValueError(f'{path}: this file must not be read')
+
+
+def _call_ase(path: str, index: slice | str) -> list[Atoms]:
+    """Some frames of a file; whatever ASE's readers raise is the file's fault."""
+    try:
+        return list(iread(path, index=index, do_not_split_by_at_sign=True))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path}: ASE cannot read this file: no text in UTF-8 ({error.reason} at byte {error.start})'
+        ) from error
+    except KeyError as error:
+        raise ValueError(f'{path}: ASE cannot read this file: it does not know {error}') from error
+    except Exception as error:
+        raise ValueError(f'{path}: ASE cannot read this file: {reason(error)}') from error
 
 
 def _check(atoms: Atoms, where: str) -> None:

@@ -50,71 +50,90 @@ MIXING = 0.8
 
 @dataclass(frozen=True)
 class Ground:
-    """A self-consistent ground state; densities on the grid x_g = g · length / len(n_g)."""
+    """A self-consistent ground state, in atomic units; densities on the grid x_g = g · length / len(n_g)."""
 
     n_g: np.ndarray
+    """(points,) electrons/bohr."""
     energy: float
+    """Hartree."""
     free_energy: float
     """Energy minus temperature times entropy: what the forces are the derivative of."""
     forces_a: np.ndarray
+    """(natoms,) along the chain, hartree/bohr."""
     eigenvalue_n: np.ndarray
+    """(number,) of the lowest orbitals, hartree."""
     occupation_n: np.ndarray
+    """(number,) electrons in each."""
     niter: int
+    """Iterations."""
     error: float
     """∫ |n_out − n_in| per electron."""
 
 
 @dataclass(frozen=True)
 class System:
-    """Ions in a periodic cell.  Functions are held as Fourier coefficients f(x) = Σ_k f_k exp(ikx), k ≥ 0."""
+    """Ions in a periodic cell, in atomic units.
+
+    Functions are held as Fourier coefficients f(x) = Σ_k f_k exp(ikx), k ≥ 0: arrays f_k of points // 2 + 1.
+    """
 
     x_a: np.ndarray
+    """(natoms,) positions, bohr."""
     charge_a: np.ndarray
+    """(natoms,) charges, electrons."""
     width_a: np.ndarray
+    """(natoms,) σ of the Gaussian charges, bohr."""
     length: float
+    """Of the cell, bohr."""
     waves: int
     """m: the basis is 1, √2 cos(Gx), √2 sin(Gx) over √length, with m values of G."""
     points: int
     """Of the grid: at least 4m + 1."""
     temperature: float
+    """Of the electrons, hartree."""
     epsilon: float
+    """Dielectric constant of the interaction."""
     kappa: float
+    """Inverse range of the interaction, bohr⁻¹."""
 
     @property
     def electrons(self) -> float:
+        """Number of electrons in the cell."""
         return float(self.charge_a.sum())
 
     @cached_property
     def k_k(self) -> np.ndarray:
+        """(points // 2 + 1,) wave numbers, bohr⁻¹."""
         return 2 * pi * np.arange(self.points // 2 + 1) / self.length
 
     @cached_property
     def ions_ak(self) -> np.ndarray:
-        """m_k of each ion."""
+        """(natoms, points // 2 + 1) m_k of each ion, electrons/bohr: negative, as it lacks electrons."""
         phase_ak = np.exp(-1j * np.outer(self.x_a, self.k_k))
         return -self.charge_a[:, None] / self.length * np.exp(-0.5 * np.outer(self.width_a, self.k_k) ** 2) * phase_ak
 
     @cached_property
     def interaction_k(self) -> np.ndarray:
+        """(points // 2 + 1,) of two charges, 4π / ε(k² + κ²), 0 for k = 0."""
         K_k = 4 * pi / (self.epsilon * (self.k_k**2 + self.kappa**2))
         K_k[0] = 0.0
         return K_k
 
     def fourier(self, f_g: np.ndarray) -> np.ndarray:
-        """Values on the grid → Fourier coefficients."""
+        """Values (points,) on the grid → Fourier coefficients (points // 2 + 1,)."""
         return np.fft.rfft(f_g) / self.points
 
     def grid(self, f_k: np.ndarray) -> np.ndarray:
-        """Fourier coefficients → values on the grid."""
+        """Fourier coefficients, along the first axis → values on the grid."""
         return np.fft.irfft(f_k, self.points, axis=0) * self.points
 
     def integral(self, f_k: np.ndarray, g_k: np.ndarray) -> np.ndarray:
-        """∫ f g dx, over the last axis."""
+        """∫ f g dx of Fourier coefficients (…, points // 2 + 1), over the last axis, of any unit times bohr."""
         product_k = (f_k.conj() * g_k).real
         return self.length * (2 * product_k.sum(-1) - product_k[..., 0])
 
     def orbitals(self, V_k: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest ``number`` eigenvalues, and the orbitals on the grid (points, number)."""
+        """The lowest ``number`` eigenvalues, hartree, and the orbitals on the grid (points, number), bohr^(−1/2)."""
         eigenvalue_n, C_bn = eigh(
             hamiltonian(V_k, self.waves, self.length),
             subset_by_index=(0, number - 1), driver='evr', overwrite_a=True, check_finite=False,
@@ -126,7 +145,9 @@ class System:
 
 
 def hamiltonian(V_k: np.ndarray, waves: int, length: float) -> np.ndarray:
-    """(2m + 1, 2m + 1) −½ d²/dx² + V in the basis 1, √2 cos(Gx), √2 sin(Gx), each over √length, V_k up to 2 m.
+    """−½ d²/dx² + V in the basis 1, √2 cos(Gx), √2 sin(Gx), each over √length: (2m + 1, 2m + 1), hartree.
+
+    ``V_k``: (2m + 1,) or more, hartree; ``waves``: m; ``length``: bohr.
 
     ⟨cos G|V|cos G'⟩ = c(G−G') + c(G+G'),  ⟨sin G|V|sin G'⟩ = c(G−G') − c(G+G'),
     ⟨cos G|V|sin G'⟩ = s(G'−G) + s(G+G'),  with V_k = c(k) − i s(k), s(−k) = −s(k)
@@ -149,7 +170,7 @@ def hamiltonian(V_k: np.ndarray, waves: int, length: float) -> np.ndarray:
 
 
 def occupations(eigenvalue_n: np.ndarray, electrons: float, temperature: float) -> np.ndarray:
-    """Fermi–Dirac occupations f_n that add up to ``electrons``, one at most per orbital."""
+    """Fermi–Dirac occupations f_n (number,) that add up to ``electrons``, one at most per orbital; ε_n in hartree."""
 
     def occupy(mu: float) -> np.ndarray:
         return 0.5 * (1 - np.tanh((eigenvalue_n - mu) / (2 * temperature)))

@@ -83,11 +83,12 @@ def test_what_cannot_be_is_not_written(path, tmp_path):
 
 
 def test_electrons_are_not_counted_with_other_datasets(path, tmp_path):
-    """Nor where the level names none that GPAW has."""
+    """Nor where the level tells of none, or of none that GPAW has."""
     snapshot = read_snapshot(path)
     level = snapshot.level
     others = [
-        replace(level, versions={'datasets': {'H': 'of another day'}}),
+        replace(level, versions={}),
+        replace(level, versions={'datasets': level.versions['datasets'] | {'H': 'of another day'}}),
         replace(level, parameters=level.parameters | {'setups': 'unheard-of'}),
         replace(level, parameters=level.parameters | {'setups': {'0': 'paw'}}),
     ]

@@ -10,7 +10,6 @@ import pytest
 from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.config import TrainingConfig
 from tests.tiny import HYPERS, water_box
 
@@ -41,6 +40,6 @@ def dataset(tiny_model, tmp_path_factory) -> Dataset:
         atoms.pbc = seed > 0
         with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):
             grid, known = predictor.grid(atoms, h=0.35), predictor.coefficients(atoms)
-        density = PAWDensity(atoms, grid, predictor.evaluate(known, grid)[None], known.D_asii(), tiny_model.level)
+        density = predictor.density(known, grid)
         write_snapshot(folder / f'{seed}.h5', Snapshot(density, 0.0, np.zeros((len(atoms), 3)), np.zeros(3), 1, 1.0))
     return Dataset(folder)

@@ -1,0 +1,49 @@
+"""Files that a command is to write: refused before any work where that cannot go well."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+
+PICTURES = '.png', '.pdf', '.svg'
+
+
+def check_output(option: str, name: str, suffixes: Sequence[str] = ()) -> Path:
+    """The path of a file that can be written.
+
+    Parameters
+    ----------
+    option
+        What the user calls it, for the message: ``--plot``.
+    suffixes
+        The allowed ones; none: any.
+
+    Raises
+    ------
+    ValueError
+        No name, another suffix, a folder of this name, or a place where nothing can be written.
+    """
+    path = Path(name)
+    if not path.name or '\0' in name:
+        raise ValueError(f'{option} must be the name of a file, not {name!r}')
+    if suffixes and path.suffix not in suffixes:
+        raise ValueError(f'{option} {name}: use a name that ends in {", ".join(suffixes[:-1])} or {suffixes[-1]}')
+    check_folder(path.parent)
+    if path.is_dir():
+        raise ValueError(f'{option} {name}: this is a folder; give the name of a file')
+    if path.exists() and not os.access(path, os.W_OK):
+        raise ValueError(f'{option} {name}: this file must not be written')
+    return path
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that does not exist or in which no file can be made."""
+    if not folder.is_dir():
+        raise ValueError(f'{folder}: no such folder')
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f'{folder}: no file can be written in this folder: {error.strerror}') from None
