@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     import numpy as np
     import torch
+    from ase.data import chemical_symbols
 
     from ase_deepdensity.analysis.scores import mean_scores, model_means, reference_spreads, score
     from ase_deepdensity.cli.warn import plain_warnings
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         )
         for _ in range(2)
     )
+    if unknown := [chemical_symbols[Z] for Z in dataset.numbers if Z not in model.species]:
+        raise ValueError(f'the data set has {", ".join(unknown)}; {model.name} knows {", ".join(model.symbols)} only')
     means = model_means(model)
     spreads = reference_spreads(dataset, means)
     with warnings.catch_warnings(action='ignore'):  # loads and compiles; the other still has its warnings to give

@@ -23,6 +23,7 @@ from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.curve import Row, write_curve
 from ase_deepdensity.training.lock import Lock
 from ase_deepdensity.training.loss import (
+    Score,
     charbonnier,
     matrix_loss,
     matrix_squares,
@@ -117,6 +118,7 @@ class Trainer:
 
         self.start, self.rows, self.best, self.finished = 0, list[Row](), -1, False
         self.best_network, self.best_familiarity = Weights(), Weights()
+        self.rate = 0.0
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
@@ -228,10 +230,10 @@ class Trainer:
         began = self.clock.seconds
         current = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.network.load_state_dict(self.average)
-        now = score(self.network, self.validation, self.sampler)
+        reached = self.score(self.validation)
         nmae = float(np.mean([nmae for nmae, _ in recent]))
         matrix_error = total_matrix_error(self.network, [squares_sx for _, squares_sx in recent])
-        row = Row(step, nmae, matrix_error, now.nmae, now.matrix_error, self.rate)
+        row = Row(step, nmae, matrix_error, reached.nmae, reached.matrix_error, self.rate)
         better = row.nmae_validation < (self.rows[self.best].nmae_validation if self.best >= 0 else math.inf)
         self.rows.append(row)
         if better:
@@ -246,6 +248,10 @@ class Trainer:
         self._write(better)
         self.clock.validated(self.clock.seconds - began)
         return row
+
+    def score(self, samples: list[Sample]) -> Score:
+        """Errors of the weights as they are on samples that have kept their densities, such as :attr:`validation`."""
+        return score(self.network, samples, self.sampler)
 
     def _write(self, model: bool) -> None:
         """The curve and, if it is a new one, the model, from what is in the checkpoint."""
