@@ -1,4 +1,3 @@
-import csv
 import json
 import shutil
 from dataclasses import replace
@@ -19,6 +18,7 @@ from ase_deepdensity.training.clock import Clock
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loop import Trainer, TrainingError
 from tests.tiny import build_model, water_box
+from tests.training.conftest import SETTINGS, curve, weights
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
@@ -27,20 +27,9 @@ def train(dataset, out, config, **kwargs) -> DensityModel:
     return Trainer(dataset, out, config, progress=False, **kwargs).run()
 
 
-def curve(path) -> list[list[float]]:
-    with open(path) as file:
-        return [[float(x) for x in row] for row in list(csv.reader(file))[1:]]
-
-
-def weights(model: DensityModel) -> torch.Tensor:
-    return torch.cat([p.flatten() for p in model.network.parameters()])
-
-
 @pytest.fixture(scope='module')
 def trained(dataset, tmp_path_factory):
     """A training from beginning to end: its model and its files."""
-    from tests.training.conftest import SETTINGS
-
     folder = tmp_path_factory.mktemp('trained')
     config = TrainingConfig(steps=30, **SETTINGS)
     return train(dataset, folder / 'm.safetensors', config), folder
