@@ -33,27 +33,28 @@ def water_box(repeat: tuple[int, int, int] = (2, 2, 2), *, spacing: float = 3.1,
     return box
 
 
-def build_model(level: Level, *, seed: int = 0, **hypers: object) -> DensityModel:
+def build_model(level: Level, *, seed: int = 0, species: tuple[int, ...] = SPECIES, **hypers: object) -> DensityModel:
     """The model, with GPAW's superposition of atoms and random weights that add about a tenth to it."""
     torch.manual_seed(seed)
-    level = level.with_versions(SPECIES)
-    projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in level.setups(SPECIES))
-    architecture = Architecture('equivariant', HYPERS | hypers, SPECIES, projectors, BASIS)
+    level = level.with_versions(species)
+    projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in level.setups(species))
+    architecture = Architecture('equivariant', HYPERS | hypers, species, projectors, BASIS)
     network = architecture.build().eval()
     for name, buffer in network.named_buffers():
         if '.scale' in name:
             buffer.fill_(0.02)
         if name == 'input_scale_lx':
-            buffer[:, len(SPECIES) * HYPERS['radial'] :] = 3000.0  # so that k-points count, where they are told
-    tables = {number: RadialTable.fit(*table) for number, table in atomic_tables(level, SPECIES).items()}
+            buffer[:, len(species) * HYPERS['radial'] :] = 3000.0  # so that k-points count, where they are told
+    tables = {number: RadialTable.fit(*table) for number, table in atomic_tables(level, species).items()}
     card = {'name': 'tiny', 'training': {'steps': 0}, 'validation': {'NMAE of ñ, %': 10.9}}
     return DensityModel(architecture, network, level, tables, _familiarity(network, level), card)
 
 
 def _familiarity(network: DensityNetwork, level: Level) -> Familiarity:
-    invariants: list[list[torch.Tensor]] = [[] for _ in SPECIES]
+    invariants: list[list[torch.Tensor]] = [[] for _ in network.species]
     for seed in range(8):
         atoms = water_box(seed=seed)
+        atoms = atoms[np.isin(atoms.numbers, network.species)]
         graph = atoms_graph(atoms, network, level).to(dtype=torch.float32)
         with torch.no_grad():
             x_ac = network(graph).invariants_ac

@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
 
     import numpy as np
     import torch
+    from ase.data import chemical_symbols
 
-    from ase_deepdensity.analysis.scores import mean_scores, reference_means, score
+    from ase_deepdensity.analysis.scores import mean_scores, model_means, reference_spreads, score
     from ase_deepdensity.cli.warn import plain_warnings
     from ase_deepdensity.dataset import Dataset
     from ase_deepdensity.model import DensityModel
@@ -63,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
         )
         for _ in range(2)
     )
-    means = reference_means(dataset)
+    if unknown := [chemical_symbols[Z] for Z in dataset.numbers if Z not in model.species]:
+        raise ValueError(f'the data set has {", ".join(unknown)}; {model.name} knows {", ".join(model.symbols)} only')
+    means = model_means(model)
+    spreads = reference_spreads(dataset, means)
     with warnings.catch_warnings(action='ignore'):  # loads and compiles; the other still has its warnings to give
         warm_up.predict(dataset[0].atoms, dataset[0].density.grid)
 
@@ -71,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for file, snapshot in zip(dataset.files, dataset, strict=True):
         with plain_warnings():
-            rows.append(score(predictor.predict, snapshot, means, file.stem))
+            rows.append(score(predictor.predict, snapshot, means, file.stem, spreads))
         if len(rows) == 1:
             print('\n'.join(_head(rows[0])))
         print(_line(rows[-1]), flush=True)

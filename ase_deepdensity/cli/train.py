@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--out', required=True, metavar='MODEL', help='model file to write; the same command continues a killed run')
     add('--config', metavar='FILE', help='JSON file of settings (see docs/training.md)')
     add('--steps', type=int, help='optimisation steps')
-    add('--minutes', type=float, help='take as many steps as fit into this time, instead of --steps')
+    add('--minutes', type=float, help='wall time for all of the training, instead of --steps')
     add('--seed', type=int, help='of weights, split and order')
     add('--init', metavar='MODEL', help='fine-tune this model (a name or a file) instead of starting from scratch')
     add('--device', default='cpu', help='cpu or cuda (default: %(default)s)')
@@ -39,17 +44,27 @@ def run(args: argparse.Namespace) -> int:
     init = None if args.init is None else DensityModel.load(args.init)
     dataset = Dataset(args.dataset)
     files = Files(out)
-    if args.restart:
-        files.checkpoint.unlink(missing_ok=True)
-    trainer = Trainer(dataset, out, config, init=init, device=args.device, progress=not args.quiet)
+    trainer = Trainer(
+        dataset, out, config, init=init, device=args.device, progress=not args.quiet, restart=args.restart
+    )
     if trainer.start:
         print(f'continuing {files.checkpoint} at step {trainer.start}')
     print(
         f'{len(trainer.training)} snapshots to train on, {len(trainer.validation)} to validate on, '
         f'{sum(p.numel() for p in trainer.network.parameters())} parameters'
     )
-    model = trainer.run()
+    try:
+        model = trainer.run()
+    except KeyboardInterrupt:
+        print(_how_to_go_on(files.checkpoint), file=sys.stderr)
+        raise
     best = model.card['validation']
     print(f'{out}: step {best["step"]}, validation: NMAE {best["NMAE of ñ, %"]:.3f} %, ε_D {best["ε_D"]:.4f}')
     print(f'learning curve: {files.csv}, {files.png}')
     return 0
+
+
+def _how_to_go_on(checkpoint: Path) -> str:
+    if not checkpoint.exists():
+        return '\nno checkpoint was written yet: the same command starts anew'
+    return f'\nthe same command continues from {checkpoint}, the last validation; --restart starts anew'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from ase_deepdensity.dataset.files import Snapshot, read_level, read_numbers, read_snapshot
 from ase_deepdensity.dataset.hdf5 import stored_checksum
@@ -68,11 +70,31 @@ class Dataset(Sequence[Snapshot]):
         return f'Dataset({len(self)} snapshots in {self.files[0].parent})'
 
     def split(self, nvalidation: int, *, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """A part to train on and ``nvalidation`` whole snapshots to validate on, drawn with a seed."""
+        """A part to train on and ``nvalidation`` whole snapshots to validate on, drawn with a seed.
+
+        Every element is in the part to train on: a snapshot that alone has one is not drawn.
+
+        Raises
+        ------
+        DatasetError
+            Too few snapshots, or too few whose elements others have, too.
+        """
         if not 0 < nvalidation < len(self):
             raise DatasetError(f'of {len(self)} snapshots 1 to {len(self) - 1} can be set aside, not {nvalidation}')
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self[np.sort(order[nvalidation:])], self[np.sort(order[:nvalidation])]
+        numbers_t = [set(read_numbers(file).tolist()) for file in self.files]
+        left = Counter(number for numbers in numbers_t for number in numbers)
+        order, drawn = np.random.default_rng(seed).permutation(len(self)).tolist(), list[int]()
+        for t in order:
+            if len(drawn) < nvalidation and all(left[number] > 1 for number in numbers_t[t]):
+                drawn.append(t)
+                left.subtract(numbers_t[t])
+        if len(drawn) < nvalidation:
+            rare = ', '.join(chemical_symbols[number] for number, count in sorted(left.items()) if count == 1)
+            raise DatasetError(
+                f'{len(drawn)} of {len(self)} snapshots can be set aside, not {nvalidation}: each of the others is the '
+                f'last one to train on with one of {rare}; more of them are needed'
+            )
+        return self[np.setdiff1d(order, drawn)], self[np.sort(drawn)]
 
     @cached_property
     def level(self) -> Level:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import pi, sqrt
 
 import numpy as np
 import torch
@@ -12,12 +13,14 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.graph import Graph, join
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
 
+MESSAGE = 0.3
+"""Size of what neighbours tell before training, beside an atom's own features of 1."""
 CHUNK = 256  # atoms whose neighbours' features are held at once where no gradient is needed
 
 
@@ -87,6 +90,11 @@ class Message(torch.nn.Module):
             dim=1,
         )
 
+    @torch.no_grad()
+    def fit_scale(self, h_mac: torch.Tensor, edges: Edges) -> None:
+        """Give the scalars that atoms are told the size ``MESSAGE`` (RMS), for features of training atoms."""
+        self.scale.mul_(MESSAGE / _rms(self(h_mac, edges)[0]))
+
     def _gather(self, sent_amc: torch.Tensor, scalars_ac: torch.Tensor, edges: Edges) -> torch.Tensor:
         natoms, _, number = edges.R_akn.shape
         turned_aknc = edges.R_akn[:, :, :, None] * scalars_ac[edges.neighbor_ak][:, :, None, :]
@@ -116,12 +124,32 @@ class Layer(torch.nn.Module):
         self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
 
     def forward(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> torch.Tensor:
+        """(m, natoms, channels_in) → (m, natoms, channels); ``slices``: atoms of each species."""
+        h_mac = self.mix(self._products(x_mac, products, slices), slices) + self.skip(x_mac, slices)
+        gate_alc = self.gate(h_mac[0]).view(h_mac.shape[1], -1, h_mac.shape[2])
+        return h_mac * (1 + gate_alc.permute(1, 0, 2)[self.l_m])
+
+    def _products(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> torch.Tensor:
+        """Of two factors and of three, (m, natoms, 2 · channels)."""
         factors_mac = self.factors(x_mac, slices)
         if self.bound is not None:
             factors_mac = factors_mac * (1 + factors_mac.square().mean(0) / self.bound**2).rsqrt()
-        h_mac = self.mix(products(*factors_mac.chunk(3, dim=2)), slices) + self.skip(x_mac, slices)
-        gate_alc = self.gate(h_mac[0]).view(h_mac.shape[1], -1, h_mac.shape[2])
-        return h_mac * (1 + gate_alc.permute(1, 0, 2)[self.l_m])
+        return products(*factors_mac.chunk(3, dim=2))
+
+    @torch.no_grad()
+    def fit_scale(self, x_mac: torch.Tensor, products: SphereProducts, slices: list[slice]) -> None:
+        """Scale weights so that the scalars of each species have the size 1 (RMS), for features of training atoms.
+
+        Products of three have it, and then products and linear images have equal parts in what comes out.  All l of a
+        species are scaled alike: those that symmetry makes small here must not become large elsewhere.
+        """
+        cubes_mac = self._products(x_mac, products, slices).chunk(2, dim=2)[1]
+        for s, atoms in enumerate(slices):
+            self.factors.weight[s] /= _rms(cubes_mac[0, atoms]) ** (1 / 3)
+        for linear, y_mac in (self.mix, self._products(x_mac, products, slices)), (self.skip, x_mac):
+            out_mac = linear(y_mac, slices)
+            for s, atoms in enumerate(slices):
+                linear.weight[s] /= sqrt(2) * _rms(out_mac[0, atoms])
 
 
 class EquivariantNetwork(DensityNetwork):
@@ -161,7 +189,8 @@ class EquivariantNetwork(DensityNetwork):
             raise ValueError(f'features with lmax {hypers.lmax} cannot write a density with lmax {basis.lmax}')
         self.hypers = hypers
         nspecies, size = len(species), hypers.channels
-        inputs = nspecies * hypers.radial + len(hypers.response_widths) * len(BANDS_u)
+        self._pair_inputs = nspecies * hypers.radial
+        inputs = self._pair_inputs + len(hypers.response_widths) * len(BANDS_u)
         self.register_buffer('input_scale_lx', torch.ones(hypers.lmax + 1, inputs))
         self.products = SphereProducts(hypers.lmax)
         self.messages = torch.nn.ModuleList(Message(hypers) for _ in range(hypers.layers - 1))
@@ -214,26 +243,29 @@ class EquivariantNetwork(DensityNetwork):
 
     def _inputs(self, graph: Graph, edges: Edges) -> torch.Tensor:
         """A_m,a,(z n), and after it what the k-points do."""
-        is_z_akz = torch.nn.functional.one_hot(graph.species_ak, len(self.species)).to(edges.R_akn)
-        R_akx = (is_z_akz[:, :, :, None] * edges.R_akn[:, :, None, :]).flatten(2)
-        A_max = torch.bmm(edges.Y_amk, R_akx).permute(1, 0, 2).contiguous()
+        A_max = torch.bmm(edges.Y_amk, self._by_neighbor(graph, edges.R_akn)).permute(1, 0, 2).contiguous()
         if not self.sees_kpoints:
             return A_max
         if graph.response_mac is None:
             raise ValueError('this network is told about k-points, but the graph holds nothing of them')
         return torch.cat([A_max, graph.response_mac], dim=2)
 
+    def _by_neighbor(self, graph: Graph, x_akn: torch.Tensor) -> torch.Tensor:
+        """(natoms, k, nspecies · n): what is said of a neighbour, in the place of its species."""
+        is_z_akz = torch.nn.functional.one_hot(graph.species_ak, len(self.species)).to(x_akn)
+        return (is_z_akz[:, :, :, None] * x_akn[:, :, None, :]).flatten(2)
+
     def forward(self, graph: Graph) -> Coefficients:
         edges = self._edges(graph)
         slices = graph.slices
         A_max = self._inputs(graph, edges) * self.input_scale_lx[self.l_m][:, None]
-        h_mac = self.layers[0](A_max, self.products, slices)
+        h_mac = self._layers[0](A_max, self.products, slices)
         all_h = [h_mac]
-        for message, layer in zip(self.messages, self.layers[1:], strict=True):
+        for message, layer in zip(self._messages, self._layers[1:], strict=True):
             h_mac = layer(torch.cat([A_max, h_mac, message(h_mac, edges)], dim=2), self.products, slices)
             all_h.append(h_mac)
         h_mac = torch.cat(all_h, dim=2)
-        pseudo_mac = self.products.bracket(*self.pseudo(h_mac, slices).chunk(2, dim=2)) / 5
+        pseudo_mac = self._pseudo(h_mac, slices)
         D_saii = [
             head(h_mac[:, atoms], pseudo_mac[:, atoms]) for head, atoms in zip(self._matrix_heads, slices, strict=True)
         ]
@@ -243,6 +275,18 @@ class EquivariantNetwork(DensityNetwork):
     def mean_sii(self) -> list[torch.Tensor]:
         return [head.mean_ii for head in self._matrix_heads]
 
+    def _pseudo(self, h_mac: torch.Tensor, slices: list[slice]) -> torch.Tensor:
+        """Features of the other parity, (m, natoms, pseudo_channels)."""
+        return self.products.bracket(*self.pseudo(h_mac, slices).chunk(2, dim=2)) / 5
+
+    @property
+    def _layers(self) -> list[Layer]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    @property
+    def _messages(self) -> list[Message]:
+        return list(self.messages)  # type: ignore[arg-type]
+
     @property
     def _matrix_heads(self) -> list[AtomicMatrixHead]:
         return list(self.matrices)  # type: ignore[arg-type]
@@ -250,11 +294,9 @@ class EquivariantNetwork(DensityNetwork):
     @torch.no_grad()
     def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
         y_tlakm = fit(self.coefficients.expand, self.coefficients.sizes)
-        A_max = torch.cat([self._inputs(graph, self._edges(graph)) for graph in graphs], dim=1)
-        met_x = (A_max[0] != 0).sum(0).clamp(min=1)  # a rare element must not have a large scale where it does occur
-        square_mx = A_max.square().sum(1) / met_x
-        for l in range(self.hypers.lmax + 1):
-            self.input_scale_lx[l] = square_mx[l * l : (l + 1) ** 2].mean(0).sqrt().clamp(min=1e-6).reciprocal()
+        graph, _ = join(graphs, self.cutoff)
+        self._fit_inputs(graph)
+        self._fit_layers(graph)
         for s, head in enumerate(self._matrix_heads):
             y_lakm = [
                 torch.cat([y_akm[graph.slices[s]] for y_akm, graph in zip(y_takm, graphs, strict=True)])
@@ -264,3 +306,44 @@ class EquivariantNetwork(DensityNetwork):
                 raise ValueError(f'no snapshot to take scales from has the element {self.species[s]}')
             self.coefficients.fit_scale(s, y_lakm)
             head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))
+
+    def _fit_inputs(self, graph: Graph) -> None:
+        """Divide inputs by their RMS in the training data, or by what it is for random directions if that is more.
+
+        The latter, √(Σ_J R_n(r_IJ)² / 4π), stays where symmetry makes Σ_J R_n Y_lm small.  Without, an l that all
+        training data lack would be blown up in the first environment that has it.
+        """
+        edges = self._edges(graph)
+        A_max = self._inputs(graph, edges)
+        met_x = (A_max[0] != 0).sum(0).clamp(min=1)  # a rare element must not have a large scale where it does occur
+        square_mx = A_max.square().sum(1) / met_x
+        parts_lmx = square_mx.split([2 * l + 1 for l in range(self.hypers.lmax + 1)])
+        square_lx = torch.stack([square_mx.mean(0) for square_mx in parts_lmx])
+        random_x = self._by_neighbor(graph, edges.R_akn**2).sum((0, 1)) / (4 * pi * met_x[: self._pair_inputs])
+        least_x = torch.cat([random_x, square_lx[0, self._pair_inputs :]])  # of k-points: one scale for all l
+        self.input_scale_lx.copy_(torch.maximum(square_lx, least_x).sqrt().clamp(min=1e-6).reciprocal())
+
+    def _fit_layers(self, graph: Graph) -> None:
+        """Layer by layer, bring features to the size 1 (data-dependent initialisation, doi:10.48550/arXiv.1511.06422).
+
+        Products of three turn a size x into x³, two layers with their gates into more than x⁹: the coherent sums over
+        the neighbours in a crystal, or one unusual environment, would make a random network err by a factor of 1000.
+        """
+        edges, slices = self._edges(graph), graph.slices
+        A_max = self._inputs(graph, edges) * self.input_scale_lx[self.l_m][:, None]
+        x_mac, all_h = A_max, list[torch.Tensor]()
+        for t, layer in enumerate(self._layers):
+            if t:
+                message = self._messages[t - 1]
+                message.fit_scale(all_h[-1], edges)
+                x_mac = torch.cat([A_max, all_h[-1], message(all_h[-1], edges)], dim=2)
+            layer.fit_scale(x_mac, self.products, slices)
+            all_h.append(layer(x_mac, self.products, slices))
+        pseudo_mac = self._pseudo(torch.cat(all_h, dim=2), slices)
+        self.pseudo.weight.div_(_rms(pseudo_mac).sqrt())  # both factors have it
+
+
+def _rms(x: torch.Tensor) -> torch.Tensor:
+    """√⟨x²⟩; 1 of nothing or where all is zero."""
+    size = x.square().sum().div(max(x.numel(), 1)).sqrt()
+    return torch.where(size > 0, size, 1.0)

@@ -9,6 +9,9 @@ import torch
 
 from ase_deepdensity.basis import SplineBasis
 
+SMALLEST = 0.03
+"""Scale of an output that hardly occurs in the training data, in units of that of the others."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -110,13 +113,21 @@ class AtomicMatrixHead(torch.nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, D_aii: torch.Tensor) -> None:
-        """Take mean (its rotation-invariant part) and the RMS of each block from training matrices."""
+        """Take mean (its rotation-invariant part) and the RMS of each block from training matrices (natoms, ni, ni).
+
+        No scale is below ``SMALLEST`` times that of all blocks together: what symmetry forbids in the training data
+        must be within reach where it is broken.
+        """
         if not self.readouts:  # an atom without projectors
             return
         invariant = self.components(D_aii)['0'].mean(0)
         self.mean_ii.copy_(torch.einsum('bm, bmij -> ij', invariant, self.T0_bmii.to(D_aii)))
-        for name, x_abm in self.components(D_aii - self.mean_ii.to(D_aii)).items():
-            getattr(self, f'scale{name}_b').copy_(x_abm.square().mean((0, 2)).sqrt().clamp(min=1e-8))
+        square_b = {
+            name: x_abm.square().mean((0, 2)) for name, x_abm in self.components(D_aii - self.mean_ii.to(D_aii)).items()
+        }
+        least = SMALLEST * float(torch.cat(list(square_b.values())).mean().sqrt())
+        for name, x2_b in square_b.items():
+            getattr(self, f'scale{name}_b').copy_(x2_b.sqrt().clamp(min=max(least, 1e-8)))
 
     def forward(self, h_mac: torch.Tensor, pseudo_mac: torch.Tensor) -> torch.Tensor:
         """Features of these atoms → (natoms, ni, ni)."""
@@ -160,11 +171,15 @@ class CoefficientHead(torch.nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, s: int, y_lakm: list[torch.Tensor]) -> None:
-        """Take mean and RMS of one species from orthonormal coefficients (natoms, k, 2l+1) of training atoms."""
+        """Take mean and RMS of one species from orthonormal coefficients (natoms, k, 2l+1) of training atoms.
+
+        No scale is below ``SMALLEST`` times that of l = 0, see :meth:`AtomicMatrixHead.fit_scale`.
+        """
         self.mean_sk[s] = y_lakm[0][:, :, 0].mean(0)
-        for l, y_akm in enumerate(y_lakm):
-            x_akm = y_akm - (self.mean_sk[s][:, None] if l == 0 else 0)
-            getattr(self, f'scale{l}_sk')[s] = x_akm.square().mean((0, 2)).sqrt().clamp(min=1e-6)
+        x_lakm = [y_lakm[0] - self.mean_sk[s][:, None], *y_lakm[1:]]
+        least = SMALLEST * float(x_lakm[0].square().mean().sqrt())
+        for l, x_akm in enumerate(x_lakm):
+            getattr(self, f'scale{l}_sk')[s] = x_akm.square().mean((0, 2)).sqrt().clamp(min=max(least, 1e-6))
 
     def expand(self, y_lakm: list[torch.Tensor]) -> list[torch.Tensor]:
         """Orthonormal coefficients → coefficients of the basis."""

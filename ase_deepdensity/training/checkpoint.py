@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,11 @@ from typing import Any
 import torch
 
 from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.files import checksum, replacing_path
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.training.config import TrainingConfig
+
+VERSION = 2
 
 
 class CheckpointError(ValueError):
@@ -38,28 +39,46 @@ class Files:
     def png(self) -> Path:
         return self.model.with_suffix('.png')
 
+    @property
+    def lock(self) -> Path:
+        return self.model.with_suffix('.lock')
+
 
 @dataclass
 class Checkpoint:
-    """State after a number of steps."""
+    """State after a validation; model file and curve can be made from it.
+
+    It is written before them: a kill in between leaves them behind the checkpoint, never ahead of it.
+    """
 
     identity: dict[str, Any]
+    """Of the training, see :func:`identify`."""
     step: int
-    steps: int
-    best: float
+    """Steps taken."""
+    seconds: float
+    """Wall time that they took, all runs together."""
+    finished: bool
+    """Whether they were the last."""
     network: dict[str, torch.Tensor]
+    """Weights and scales by their names in the network."""
     average: dict[str, torch.Tensor]
+    """Their running average."""
     optimizer: dict[str, Any]
+    """State of AdamW: a first and a second moment of the shape of each weight."""
     rows: list[list[float]]
+    """The curve, see :class:`.Row`."""
+    best: int
+    """Which of the rows has the lowest validation error."""
+    best_network: dict[str, torch.Tensor]
+    """The averaged weights that it belongs to."""
+    best_familiarity: dict[str, torch.Tensor]
+    """The state of their :class:`.Familiarity`."""
 
     def save(self, path: Path) -> None:
         """Write it; the file appears whole or not at all."""
-        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-        try:
-            torch.save({field: getattr(self, field) for field in self.__dataclass_fields__}, temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        content = {field: getattr(self, field) for field in self.__dataclass_fields__}
+        with replacing_path(path) as temporary:
+            torch.save({'version': VERSION} | content, temporary)
 
     @classmethod
     def load(cls, path: Path, identity: dict[str, Any]) -> Checkpoint | None:
@@ -68,14 +87,23 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            It cannot be read, or belongs to another training; the message says what differs.
+            It cannot be read, is of another version, or belongs to another training; the message says what differs.
         """
         if not path.exists():
             return None
         try:
-            checkpoint = cls(**torch.load(path, map_location='cpu', weights_only=True))
+            content = torch.load(path, map_location='cpu', weights_only=True)
+            version = content.pop('version', 1)
         except Exception as error:  # whatever torch raises for a damaged file
             raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: {error}') from error
+        if version != VERSION:
+            raise CheckpointError(
+                f'{path}: a checkpoint of version {version}; this program continues version {VERSION} only, as '
+                'trainings were not the same before: take another --out, or --restart'
+            )
+        if content.keys() != cls.__dataclass_fields__.keys():
+            raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: it holds {", ".join(content)}')
+        checkpoint = cls(**content)
         differing = [key for key in identity if checkpoint.identity.get(key) != identity[key]]
         if differing:
             changes = '; '.join(f'{key}: {checkpoint.identity.get(key)} then, {identity[key]} now' for key in differing)
@@ -84,7 +112,12 @@ class Checkpoint:
 
 
 def identify(dataset: Dataset, config: TrainingConfig, init: DensityModel | None) -> dict[str, Any]:
-    """What must be the same for a training to go on: settings, files, and the model it started from."""
-    files = hashlib.sha256(''.join(file.name for file in dataset.files).encode()).hexdigest()[:12]
+    """What must be the same for a training to go on: settings, content of the data, and the model it started from."""
     identity = {key: json.dumps(value) for key, value in asdict(config).items()}
-    return identity | {'snapshots': f'{len(dataset)} ({files})', 'init': init.name if init else ''}
+    snapshots = f'{len(dataset)} (content {dataset.fingerprint})'
+    return identity | {'snapshots': snapshots, 'init': f'{init.name} (content {_content(init)})' if init else ''}
+
+
+def _content(model: DensityModel) -> str:
+    weights = {name: tensor.cpu().numpy() for name, tensor in model.network.state_dict().items()}
+    return checksum('', weights)[:16]

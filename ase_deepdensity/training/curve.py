@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import astuple, dataclass, fields
 
+from ase_deepdensity.files import replacing, replacing_path
 from ase_deepdensity.training.checkpoint import Files
 
 
@@ -15,28 +15,31 @@ class Row:
 
     step: int
     nmae_training: float
-    """%, mean over the steps since the row before, on cosets of the grid."""
+    """%, mean over the steps since the row before, on cosets of the grid, not normalised."""
     matrix_training: float
-    """ε_D, likewise."""
+    """ε_D of all snapshots of these steps."""
     nmae_validation: float
-    """%, of the averaged weights on whole grids."""
+    """%, of the averaged weights, mean over the validation snapshots, as ``deepdensity evaluate`` has it."""
     matrix_validation: float
-    """ε_D of the averaged weights."""
+    """ε_D, likewise (``total``)."""
     learning_rate: float
-    """In units of its start."""
+    """Of the last step."""
 
     def to_list(self) -> list[float]:
         return list(astuple(self))
 
+    @classmethod
+    def from_list(cls, values: list[float]) -> Row:
+        step, *errors = values
+        return cls(int(step), *errors)
+
 
 def write_curve(files: Files, rows: list[Row]) -> None:
     """Write the CSV and the PNG beside the model, each whole or not at all."""
-    temporary = files.csv.with_name(f'.{files.csv.name}.tmp')
-    with open(temporary, 'w', newline='') as file:
+    with replacing(files.csv, newline='') as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Row)])
         writer.writerows(row.to_list() for row in rows)
-    os.replace(temporary, files.csv)
     _draw(files, rows)
 
 
@@ -53,6 +56,5 @@ def _draw(files: Files, rows: list[Row]) -> None:
         axes.set_xlabel('step')
         axes.set_ylabel(label)
         axes.legend()
-    temporary = files.png.with_name(f'.{files.png.name}')
-    figure.savefig(temporary, format='png', dpi=150)
-    os.replace(temporary, files.png)
+    with replacing_path(files.png) as temporary:
+        figure.savefig(temporary, format='png', dpi=150)

@@ -2,52 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import RadialTable
-from ase_deepdensity.model import Architecture, DensityModel
-from ase_deepdensity.network.contract import Blocks, Output
+from ase_deepdensity.files import remove_stale_temporaries
+from ase_deepdensity.model import DensityModel, ModelError
+from ase_deepdensity.network.contract import Output
 from ase_deepdensity.network.familiarity import Familiarity
 from ase_deepdensity.network.graph import join
-from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.checkpoint import Checkpoint, Files, identify
+from ase_deepdensity.training.clock import Clock
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.curve import Row, write_curve
-from ase_deepdensity.training.least_squares import fit_coefficients
-from ase_deepdensity.training.loss import charbonnier, matrix_squares, relative_matrix_errors
+from ase_deepdensity.training.lock import Lock
+from ase_deepdensity.training.loss import (
+    Score,
+    charbonnier,
+    matrix_loss,
+    matrix_squares,
+    mean_spreads,
+    score,
+    total_matrix_error,
+)
 from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.start import (
+    TrainingError,
+    architecture_for,
+    fit_familiarity,
+    initialize,
+    level_for,
+    superposition_for,
+)
 
-TIMED_STEPS = 10, 40
-"""Steps between which the speed is measured when a training is given minutes."""
-UNKNOWN = 10**9
-"""Number of steps before the speed has been measured."""
-SCALE_ATOMS = 100
-"""Atoms of each element from which the scales of inputs and outputs are taken, as far as there are so many."""
+__all__ = ['Trainer', 'TrainingError']
 
-
-class TrainingError(ValueError):
-    """A training that cannot go on; what was reached is kept."""
-
-
-@dataclass
-class Score:
-    """Errors averaged over snapshots."""
-
-    nmae: float
-    matrix_error: float
+Weights = dict[str, torch.Tensor]
 
 
 class Trainer:
     """Trains a model on a data set and writes it with its learning curve.
+
+    While it exists, until :meth:`run` has ended, no other training can write to the same model.
 
     Parameters
     ----------
@@ -56,14 +58,21 @@ class Trainer:
     out
         Model file to write; a checkpoint, the curve as CSV and as PNG stand beside it.
     init
-        A model to start from (fine-tuning) instead of random weights; its architecture replaces the config's.
+        A model to start from (fine-tuning) instead of random weights; its architecture replaces the config's.  Of
+        elements that the data lack it keeps what it knows.
     device
         'cpu' or 'cuda'.
+    restart
+        Forget the checkpoint of an earlier training at ``out``.
 
     Raises
     ------
+    LockedError
+        Another training writes to ``out``.
+    CheckpointError
+        A checkpoint of another training at ``out``, or a damaged one.
     ValueError
-        Too few snapshots, spin polarisation, or a checkpoint of another training at ``out``.
+        Too few snapshots, spin polarisation, elements that ``init`` does not know.
     """
 
     def __init__(
@@ -75,36 +84,52 @@ class Trainer:
         init: DensityModel | None = None,
         device: str = 'cpu',
         progress: bool = True,
+        restart: bool = False,
     ):
-        self.config = config
+        self.clock = Clock(config.steps, config.minutes, config.warmup)
+        self.config, self.init = config, init
         self.files = Files(Path(out))
         self.device = torch.device(device)
         self.progress = progress
-        self.identity = identify(dataset, config, init)
-        saved = Checkpoint.load(self.files.checkpoint, self.identity)
+        self._lock = Lock(self.files.lock)
+        try:
+            self._prepare(dataset, restart)
+        except BaseException:
+            self._lock.release()
+            raise
 
-        self.level = dataset.level.general()
-        self.tables = _superposition(dataset)
-        self.architecture = init.architecture if init else _architecture(config, dataset)
+    def _prepare(self, dataset: Dataset, restart: bool) -> None:
+        """All that comes before the first step."""
+        remove_stale_temporaries(self.files.model.parent)
+        config, init = self.config, self.init
+        self.identity = identify(dataset, config, init)
+        saved = None if restart else Checkpoint.load(self.files.checkpoint, self.identity)
+
+        self.level = level_for(dataset, init)
+        self.architecture = architecture_for(config, dataset, init)
+        self.tables = superposition_for(self.level, dataset, init)
         nvalidation = config.validation if config.validation is not None else max(1, len(dataset) // 10)
         training, validation = dataset.split(nvalidation, seed=config.seed)
         torch.manual_seed(config.seed)
         self.network = self.architecture.build().to(self.device)
         self.sampler = GridSampler(self.architecture.basis)
         self.training = self._samples(training, 'training data')
-        self.validation = self._samples(validation, 'validation data')
+        self.validation = self._samples(validation, 'validation data', keep_density=True)
 
-        self.start, self.best = 0, math.inf
-        self.rows: list[Row] = []
-        self.steps = config.steps if config.minutes is None else UNKNOWN
+        self.start, self.rows, self.best, self.finished = 0, list[Row](), -1, False
+        self.best_network, self.best_familiarity = Weights(), Weights()
+        self.rate = 0.0
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         if saved is None:
-            self._initialize(init)
+            initialize(self.network, self.training, self.sampler, self.level, init, config.seed)
             self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
+            self.files.checkpoint.unlink(missing_ok=True)
         else:
             self._restore(saved)
+        self.clock.steps_to_validate = (len(self.validation) + len(self.training) / 2) / config.batch
+        self.spread_s = mean_spreads(self.training, self.network.mean_sii)
 
     def run(self) -> DensityModel:
         """Train to the end; returns the best model, which is also in its file.
@@ -112,47 +137,48 @@ class Trainer:
         Raises
         ------
         TrainingError
-            The loss is no longer finite.
+            The loss is no longer finite, or no validation gave a density that means anything.
         """
-        bar = tqdm(
-            total=None if self.steps == UNKNOWN else self.steps,
-            initial=self.start,
-            unit='step',
-            disable=not self.progress,
-            dynamic_ncols=True,
-        )
-        recent: list[tuple[float, float]] = []
-        clock = time.perf_counter()
-        step = self.start
-        while step < self.steps:
-            if self.steps == UNKNOWN and step in TIMED_STEPS:
-                clock = self._choose_steps(step, clock)
-                bar.total = None if self.steps == UNKNOWN else self.steps
-            recent.append(self._step(step))
-            step += 1
-            bar.update()
-            if step % self.config.validate_every == 0 or step == self.steps:
-                row = self._validate(step, recent)
-                recent = []
-                bar.set_postfix_str(f'NMAE {row.nmae_validation:.3f} % ε_D {row.matrix_validation:.4f} (validation)')
-        bar.close()
+        try:
+            if self.start:
+                self._write(self.best >= 0 and not self._is_written())  # what a kill may have left undone
+            if not self.finished:
+                self._steps()
+        finally:
+            self._lock.release()
+        if self.best < 0:
+            raise TrainingError(
+                f'none of the {len(self.rows)} validations gave a density of positive integral; see {self.files.csv}'
+            )
         return DensityModel.load(self.files.model)
 
-    def _choose_steps(self, step: int, clock: float) -> float:
-        """Start a clock, or stop it and set the number of steps that fit into the given minutes."""
-        now = time.perf_counter()
-        if step == TIMED_STEPS[1] and self.config.minutes is not None:
-            per_step = (now - clock) / (TIMED_STEPS[1] - TIMED_STEPS[0])
-            self.steps = max(step + 1, int(60 * self.config.minutes / per_step))
-        return now
+    def _steps(self) -> None:
+        total = self.config.steps if self.config.minutes is None else None
+        bar = tqdm(total=total, initial=self.start, unit='step', disable=not self.progress, dynamic_ncols=True)
+        recent: list[tuple[float, torch.Tensor]] = []
+        step = self.start
+        with bar:
+            while not self.finished:
+                recent.append(self._step(step))
+                step += 1
+                bar.update()
+                self.clock.step_taken()
+                self.finished = self.clock.is_over(step)
+                if step % self.config.validate_every == 0 or self.finished:
+                    row = self._validate(step, recent)
+                    recent = []
+                    bar.set_postfix_str(
+                        f'NMAE {row.nmae_validation:.3f} % ε_D {row.matrix_validation:.4f} (validation)'
+                    )
 
-    def _step(self, step: int) -> tuple[float, float]:
-        """One optimisation step on some snapshots; returns their NMAE (%) and ε_D."""
+    def _step(self, step: int) -> tuple[float, torch.Tensor]:
+        """One optimisation step on some snapshots; returns their NMAE (%) and :func:`.matrix_squares`."""
         config = self.config
         samples = [self.training[self._which(config.batch * step + i)] for i in range(config.batch)]
         rng = np.random.default_rng((config.seed, 1, step))
+        self.rate = config.learning_rate * self.clock.rate(step)
         for group in self.optimizer.param_groups:
-            group['lr'] = config.learning_rate * self._schedule(step)
+            group['lr'] = self.rate
         graph, slices_ts = join([sample.graph for sample in samples], self.network.cutoff)
         output = self.network(graph)
         outputs = [output.part(slices) for slices in slices_ts]
@@ -163,8 +189,8 @@ class Trainer:
             percent = 100 * weight / sample.electrons / len(samples)
             loss = loss + percent * charbonnier(error_R, config.smoothing)
             nmae += percent * error_R.detach().abs().sum().item()
-        matrix_error = self._matrix_errors(samples, outputs)
-        loss = loss + config.matrix_weight * matrix_error
+        squares_sx = self._matrix_squares(samples, outputs)
+        loss = loss + config.matrix_weight * matrix_loss(squares_sx, self.spread_s)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
@@ -176,25 +202,21 @@ class Trainer:
             )
         self.optimizer.step()
         self._update_average(step)
-        return nmae, matrix_error.item()
+        return nmae, squares_sx.detach()
 
-    def _matrix_errors(self, samples: list[Sample], outputs: list[Output]) -> torch.Tensor:
-        """Mean ε_D of the elements in some snapshots."""
-        squares = [
-            matrix_squares(output, sample, self.network.mean_sii)
-            for sample, output in zip(samples, outputs, strict=True)
-        ]
-        return relative_matrix_errors(torch.stack(squares).sum(0)).mean()
+    def _matrix_squares(self, samples: list[Sample], outputs: list[Output]) -> torch.Tensor:
+        """(nspecies, 3), over some snapshots."""
+        return torch.stack(
+            [
+                matrix_squares(output.D_saii, sample, self.network.mean_sii)
+                for sample, output in zip(samples, outputs, strict=True)
+            ]
+        ).sum(0)
 
     def _which(self, count: int) -> int:
         """The snapshot to take after ``count``: each once per epoch, in an order that seed and epoch fix."""
         epoch, i = divmod(count, len(self.training))
         return int(np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.training))[i])
-
-    def _schedule(self, step: int) -> float:
-        """Warm-up, then half a cosine down to 0.3 %."""
-        warmup = min(1.0, (step + 1) / self.config.warmup)
-        return warmup * (0.003 + 0.997 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -203,102 +225,77 @@ class Trainer:
             if value.dtype.is_floating_point:
                 self.average[key].lerp_(value, 1 - decay)
 
-    def _validate(self, step: int, recent: list[tuple[float, float]]) -> Row:
-        """Errors of the averaged weights; writes model (if it is the best), checkpoint and curve."""
+    def _validate(self, step: int, recent: list[tuple[float, torch.Tensor]]) -> Row:
+        """Errors of the averaged weights; writes checkpoint, model and curve."""
+        began = self.clock.seconds
         current = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.network.load_state_dict(self.average)
-        score = self.score(self.validation)
-        nmae, matrix_error = np.mean(recent, axis=0).tolist()
-        row = Row(step, nmae, matrix_error, score.nmae, score.matrix_error, self._schedule(step - 1))
+        reached = self.score(self.validation)
+        nmae = float(np.mean([nmae for nmae, _ in recent]))
+        matrix_error = total_matrix_error(self.network, [squares_sx for _, squares_sx in recent])
+        row = Row(step, nmae, matrix_error, reached.nmae, reached.matrix_error, self.rate)
+        better = row.nmae_validation < (self.rows[self.best].nmae_validation if self.best >= 0 else math.inf)
         self.rows.append(row)
-        if score.nmae < self.best:
-            self.best = score.nmae
-            self._model(row).save(self.files.model)
+        if better:
+            self.best = len(self.rows) - 1
+            self.best_network = {k: v.clone() for k, v in self.average.items()}
+            self.best_familiarity = fit_familiarity(self.network, self.training, self.init).state_dict()
         self.network.load_state_dict(current)
         Checkpoint(
-            self.identity, step, self.steps, self.best, current, self.average, self.optimizer.state_dict(),
-            [row.to_list() for row in self.rows],
+            self.identity, step, self.clock.seconds, self.finished, current, self.average, self.optimizer.state_dict(),
+            [row.to_list() for row in self.rows], self.best, self.best_network, self.best_familiarity,
         ).save(self.files.checkpoint)  # fmt: skip
-        write_curve(self.files, self.rows)
+        self._write(better)
+        self.clock.validated(self.clock.seconds - began)
         return row
 
-    @torch.no_grad()
     def score(self, samples: list[Sample]) -> Score:
-        """Mean NMAE (%) on whole grids and mean ε_D of the elements, over snapshots."""
-        nmae, outputs = [], []
-        for sample in samples:
-            output = self.network(sample.graph)
-            density_R, target_R, _ = self.sampler(sample, output, 1)
-            nmae.append(100 * (density_R - target_R).abs().sum().item() / sample.electrons)
-            outputs.append(output)
-        return Score(float(np.mean(nmae)), self._matrix_errors(samples, outputs).item())
+        """Errors of the weights as they are on samples that have kept their densities, such as :attr:`validation`."""
+        return score(self.network, samples, self.sampler)
 
-    def _model(self, row: Row) -> DensityModel:
-        card = {
+    def _write(self, model: bool) -> None:
+        """The curve and, if it is a new one, the model, from what is in the checkpoint."""
+        if model:
+            self._model().save(self.files.model)
+        write_curve(self.files, self.rows)
+
+    def _is_written(self) -> bool:
+        """Whether the model file is that of the best row; what has been added to its card since then may stay."""
+        try:
+            card = DensityModel.load(self.files.model).card
+        except ModelError:
+            return False
+        return card | json.loads(json.dumps(self._card())) == card
+
+    def _model(self) -> DensityModel:
+        network = self.architecture.build().to(self.device)
+        network.load_state_dict(self.best_network)
+        familiarity = Familiarity.from_state_dict(self.best_familiarity)
+        return DensityModel(self.architecture, network, self.level, self.tables, familiarity, self._card())
+
+    def _card(self) -> dict[str, Any]:
+        row = self.rows[self.best]
+        steps = self.config.steps if self.config.minutes is None else row.step
+        return {
             'name': self.files.model.stem,
-            'training': self.config.to_dict() | {'steps': self.steps},
+            'training': self.config.to_dict() | {'steps': steps},
             'snapshots': {'training': len(self.training), 'validation': len(self.validation)},
             'atoms per snapshot': sorted({sample.natoms for sample in self.training}),
             'validation': {'step': row.step, 'NMAE of ñ, %': row.nmae_validation, 'ε_D': row.matrix_validation},
         }
-        return DensityModel(self.architecture, self.network, self.level, self.tables, self._familiarity(), card)
 
-    @torch.no_grad()
-    def _familiarity(self) -> Familiarity:
-        invariants: list[list[torch.Tensor]] = [[] for _ in self.architecture.species]
-        for sample in self.training:
-            x_ac = self.network(sample.graph).invariants_ac.cpu()
-            for s, atoms in enumerate(sample.graph.slices):
-                invariants[s].append(x_ac[atoms])
-        return Familiarity.fit([torch.cat(x) for x in invariants])
-
-    def _samples(self, dataset: Dataset, what: str) -> list[Sample]:
+    def _samples(self, dataset: Dataset, what: str, *, keep_density: bool = False) -> list[Sample]:
+        snapshots = tqdm(dataset, desc=what, disable=not self.progress, leave=False)
         return [
-            Sample.from_snapshot(snapshot, file.name, self.network, self.tables, self.device)
-            for file, snapshot in zip(
-                dataset.files, tqdm(dataset, desc=what, disable=not self.progress, leave=False), strict=True
-            )
+            Sample.from_snapshot(snapshot, file.name, self.network, self.tables, self.device, keep_density=keep_density)
+            for file, snapshot in zip(dataset.files, snapshots, strict=True)
         ]
-
-    def _initialize(self, init: DensityModel | None) -> None:
-        """Weights of another model, or random ones; scales from the data unless that model is of the same level."""
-        if init is not None:
-            self.network.load_state_dict(init.network.state_dict())
-            if init.level == self.level:
-                return
-        samples = self._for_scales()
-
-        def fit(expand: Callable[[Blocks], Blocks], sizes: list[int]) -> list[Blocks]:
-            return [fit_coefficients(sample, self.sampler, expand, sizes) for sample in samples]
-
-        self.network.fit_scale([sample.graph for sample in samples], fit, [sample.D_saii for sample in self.training])
-
-    def _for_scales(self) -> list[Sample]:
-        """Snapshots at random, until there are enough atoms of each element."""
-        order = np.random.default_rng((self.config.seed, 2)).permutation(len(self.training))
-        counts_s, chosen = np.zeros(len(self.architecture.species), int), []
-        for sample in (self.training[i] for i in order):
-            new_s = np.array(sample.graph.counts)
-            if (new_s[counts_s < SCALE_ATOMS] > 0).any():
-                chosen.append(sample)
-                counts_s += new_s
-        return chosen
 
     def _restore(self, saved: Checkpoint) -> None:
         self.network.load_state_dict(saved.network)
         self.optimizer.load_state_dict(saved.optimizer)
         self.average = {k: v.to(self.device) for k, v in saved.average.items()}
-        self.start, self.steps, self.best = saved.step, saved.steps, saved.best
-        self.rows = [Row(int(step), *errors) for step, *errors in saved.rows]
-
-
-def _superposition(dataset: Dataset) -> dict[int, RadialTable]:
-    tables = code(dataset.level).atomic_tables(dataset.level, dataset.numbers)
-    return {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in tables.items()}
-
-
-def _architecture(config: TrainingConfig, dataset: Dataset) -> Architecture:
-    species = tuple(dataset.numbers)
-    setups = dataset.level.setups(species)
-    projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in setups)
-    return Architecture(config.network, config.hypers, species, projectors, config.basis)
+        self.start, self.finished = saved.step, saved.finished
+        self.rows, self.best = [Row.from_list(row) for row in saved.rows], saved.best
+        self.best_network, self.best_familiarity = saved.best_network, saved.best_familiarity
+        self.clock.resume(saved.seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import pi, sqrt
 
 import numpy as np
 import torch
@@ -32,6 +33,12 @@ class Sample:
         Σ_R ñ_R, the denominator of the NMAE (electrons/Å³).
     D_saii
         Atomic density matrices of each species, (natoms, ni, ni).
+    Delta_sii
+        What D of each species adds to the compensation charges, electrons: √(4π) Δ_ij00, (ni, ni).
+    fixed_charge
+        The compensation charges where D is zero, and all others that ∫ñ balances, electrons.
+    nt_R
+        ñ on the grid, electrons/Å³, float32; None where it is not kept.
     """
 
     name: str
@@ -41,6 +48,9 @@ class Sample:
     target_R: torch.Tensor
     electrons: float
     D_saii: list[torch.Tensor]
+    Delta_sii: list[torch.Tensor]
+    fixed_charge: float
+    nt_R: torch.Tensor | None = None
 
     @classmethod
     def from_snapshot(
@@ -50,8 +60,10 @@ class Sample:
         network: DensityNetwork,
         superposition: dict[int, RadialTable],
         device: torch.device,
+        *,
+        keep_density: bool = False,
     ) -> Sample:
-        """Prepare a spin-paired snapshot.
+        """Prepare a spin-paired snapshot; ``keep_density``: for :meth:`normalized_error`.
 
         Raises
         ------
@@ -67,6 +79,9 @@ class Sample:
         nt_R = density.nt_sR[0]
         target_R = nt_R - superpose(density.grid, positions_av, numbers_a, superposition, np.float64)
         D_aii = [torch.from_numpy(density.D_asii[a][0]).float() for a in order_a]
+        setups = density.level.setups(network.species)
+        all_setups = density.level.setups(atoms.numbers)
+        fixed_charge = sqrt(4 * pi) * sum(setup.Delta0 for setup in all_setups) + all_setups.core_charge
         return cls(
             name,
             graph.to(device, torch.float32),
@@ -75,11 +90,32 @@ class Sample:
             torch.from_numpy(target_R).float().to(device),
             float(nt_R.sum()),
             [_stack(D_aii[atoms]).to(device) for atoms in graph.slices],
+            [torch.from_numpy(sqrt(4 * pi) * setup.Delta_iiL[:, :, 0]).to(device) for setup in setups],
+            fixed_charge + density.level.charge,
+            torch.from_numpy(nt_R).float().to(device) if keep_density else None,
         )
 
     @property
     def natoms(self) -> int:
         return len(self.positions_av)
+
+    def normalized_error(self, error_R: torch.Tensor, D_saii: list[torch.Tensor]) -> torch.Tensor:
+        """Error of ñ on the whole grid once the predicted density is normalised at the predicted D.
+
+        With ñ_ref + error normalised by the factor f (:meth:`.PAWDensity.normalized`), f error + (f − 1) ñ_ref;
+        infinite where no factor is right.
+        """
+        assert self.nt_R is not None, 'a sample that has kept its density'
+        charge = self.fixed_charge + sum(
+            float((D_aii.double() * Delta_ii).sum())
+            for D_aii, Delta_ii in zip(D_saii, self.Delta_sii, strict=True)
+            if len(D_aii)
+        )
+        integral = float((error_R + self.nt_R).sum(dtype=torch.float64)) * self.grid.dv
+        if not integral > 0:
+            return torch.full_like(error_R, torch.inf)
+        factor = -charge / integral
+        return factor * error_R + (factor - 1) * self.nt_R
 
 
 def _stack(D_aii: list[torch.Tensor]) -> torch.Tensor:

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ase_deepdensity.analysis.scores import mean_scores, reference_means, score
+from ase_deepdensity.analysis.compare import density_matrix_error
+from ase_deepdensity.analysis.scores import mean_scores, model_means, reference_spreads, score
 from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 
 
@@ -37,11 +40,34 @@ def test_means(snapshot):
     assert mean['nmae'] == pytest.approx(5 / 3)
     assert mean['electron_error'] == pytest.approx(0.05 / 3 * snapshot.density.integral())
     assert mean['epsilon_D']['O'] is None, 'one oxygen atom is its own mean'
-    assert rows[0].to_dict()['epsilon_D']['O'] is None
+    assert rows[0].to_dict()['epsilon_D']['O'] is None and 'matrix_squares' not in rows[0].to_dict()
     assert list(mean['epsilon_D']) == ['H', 'O', 'total']
 
 
-def test_reference_means(snapshot):
-    means = reference_means([snapshot, snapshot])
-    _, D1_sii, D2_sii = snapshot.density.D_asii
-    assert np.allclose(means[1], (D1_sii + D2_sii) / 2) and np.allclose(means[8], snapshot.density.D_asii[0])
+def test_epsilon_of_a_set_is_that_of_all_its_snapshots_together(snapshot):
+    """Two snapshots, one of which hardly differs from the means: alone it would have a huge error."""
+    states = [snapshot.density.new(D_asii=[f * D_sii for D_sii in snapshot.density.D_asii]) for f in (1.001, 1.5)]
+    snapshots = [replace(snapshot, density=state) for state in states]
+    means = {Z: snapshot.density.D_asii[a] for a, Z in enumerate(snapshot.atoms.numbers.tolist())}
+    spreads = reference_spreads(snapshots, means)
+    wrong = [state.new(D_asii=[D_sii + 0.01 for D_sii in state.D_asii]) for state in states]
+    rows = [
+        score(lambda atoms, grid, state=state: state, reference, means, spreads=spreads)
+        for state, reference in zip(wrong, snapshots, strict=True)
+    ]
+    together = density_matrix_error(wrong, states, means)
+    assert mean_scores(rows)['epsilon_D'] == pytest.approx(together)
+    assert [row.comparison.epsilon_D for row in rows] == [pytest.approx(together)] * 2, 'the same error in both'
+    alone = density_matrix_error(wrong[:1], states[:1], means)
+    assert alone['O'] > 100 * together['O']
+
+
+def test_means_of_a_model(tiny_model):
+    means = model_means(tiny_model)
+    assert {Z: mean_sii.shape for Z, mean_sii in means.items()} == {1: (1, 5, 5), 8: (1, 13, 13)}
+    assert np.array_equal(means[8][0], tiny_model.network.mean_sii[1].double())
+
+
+def test_spreads_need_the_means_of_all_elements(snapshot):
+    with pytest.raises(ValueError, match='no mean density matrix for O'):
+        reference_spreads([snapshot], {1: snapshot.density.D_asii[1]})

@@ -9,7 +9,7 @@ from ase_deepdensity.dataset import Snapshot, write_snapshot
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
-from tests.tiny import water_box
+from tests.tiny import build_model, water_box
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
@@ -117,6 +117,12 @@ def test_another_level(folder, tiny_model, capsys):
     assert main(['evaluate', 'tiny.safetensors', 'lda', '--on-mismatch', 'warn', '--json', 'a.json']) == 0
     assert capsys.readouterr().err.startswith('warning: the data set is at another level')
     assert json.loads((folder / 'a.json').read_text())['level differences'] == ['xc: "LDA" against "PBE"']
+
+
+def test_elements_that_the_model_does_not_know(folder, capsys):
+    build_model(Level.load('dzp'), species=(1,)).save('hydrogen.safetensors')
+    assert main(['evaluate', 'hydrogen.safetensors', 'data']) == 2
+    assert 'the data set has O; tiny knows H only' in capsys.readouterr().err
 
 
 def test_errors(folder, capsys):

@@ -95,3 +95,12 @@ def test_failures(tmp_path):
     assert [failure.reason for failure in read_failures(tmp_path)] == ['did not converge']
     with pytest.raises(DatasetError, match='1 failed calculations are recorded there'):
         Dataset(tmp_path)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_the_only_snapshot_of_an_element_is_trained_on(folder, magnetic_calc, seed):
+    write_snapshot(folder / 'n.h5', snapshot_from_calculator(magnetic_calc, niter=1, seconds=1.0))
+    training, validation = Dataset(folder).split(4, seed=seed)
+    assert training.numbers == [1, 7, 8] and len(validation) == 4
+    with pytest.raises(DatasetError, match='4 of 6 snapshots can be set aside, not 5: .* one of H, N, O'):
+        Dataset(folder).split(5, seed=seed)

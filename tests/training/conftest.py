@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
+from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.config import TrainingConfig
 from tests.tiny import HYPERS, water_box
 
@@ -42,7 +44,15 @@ def dataset(tiny_model, tmp_path_factory) -> Dataset:
         atoms.pbc = seed > 0
         with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):
             grid, known = predictor.grid(atoms, h=0.35), predictor.coefficients(atoms)
-        level = replace(tiny_model.level, versions={})  # so that nobody counts the electrons of a random model
-        density = PAWDensity(atoms, grid, predictor.evaluate(known, grid)[None], known.D_asii(), level)
+        density = predictor.density(known, grid)
         write_snapshot(folder / f'{seed}.h5', Snapshot(density, 0.0, np.zeros((len(atoms), 3)), np.zeros(3), 1, 1.0))
     return Dataset(folder)
+
+
+def curve(path: Path) -> list[list[float]]:
+    with open(path) as file:
+        return [[float(x) for x in row] for row in list(csv.reader(file))[1:]]
+
+
+def weights(model: DensityModel) -> torch.Tensor:
+    return torch.cat([p.flatten() for p in model.network.parameters()])

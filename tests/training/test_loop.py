@@ -1,33 +1,35 @@
-import csv
+import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
+from ase_deepdensity.analysis.scores import mean_scores, model_means, reference_spreads, score
+from ase_deepdensity.cli.main import main
+from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
+from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.predict import Predictor
 from ase_deepdensity.training.checkpoint import CheckpointError
+from ase_deepdensity.training.clock import Clock
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loop import Trainer, TrainingError
+from tests.tiny import build_model, water_box
+from tests.training.conftest import SETTINGS, curve, weights
+
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
 
 def train(dataset, out, config, **kwargs) -> DensityModel:
     return Trainer(dataset, out, config, progress=False, **kwargs).run()
 
 
-def curve(path) -> list[list[float]]:
-    with open(path) as file:
-        return [[float(x) for x in row] for row in list(csv.reader(file))[1:]]
-
-
-def weights(model: DensityModel) -> torch.Tensor:
-    return torch.cat([p.flatten() for p in model.network.parameters()])
-
-
 @pytest.fixture(scope='module')
 def trained(dataset, tmp_path_factory):
     """A training from beginning to end: its model and its files."""
-    from tests.training.conftest import SETTINGS
-
     folder = tmp_path_factory.mktemp('trained')
     config = TrainingConfig(steps=30, **SETTINGS)
     return train(dataset, folder / 'm.safetensors', config), folder
@@ -70,19 +72,21 @@ def test_same_seed_same_model(trained, dataset, config, tmp_path):
 
 
 class KilledError(Exception):
-    """Stands for kill -9: nothing is tidied up."""
+    """Stands for a kill between two steps; ``test_kills.py`` has real ones."""
+
+
+def dying_at(last: int, step):
+    def dying(self, number):
+        if number == last:
+            raise KilledError
+        return step(self, number)
+
+    return dying
 
 
 def test_continues_after_a_kill_along_the_same_curve(trained, dataset, config, tmp_path, monkeypatch):
     out = tmp_path / 'm.safetensors'
-    step = Trainer._step
-
-    def killed_at_17(self, number):
-        if number == 17:
-            raise KilledError
-        return step(self, number)
-
-    monkeypatch.setattr(Trainer, '_step', killed_at_17)
+    monkeypatch.setattr(Trainer, '_step', dying_at(17, Trainer._step))
     with pytest.raises(KilledError):
         train(dataset, out, config)
     monkeypatch.undo()
@@ -91,6 +95,92 @@ def test_continues_after_a_kill_along_the_same_curve(trained, dataset, config, t
     model = trainer.run()
     assert curve(tmp_path / 'm.csv') == curve(trained[1] / 'm.csv')
     assert torch.equal(weights(model), weights(trained[0]))
+
+
+def test_what_is_missing_or_damaged_is_made_from_the_checkpoint(trained, dataset, config, tmp_path):
+    for file in trained[1].iterdir():
+        shutil.copy(file, tmp_path)
+    (tmp_path / 'm.csv').write_text('step')
+    (tmp_path / 'm.safetensors').write_bytes(b'half')
+    model = train(dataset, tmp_path / 'm.safetensors', config)
+    assert (tmp_path / 'm.csv').read_bytes() == (trained[1] / 'm.csv').read_bytes()
+    assert torch.equal(weights(model), weights(trained[0]))
+    model.card['measured'] = 'by someone'
+    model.save(tmp_path / 'm.safetensors')
+    assert train(dataset, tmp_path / 'm.safetensors', config).card['measured'] == 'by someone'
+
+
+def test_evaluate_gives_the_figures_of_the_curve(trained, dataset, tmp_path):
+    """On the validation snapshots: last row or best row, card, and ``deepdensity evaluate``."""
+    model, folder = trained
+    _, validation = dataset.split(1, seed=0)
+    files = [str(file) for file in validation.files]
+    assert main(['evaluate', str(folder / 'm.safetensors'), *files, '--json', str(tmp_path / 'e.json')]) == 0
+    mean = json.loads((tmp_path / 'e.json').read_text())['mean']
+    best = min(curve(folder / 'm.csv'), key=lambda row: row[3])
+    assert mean['nmae'] == pytest.approx(best[3], rel=1e-4)
+    assert mean['epsilon_D']['total'] == pytest.approx(best[4], rel=1e-4)
+    assert model.card['validation'] == {'step': best[0], 'NMAE of ñ, %': best[3], 'ε_D': best[4]}
+
+
+def test_score_of_several_snapshots_is_that_of_evaluate(trained, dataset, config, tmp_path):
+    """Molecules between zero boundaries and periodic boxes, in torch and in NumPy."""
+    model = trained[0]
+    trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, init=model, progress=False)
+    samples = trainer._samples(dataset, '', keep_density=True)
+    reached = trainer.score(samples)
+    means = model_means(model)
+    spreads = reference_spreads(dataset, means)
+    predict = Predictor(model).predict
+    mean = mean_scores([score(predict, snapshot, means, spreads=spreads) for snapshot in dataset])
+    assert reached.nmae == pytest.approx(mean['nmae'], rel=1e-4)
+    assert reached.matrix_error == pytest.approx(mean['epsilon_D']['total'], rel=1e-4)
+
+
+def test_learning_rate_in_the_curve(trained, config):
+    rates = [row[5] for row in curve(trained[1] / 'm.csv')]
+    assert rates == pytest.approx([config.learning_rate * Clock(30, None, 5).rate(step) for step in (9, 19, 29)])
+    assert config.learning_rate > rates[0] > rates[1] > rates[2]
+
+
+def test_a_training_begins_near_the_means_of_the_elements(dataset, config, tmp_path):
+    trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, progress=False)
+    reached = trainer.score(trainer.validation)
+    for head in [*trainer.network.coefficients.readout_lsck, *trainer.network.matrices.parameters()]:
+        head.data.zero_()
+    means = trainer.score(trainer.validation)
+    assert means.matrix_error == pytest.approx(1, abs=1e-5)
+    assert reached.nmae < 2 * means.nmae
+    assert reached.matrix_error < 2
+
+
+def test_changed_data_are_another_training(trained, dataset, config, tmp_path):
+    """The same names, one density scaled by a millionth of a millionth."""
+    for file in [*trained[1].iterdir(), *dataset.files]:
+        shutil.copy(file, tmp_path)
+    snapshot = dataset[2]
+    density = snapshot.density.new(nt_sR=snapshot.density.nt_sR * (1 + 1e-12))
+    write_snapshot(tmp_path / dataset.files[2].name, replace(snapshot, density=density))
+    with pytest.raises(CheckpointError, match=r'snapshots: 5 \(content \w+\) then, 5 \(content \w+\) now'):
+        Trainer(Dataset(tmp_path), tmp_path / 'm.safetensors', config, progress=False)
+
+
+def test_restart_forgets_the_checkpoint(trained, dataset, config, tmp_path):
+    shutil.copy(trained[1] / 'm.checkpoint', tmp_path)
+    settings = TrainingConfig(**config.to_dict() | {'validation': 9})
+    with pytest.raises(ValueError, match='can be set aside'):
+        Trainer(dataset, tmp_path / 'm.safetensors', settings, progress=False, restart=True)
+    assert (tmp_path / 'm.checkpoint').exists(), 'an error loses nothing'
+    trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, progress=False, restart=True)
+    assert trainer.start == 0 and not (tmp_path / 'm.checkpoint').exists()
+
+
+def test_a_checkpoint_of_an_earlier_version(trained, dataset, config, tmp_path):
+    content = torch.load(trained[1] / 'm.checkpoint')
+    del content['version'], content['seconds']
+    torch.save(content, tmp_path / 'm.checkpoint')
+    with pytest.raises(CheckpointError, match=r'a checkpoint of version 1; .* continues version 2 only'):
+        Trainer(dataset, tmp_path / 'm.safetensors', config, progress=False)
 
 
 def test_a_checkpoint_of_another_training_is_refused(trained, dataset, config):
@@ -113,11 +203,93 @@ def test_fine_tuning_starts_from_the_model(dataset, config, tiny_model, tmp_path
     assert scratch.score(scratch.validation).nmae > 0.1
 
 
-def test_minutes_choose_the_steps(dataset, config, tmp_path):
-    short = TrainingConfig(**config.to_dict() | {'minutes': 0.05, 'validate_every': 1000})
-    model = train(dataset, tmp_path / 'm.safetensors', short)
-    assert 41 <= model.card['training']['steps'] < 10000
-    assert model.card['validation']['step'] == model.card['training']['steps']
+def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_model, tmp_path):
+    """Hydrogen alone: oxygen stays in the model with its superposition, its mean matrix and what is familiar."""
+    hydrogen = Atoms('H4', 1.4 * np.array([[0, 0, 0], [0.6, 0, 0], [0, 2, 0], [0, 2.6, 0.1]]), cell=[4, 5, 3], pbc=True)
+    predictor = Predictor(tiny_model)
+    (tmp_path / 'h').mkdir()
+    for seed in range(3):
+        hydrogen.rattle(0.05, seed=seed)
+        density = predictor.density(predictor.coefficients(hydrogen), predictor.grid(hydrogen, h=0.35))
+        snapshot = Snapshot(density, 0.0, np.zeros((4, 3)), np.zeros(3), 1, 1.0)
+        write_snapshot(tmp_path / 'h' / f'{seed}.h5', snapshot)
+    settings = TrainingConfig(**config.to_dict() | {'steps': 2})
+    model = train(Dataset(tmp_path / 'h'), tmp_path / 'm.safetensors', settings, init=tiny_model)
+    assert model.species == (1, 8)
+    np.testing.assert_array_equal(model.superposition[8].table_xp, tiny_model.superposition[8].table_xp)
+    torch.testing.assert_close(model.network.mean_sii[1], tiny_model.network.mean_sii[1])
+    before, after = tiny_model.familiarity.state_dict(), model.familiarity.state_dict()
+    assert all(torch.equal(after[name][1], before[name][1]) for name in before)
+    assert not any(torch.equal(after[name][0], before[name][0]) for name in before)
+    assert model.level.versions['datasets'].keys() == {'H', 'O'}
+    assert np.isfinite(Predictor(model).predict(water_box((1, 1, 1))).nt_sR).all()
+
+
+def test_elements_that_the_first_model_does_not_know(dataset, config, tmp_path):
+    hydrogen = build_model(Level.load('dzp'), species=(1,))
+    with pytest.raises(TrainingError, match=r'the data set has O, which tiny does not know \(it knows H\)'):
+        Trainer(dataset, tmp_path / 'm.safetensors', config, init=hydrogen, progress=False)
+    assert list(tmp_path.iterdir()) == [], 'no lock stays'
+
+
+class SlowMachine:
+    """A clock for a machine on which nothing takes the same time twice."""
+
+    def __init__(self):
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def step(self, trainer, number, step=Trainer._step):
+        self.time += 1.0 if number < 40 else 4.0  # another program has started
+        return step(trainer, number)
+
+    def score(self, trainer, samples, score=Trainer.score):
+        self.time += 9.0
+        return score(trainer, samples)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    machine = SlowMachine()
+    monkeypatch.setattr('ase_deepdensity.training.clock.now', machine)
+    monkeypatch.setattr(Trainer, '_step', lambda self, number: machine.step(self, number))
+    monkeypatch.setattr(Trainer, 'score', lambda self, samples: machine.score(self, samples))
+    return machine
+
+
+@pytest.mark.parametrize('validate_every', [20, 1000])
+def test_minutes_are_kept_on_a_machine_that_slows_down(dataset, config, tmp_path, machine, validate_every):
+    settings = TrainingConfig(**config.to_dict() | {'minutes': 2.0, 'validate_every': validate_every})
+    trainer = Trainer(dataset, tmp_path / 'm.safetensors', settings, progress=False)
+    machine.time += 10  # as if reading the data took as long
+    trainer.run()
+    assert machine.time == pytest.approx(120, abs=13)
+    rows = curve(tmp_path / 'm.csv')
+    assert rows[-1][5] < 0.1 * config.learning_rate, 'the learning rate has fallen'
+    assert 45 < rows[-1][0] < 70
+
+
+def test_time_used_before_a_kill_counts(dataset, config, tmp_path, machine, monkeypatch):
+    settings = TrainingConfig(**config.to_dict() | {'minutes': 1.0, 'validate_every': 10})
+    step = Trainer._step
+    monkeypatch.setattr(Trainer, '_step', dying_at(17, step))
+    with pytest.raises(KilledError):
+        train(dataset, tmp_path / 'm.safetensors', settings)
+    assert machine.time == 17 + 9
+    monkeypatch.setattr(Trainer, '_step', step)
+    machine.time = 1000.0
+    train(dataset, tmp_path / 'm.safetensors', settings)
+    assert machine.time - 1000.0 == pytest.approx(60 - (10 + 9), abs=5)
+    machine.time = 2000.0
+    train(dataset, tmp_path / 'm.safetensors', settings)
+    assert machine.time == 2000.0, 'a finished training goes no further'
+
+
+def test_too_little_time_is_one_step(dataset, config, tmp_path, machine):
+    settings = TrainingConfig(**config.to_dict() | {'minutes': 0.001})
+    assert train(dataset, tmp_path / 'm.safetensors', settings).card['validation']['step'] == 1
 
 
 def test_nan_stops_with_the_cause(dataset, config, tmp_path):

@@ -11,7 +11,12 @@ from tests.tolerances import FLOAT32
 @pytest.fixture(params=[0, 1], ids=['molecule', 'box'])
 def sample(request, dataset, tiny_model) -> Sample:
     return Sample.from_snapshot(
-        dataset[request.param], 'name', tiny_model.network, tiny_model.superposition, torch.device('cpu')
+        dataset[request.param],
+        'name',
+        tiny_model.network,
+        tiny_model.superposition,
+        torch.device('cpu'),
+        keep_density=True,
     )
 
 
@@ -23,7 +28,8 @@ def test_target_is_what_the_model_added(sample, dataset, tiny_model):
     assert points == 1
     assert target_R.shape == sample.grid.shape
     largest = max(float(snapshot.density.nt_sR.max()) for snapshot in dataset)
-    np.testing.assert_allclose(density_R, target_R, rtol=0, atol=FLOAT32 * largest)
+    error_R = sample.normalized_error(density_R - target_R, output.D_saii)
+    np.testing.assert_allclose(error_R, 0, atol=FLOAT32 * largest)
     for D_aii, expected_aii in zip(sample.D_saii, output.D_saii, strict=True):
         np.testing.assert_allclose(D_aii, expected_aii, atol=1e-5)
 
@@ -66,3 +72,19 @@ def test_least_squares_reduce_the_residual(sample, tiny_model):
         left.append(float((density_R - target_R).square().sum() / target_R.square().sum()))
     assert left[1] < left[0] < 1
     assert left[1] < 0.2
+
+
+def test_normalising_is_that_of_the_state(sample, dataset, tiny_model):
+    """Twice the density that the network adds, normalised by torch and by :meth:`.PAWDensity.normalized`."""
+    snapshot = next(s for s in dataset if len(s.atoms) == sample.natoms)
+    error_R = 2 * sample.target_R
+    D_saii = [1.01 * D_aii for D_aii in sample.D_saii]
+    state = snapshot.density.new(
+        nt_sR=snapshot.density.nt_sR + error_R.numpy()[np.newaxis],
+        D_asii=[1.01 * D_sii for D_sii in snapshot.density.D_asii],
+    ).normalized()
+    expected_R = (state.nt_sR - snapshot.density.nt_sR)[0]
+    largest = float(snapshot.density.nt_sR.max())
+    np.testing.assert_allclose(sample.normalized_error(error_R, D_saii), expected_R, rtol=0, atol=FLOAT32 * largest)
+    nothing_R = -sample.nt_R
+    assert not sample.normalized_error(nothing_R, D_saii).isfinite().any()

@@ -1,0 +1,116 @@
+"""How a training begins: the architecture, first weights and scales, and what fine-tuning keeps of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.level import Level
+from ase_deepdensity.model import Architecture, DensityModel
+from ase_deepdensity.network.contract import Blocks, DensityNetwork
+from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.reference.codes import code
+from ase_deepdensity.training.config import TrainingConfig
+from ase_deepdensity.training.least_squares import fit_coefficients
+from ase_deepdensity.training.samples import GridSampler, Sample
+
+SCALE_ATOMS = 100
+"""Atoms of each element from which the scales of inputs and outputs are taken, as far as there are so many."""
+
+
+class TrainingError(ValueError):
+    """A training that cannot begin or go on; what was reached is kept."""
+
+
+def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityModel | None) -> Architecture:
+    """That of the model to start from, or a new one for the elements of the data.
+
+    Raises
+    ------
+    TrainingError
+        Elements that the model to start from does not know.
+    """
+    if init is None:
+        species = tuple(dataset.numbers)
+        setups = dataset.level.setups(species)
+        projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in setups)
+        return Architecture(config.network, config.hypers, species, projectors, config.basis)
+    if unknown := [chemical_symbols[Z] for Z in dataset.numbers if Z not in init.species]:
+        raise TrainingError(
+            f'the data set has {", ".join(unknown)}, which {init.name} does not know (it knows '
+            f'{", ".join(init.symbols)}): start from a model that does, or without --init'
+        )
+    return init.architecture
+
+
+def level_for(dataset: Dataset, init: DensityModel | None) -> Level:
+    """The level of the model: that of the data, with the datasets of all elements that the model will know."""
+    level = dataset.level.general()
+    if init is None:
+        return level
+    return level.joined(init.level if init.level == level else level.with_versions(init.species))
+
+
+def superposition_for(level: Level, dataset: Dataset, init: DensityModel | None) -> dict[int, RadialTable]:
+    """Pseudo densities of the isolated atoms by atomic number, for all elements that the model will know."""
+    kept = init.superposition if init is not None and init.level == level else {}
+    wanted = dataset.numbers if init is None else init.species
+    tables = code(level).atomic_tables(level, [Z for Z in wanted if Z in dataset.numbers or Z not in kept])
+    return dict(sorted((kept | {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in tables.items()}).items()))
+
+
+def initialize(
+    network: DensityNetwork,
+    samples: Sequence[Sample],
+    sampler: GridSampler,
+    level: Level,
+    init: DensityModel | None,
+    seed: int,
+) -> None:
+    """Weights of another model, or random ones; scales from the data unless that model is of their level."""
+    if init is not None:
+        network.load_state_dict(init.network.state_dict())
+        if init.level == level:
+            return
+    chosen = _for_scales(samples, len(network.species), seed)
+
+    def fit(expand: Callable[[Blocks], Blocks], sizes: list[int]) -> list[Blocks]:
+        return [fit_coefficients(sample, sampler, expand, sizes) for sample in chosen]
+
+    network.fit_scale([sample.graph for sample in chosen], fit, [sample.D_saii for sample in samples])
+
+
+def _for_scales(samples: Sequence[Sample], nspecies: int, seed: int) -> list[Sample]:
+    """Snapshots at random, until there are enough atoms of each element."""
+    order = np.random.default_rng((seed, 2)).permutation(len(samples))
+    counts_s, chosen = np.zeros(nspecies, int), []
+    for sample in (samples[i] for i in order):
+        new_s = np.array(sample.graph.counts)
+        if (new_s[counts_s < SCALE_ATOMS] > 0).any():
+            chosen.append(sample)
+            counts_s += new_s
+    return chosen
+
+
+@torch.no_grad()
+def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: DensityModel | None) -> Familiarity:
+    """From the environments in the training data; of elements that are not in them, what the first model knew."""
+    invariants: list[list[torch.Tensor]] = [[] for _ in network.species]
+    for sample in samples:
+        x_ac = network(sample.graph).invariants_ac.cpu()
+        for s, atoms in enumerate(sample.graph.slices):
+            invariants[s].append(x_ac[atoms])
+    invariants_sac = [torch.cat(x_tac) for x_tac in invariants]
+    met = [s for s, x_ac in enumerate(invariants_sac) if len(x_ac)]
+    familiarity = Familiarity.fit([invariants_sac[s] for s in met])
+    if init is None or len(met) == len(network.species):
+        return familiarity
+    state = {name: x_sx.clone() for name, x_sx in init.familiarity.state_dict().items()}
+    for name, x_sx in familiarity.state_dict().items():
+        state[name][met] = x_sx.to(state[name])
+    return Familiarity.from_state_dict(state)
