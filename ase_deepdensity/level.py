@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 NAMED: dict[str, dict[str, Any]] = {
     'pw400': {'mode': {'name': 'pw', 'ecut': 400}, 'xc': 'PBE'},
     'dzp': {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE'},
+    'general-pw400': {
+        'mode': {'name': 'pw', 'ecut': 400},
+        'xc': 'PBE',
+        'kpts': {'density': 2.5},
+        'occupations': {'name': 'fermi-dirac', 'width': 0.1},
+    },
     'ks1d': {'mode': 'ks1d'},
 }
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 from ase_deepdensity.arguments import whole
 from ase_deepdensity.cli.outputs import check_output
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from ase_deepdensity.dataset.files import Snapshot
     from ase_deepdensity.level import Level
+    from ase_deepdensity.model import DensityModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='files in any format that ASE reads, all frames ("traj.xyz@::10" takes every tenth)',
     )
     add('out', metavar='OUT', help='folder for the snapshots; the same command continues a killed run')
-    add('--level', required=True, help='level of theory: pw400, dzp, ks1d (chains), or a JSON file of parameters')
+    add('--level', required=True, help='level of theory: pw400, dzp, general-pw400, ks1d (chains), or a JSON file of parameters')
     add(
         '--start', metavar='MODEL', help="start GPAW's cycles from this model's predictions (a model of the same level)"
     )
+    add('--workers', type=int, default=1, metavar='N', help='processes to share the work, one core each (%(default)s)')
+    add('--time-limit', type=float, metavar='SECONDS', help='give up a calculation that takes longer: it has failed')
     add('--retry-failed', action='store_true', help='calculate again what an earlier run recorded as failed')
     add(
         '--ranks-per-snapshot',
@@ -39,20 +44,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--quiet', action='store_true', help='no progress bar')
 
 
-def _seeded(name: str, level: Level) -> Callable[..., Snapshot]:
-    """What calculates snapshots from the predictions of a model."""
-    from ase_deepdensity.level import LevelError
+@dataclass(frozen=True)
+class Seeded:
+    """Calculates snapshots from the predictions of a model, in whatever process it is sent to."""
+
+    name: str
+
+    def __call__(self, atoms: Atoms, level: Level, **options: Any) -> Snapshot:
+        from ase_deepdensity.reference.gpaw import calculate
+        from ase_deepdensity.scf.calculator import SeededGPAW
+
+        return calculate(atoms, level, calculator=partial(SeededGPAW, load(self.name)), **options)
+
+
+@cache
+def load(name: str) -> DensityModel:
     from ase_deepdensity.model import DensityModel
 
-    model = DensityModel.load(name)
-    if differences := model.differences(level):
+    return DensityModel.load(name)
+
+
+def _seeded(name: str, level: Level) -> Seeded:
+    """What starts from a model, if that is of the level."""
+    from ase_deepdensity.level import LevelError
+
+    if differences := load(name).differences(level):
         raise LevelError(f'--start {name}: the model is of another level of theory: {"; ".join(differences)}')
     if level.code != 'gpaw':
         raise LevelError(f'--start {name}: only GPAW starts from a prediction, not {level.code}')
-    from ase_deepdensity.reference.gpaw import calculate
-    from ase_deepdensity.scf.calculator import SeededGPAW
-
-    return partial(calculate, calculator=partial(SeededGPAW, model))
+    return Seeded(name)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         level,
         retry_failed=args.retry_failed,
+        time_limit=args.time_limit,
+        workers=args.workers,
         txt=args.txt,
         ranks_per_snapshot=args.ranks_per_snapshot,
         progress=not args.quiet,

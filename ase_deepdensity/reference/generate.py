@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import json
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.dataset.files import Snapshot, geometry_hash, read_level, remove_stale_temporaries, write_snapshot
-from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, DatasetError, Failure, write_failure
+from ase_deepdensity.dataset.files import Snapshot, read_level, remove_stale_temporaries
+from ase_deepdensity.dataset.folder import SNAPSHOT_SUFFIX, DatasetError, Failure
 from ase_deepdensity.level import Level
 from ase_deepdensity.reference.codes import code
+from ase_deepdensity.reference.jobs import Jobs, failure_path, targets_in
+from ase_deepdensity.reference.workers import run_workers
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
+
+T = TypeVar('T')
 
 
 @dataclass
@@ -30,13 +30,17 @@ class Summary:
     done: list[Path] = field(default_factory=list)
     """Snapshots calculated now."""
     skipped: list[Path] = field(default_factory=list)
-    """Snapshots that were there already."""
+    """Snapshots that were there already, or that another run has calculated in the meantime."""
     failed: list[Failure] = field(default_factory=list)
     """Failures, those of earlier runs that were not tried again included."""
+    elsewhere: list[Path] = field(default_factory=list)
+    """Snapshots that another run is calculating."""
 
     def lines(self) -> list[str]:
         """The last lines of a run."""
         text = f'{len(self.done)} done, {len(self.skipped)} there already, {len(self.failed)} failed'
+        if self.elsewhere:
+            text += f', {len(self.elsewhere)} claimed by another run'
         return [text, *(f'failed: {failure.path.name}: {failure.reason}' for failure in self.failed)]
 
 
@@ -46,6 +50,8 @@ def generate(
     level: Level,
     *,
     retry_failed: bool = False,
+    time_limit: float | None = None,
+    workers: int = 1,
     txt: str | Path | None = None,
     comm: MPIComm | None = None,
     ranks_per_snapshot: int | None = None,
@@ -53,16 +59,25 @@ def generate(
     log: Callable[[str], None] = print,
     calculate: Callable[..., Snapshot] | None = None,
 ) -> Summary:
-    """A snapshot ``NNNNN-hash.h5`` in the folder ``out`` for each geometry.
+    """A snapshot ``NNNNN-hash.h5`` in the folder ``out`` for each geometry, in the order given.
 
     Each file appears whole or not at all; one that is there is not calculated again, so that a run that was killed is
-    continued by the same call.  A calculation that fails leaves ``NNNNN-hash.failed.json`` with its reason and is
-    skipped by later runs, unless ``retry_failed``.
+    continued by the same call, with the geometries in whatever order.  A calculation that fails leaves
+    ``NNNNN-hash.failed.json`` with its reason and is skipped by later runs, unless ``retry_failed``.
+
+    Several calls may work on one folder at the same time: a snapshot is claimed before it is calculated (see
+    :mod:`.claims`).  ``workers`` processes of one thread each share the geometries on this machine; a script that asks
+    for more than one keeps its own work under ``if __name__ == '__main__'``, as :mod:`multiprocessing` wants it.
 
     Under MPI ``ranks_per_snapshot`` ranks work on one snapshot together: by default all of them, or one where
     ranks cannot share a calculation (:attr:`.Level.shares_ranks`).
 
-    ``calculate`` stands in for the level's own (:class:`.Code`).
+    Parameters
+    ----------
+    time_limit
+        Seconds after which a calculation is given up and recorded as failed.
+    calculate
+        Stands in for the level's own (:class:`.Code`).  With ``workers`` it must be possible to pickle it.
 
     Raises
     ------
@@ -70,34 +85,59 @@ def generate(
         ``out`` holds snapshots of another level of theory, or is not a folder.
     LevelError
         The program refuses the parameters or lacks an element: before any work.
+    ValueError
+        Fewer than one worker; several workers, or a time limit, under MPI.
     """
     from gpaw.mpi import broadcast_exception, world
 
     comm = world if comm is None else comm
     out = Path(out)
+    _check_ways(workers, time_limit, comm)
     level = level.check(np.concatenate([np.zeros(0, int), *(frame.numbers for frame in frames)]))
     with broadcast_exception(comm):
         if comm.rank == 0:
             _prepare(out, level)
-    targets = [out / f'{i:05d}-{job_hash(frame, level)}{SNAPSHOT_SUFFIX}' for i, frame in enumerate(frames)]
-    todo, summary = _plan(targets, retry_failed, comm)
+    targets = _broadcast(lambda: targets_in(out, frames, level), comm)
+    jobs = Jobs(frames, targets, level, calculate or code(level).calculate, retry_failed, time_limit)
+    before = _broadcast(lambda: [jobs.status(i) for i in range(len(frames))], comm)
+    todo = _todo(jobs, before)
     group_comm, group, ngroups = _group(comm, ranks_per_snapshot, level)
     mine = todo[group::ngroups]
     bar = _progress_bar(len(mine), disable=not progress or comm.rank > 0)
-    calculate = calculate or code(level).calculate
-    with broadcast_exception(comm):
-        for i in mine:
-            failure = _one(calculate, frames[i], targets[i], level, txt if group == 0 else None, group_comm, i)
-            gc.collect()  # GPAW's objects are cycles of few, large pieces, which Python would leave for long
-            if failure is None:
-                summary.done.append(targets[i])
-            else:
-                summary.failed.append(failure)
-                if group_comm.rank == 0:
-                    log(f'failed: {failure.path.name}: {failure.reason}')
-            bar.update()
+    done: list[Path] = []
+
+    def report(result: Path | Failure | None) -> None:
+        if isinstance(result, Path):
+            done.append(result)
+        elif result is not None and group_comm.rank == 0:
+            log(f'failed: {result.path.name}: {result.reason}')
+        bar.update()
+
+    if workers > 1:
+        run_workers(jobs, mine, workers, report, txt)
+    else:
+        with broadcast_exception(comm):
+            for i in mine:
+                report(jobs.run(i, group_comm, txt=txt if group == 0 else None))
     bar.close()
-    return _collected(summary, comm, comm.size // ngroups)
+    return _summary(jobs, done, comm, comm.size // ngroups)
+
+
+def _check_ways(workers: int, time_limit: float | None, comm: MPIComm) -> None:
+    """Refuse what does not go together, before any work."""
+    if workers < 1:
+        raise ValueError(f'workers must be at least 1, not {workers}')
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f'a time limit must be more than 0 seconds, not {time_limit}')
+    for name, given in ('workers', workers > 1), ('a time limit', time_limit is not None):
+        if given and comm.size > 1:
+            raise ValueError(f'{name} and MPI do not go together ({comm.size} ranks): start the program without mpiexec')
+
+
+def _todo(jobs: Jobs, status_i: Sequence[str]) -> list[int]:
+    """What is to be calculated, each geometry once."""
+    wanted = [i for i, status in enumerate(status_i) if status == 'new' or (jobs.retry_failed and status != 'done')]
+    return list({jobs.targets[i]: i for i in reversed(wanted)}.values())[::-1]
 
 
 def _group(comm: MPIComm, size: int | None, level: Level) -> tuple[MPIComm, int, int]:
@@ -112,89 +152,29 @@ def _group(comm: MPIComm, size: int | None, level: Level) -> tuple[MPIComm, int,
     return comm.new_communicator(np.arange(group * size, (group + 1) * size)), group, comm.size // size
 
 
-def _collected(summary: Summary, comm: MPIComm, group_size: int) -> Summary:
-    """What all groups have done, on all ranks."""
+def _summary(jobs: Jobs, done: list[Path], comm: MPIComm, group_size: int) -> Summary:
+    """What all groups have done, on all ranks, and what else there is, by this run or by others."""
+    parts = [_broadcast(lambda: done, comm, root) for root in range(0, comm.size, group_size)]
+    calculated = {path for part in parts for path in part}
+    status_i = _broadcast(lambda: [jobs.status(i) for i in range(len(jobs.frames))], comm)
+    status = dict(zip(jobs.targets, status_i, strict=True))
+    summary = Summary(done=sorted(calculated))
+    for target, text in status.items():
+        if text == 'new':
+            summary.elsewhere.append(target)
+        elif text != 'done':
+            summary.failed.append(Failure(failure_path(target), text))
+        elif target not in calculated:
+            summary.skipped.append(target)
+    return summary
+
+
+def _broadcast(make: Callable[[], T], comm: MPIComm, root: int = 0) -> T:
+    """What one rank makes, for all."""
     from gpaw.mpi import broadcast
 
-    parts = [
-        broadcast((summary.done, summary.failed) if comm.rank == root else None, root, comm=comm)
-        for root in range(0, comm.size, group_size)
-    ]
-    done = sorted(path for part, _ in parts for path in part)
-    failed = {failure.path: failure for _, part in parts for failure in part}
-    return Summary(done, summary.skipped, [failed[path] for path in sorted(failed)])
-
-
-def job_hash(atoms: Atoms, level: Level) -> str:
-    """Eight hexadecimal digits for a geometry at a level of theory."""
-    return hashlib.sha256((geometry_hash(atoms) + level.key).encode()).hexdigest()[:8]
-
-
-def _one(
-    calculate: Callable[..., Snapshot],
-    atoms: Atoms,
-    target: Path,
-    level: Level,
-    txt: str | Path | None,
-    comm: MPIComm,
-    index: int,
-) -> Failure | None:
-    """Calculate and write one snapshot, or record why not."""
-    from gpaw.mpi import broadcast_exception
-
-    record = failure_path(target)
-    try:
-        snapshot = calculate(atoms, level, txt=txt, comm=comm)
-    except Exception as error:
-        reason = _reason(error)
-        if comm.rank == 0:
-            details = {'index': index, 'formula': str(atoms.symbols), 'level': level.to_dict()}
-            write_failure(record, reason, **details, traceback=traceback.format_exc())
-        return Failure(record, reason)
-    with broadcast_exception(comm):
-        if comm.rank == 0:
-            write_snapshot(target, snapshot)
-            record.unlink(missing_ok=True)
-    return None
-
-
-def _reason(error: Exception) -> str:
-    """The error in one line; one without a message tells where it was raised."""
-    message = ' '.join(str(error).split())
-    if not message:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        message = f'in {place.name}, {place.filename}:{place.lineno}'
-    return f'{type(error).__name__}: {message}'
-
-
-def failure_path(target: Path) -> Path:
-    """Where the failure of a snapshot is recorded."""
-    return target.with_name(target.name.removesuffix(SNAPSHOT_SUFFIX) + FAILURE_SUFFIX)
-
-
-def _plan(targets: list[Path], retry_failed: bool, comm: MPIComm) -> tuple[list[int], Summary]:
-    """Which to calculate; the master looks at the disk and tells the others."""
-    from gpaw.mpi import broadcast
-
-    status = [_status(target) for target in targets] if comm.rank == 0 else None
-    status_i = broadcast(status, 0, comm=comm)
-    summary = Summary(skipped=[target for target, s in zip(targets, status_i, strict=True) if s == 'done'])
-    todo = [i for i, s in enumerate(status_i) if s == 'new' or (retry_failed and s not in ('new', 'done'))]
-    summary.failed = [
-        Failure(failure_path(target), s)
-        for i, (target, s) in enumerate(zip(targets, status_i, strict=True))
-        if s not in ('new', 'done') and i not in todo
-    ]
-    return todo, summary
-
-
-def _status(target: Path) -> str:
-    """'done', 'new', or the reason of a recorded failure."""
-    if target.exists():
-        return 'done'
-    if failure_path(target).exists():
-        return str(json.loads(failure_path(target).read_text())['reason'])
-    return 'new'
+    value: T = broadcast(make() if comm.rank == root else None, root, comm=comm)
+    return value
 
 
 def _prepare(out: Path, level: Level) -> None:
