@@ -1,74 +1,125 @@
-"""OnePassGPAW: energy and forces from one non-self-consistent pass at the predicted state."""
+"""OnePassGPAW: energy and forces from one non-self-consistent pass at a predicted state that is good enough."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
-from gpaw.new.scf import SCFContext, SCFLoop
+from gpaw.new.scf import SCFContext
 
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.predict import is_news
 from ase_deepdensity.scf.calculator import SeededGPAW
-from ase_deepdensity.scf.protocol import SeededLoop
+from ase_deepdensity.scf.protocol import Hold, Output, SeededLoop
 from ase_deepdensity.scf.response import Residual
 from ase_deepdensity.scf.seed import ModelSeed
 
+if TYPE_CHECKING:
+    from gpaw.new.density import Density
+    from gpaw.new.ibzwfs import IBZWaveFunctions
+
 TOLERANCES = ('residual', 'energy')
+DEFAULT_UNTIL: Mapping[str, float] = MappingProxyType({'residual': 7.5e-3})
+"""What is good enough unless the user says otherwise; chosen in docs/benchmarks.md."""
+DOUBTFUL = 4e-3
+"""Residual, electrons per electron, above which one pass comes with a warning."""
+
+
+class DoubtfulPassWarning(UserWarning):
+    """One pass at a prediction whose residual is larger than for atoms that the model knows."""
 
 
 @dataclass(frozen=True)
 class PassReport:
-    """How far one pass is from self-consistency; it needs no reference."""
+    """How far a prediction was from self-consistency, which needs no reference, and what was made of it."""
 
     residual: float
-    """‖ñ_out − ñ_in‖, electrons."""
-    residual_per_electron: float
+    """∫ |ñ_out − ñ_in| dr, electrons per electron; NaN where nothing was predicted."""
+    residual_electrons: float
+    """The same in electrons."""
     iterations: int
     """Of the eigensolver at the predicted state."""
     energy_error: float | None
-    """Estimate of the energy's error, eV; only where ``until`` asks for an energy."""
+    """Estimate of the energy's error, eV; only where ``until`` asks for one and the residual has settled."""
     went_on: bool
-    """The tolerance was exceeded: energy and forces are those of an SCF cycle."""
+    """The prediction was not good enough: energy and forces are those of an SCF cycle."""
+
+    @property
+    def residual_per_electron(self) -> float:
+        """Another name of ``residual``."""
+        return self.residual
 
 
 class PassLoop(SeededLoop):
-    """The eigensolver at the density of the seed; then GPAW's loop, if that is not good enough."""
+    """Keeps a seed that is good enough and converges the orbitals at it; with others it is the loop of seeds.
 
-    def one_pass(self, dft: Any, **kwargs: Any) -> Iterator[SCFContext]:
-        """Converge the orbitals in the potential of the density that there is."""
-        criteria = self.convergence
-        self.convergence = {'eigenstates': criteria['eigenstates']}
-        self.update_density_and_potential = False
+    The residual is known long before the orbitals are converged, so that little is lost on a bad prediction.
+    """
+
+    good_enough: Callable[[Output, bool], bool]
+    """Judges the residual after one more step of the eigensolver; the second argument: it has settled."""
+    kept = False
+    """The state is that of one pass."""
+
+    def iterate(self, *args: Any, **kwargs: Any) -> Iterator[SCFContext]:
+        """GPAW's."""
+        self.kept, self._criteria = False, dict(self.convergence)
         try:
-            yield from SCFLoop.iterate(
-                self, dft.ibzwfs, dft.density, dft.potential, dft.energies, dft.pot_calc, log=dft.log, **kwargs
-            )
+            yield from super().iterate(*args, **kwargs)
         finally:
-            self.convergence = criteria
-            self.update_density_and_potential = True
+            self._demand(self._criteria)
+
+    def _decide(
+        self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
+    ) -> None:
+        """Keep the seed, or leave it to the loop of seeds."""
+        protocol, report = hold.start.protocol, hold.start.report
+        if not (self.kept and found.residual <= hold.residual):
+            settled = report.held + 1 >= hold.max_hold or found.residual > protocol.settled * hold.residual
+            self.kept = self.good_enough(found, settled)
+        if not self.kept:
+            self._demand(self._criteria)
+            super()._decide(hold, found, density, ibzwfs, log)
+            return
+        report.held += 1
+        report.residual = hold.residual = found.residual
+        self.update_density_and_potential = False
+        self._demand({'eigenstates': self._criteria['eigenstates']})
+
+    def _demand(self, criteria: Mapping[str, Any]) -> None:
+        """Change the criteria in the dictionary that GPAW's loop holds on to."""
+        criteria = dict(criteria)
+        self.convergence.clear()
+        self.convergence.update(criteria)
 
 
 class OnePassGPAW(SeededGPAW):
-    """GPAW's energy and forces without a cycle: one pass at the predicted state.
+    """GPAW's energy and forces without a cycle: one pass at the predicted state, where that is good enough.
 
     >>> atoms.calc = OnePassGPAW('water-pbe-dzp')
     >>> atoms.get_forces()
-    >>> atoms.calc.report.residual_per_electron
+    >>> atoms.calc.report.residual
 
     The error of the energy is of second order in that of the prediction, and the forces are its exact derivative
     (see :mod:`.response`), so that dynamics conserve it.  The dipole moment is that of the predicted density.
 
+    A prediction is judged by its residual: the share of the electrons that move when the density is built anew from the
+    orbitals at it.  Where that is too large, and where nothing can be predicted, energy and forces are those of an SCF
+    cycle, and the log says so.  Where the one takes over from the other, the energy has a step as large as its error.
+
     Parameters
     ----------
     model
-        Name of a shipped model, path of a model file, or a model.
+        Name of a shipped model, path of a model file, or a model; its network must be one that has a derivative.
     until
-        What is good enough: ``{'residual': …}``, electrons per electron, or ``{'energy': …}``, estimated eV per atom.
-        Where a prediction is not, an ordinary cycle goes on from it.  Default: one pass, whatever comes out.
+        What is good enough: ``{'residual': …}``, electrons per electron, ``{'energy': …}``, estimated eV per atom, or
+        both; ``{}``: one pass, whatever comes out.  Default: :data:`DEFAULT_UNTIL`.
     kwargs
         As for :class:`SeededGPAW`.
 
@@ -77,64 +128,88 @@ class OnePassGPAW(SeededGPAW):
     LevelError, ImportError
         As :class:`SeededGPAW`.
     ValueError
-        ``until`` with other keys or values; no model.
+        ``until`` with other keys or values; no model, or one without a derivative.
+
+    Warns
+    -----
+    DoubtfulPassWarning
+        One pass with a residual above :data:`DOUBTFUL`; once for a trajectory, again where it goes further.
     """
 
     loop_type = PassLoop
 
     def __init__(self, model: str | Path | DensityModel, *, until: Mapping[str, float] | None = None, **kwargs: Any):
-        self.until = dict(until or {})
-        if not self.until.keys() <= set(TOLERANCES) or not all(value > 0 for value in self.until.values()):
-            raise ValueError(f'until must be a dictionary with positive {" or ".join(TOLERANCES)}, not {until!r}')
+        self.until = _checked(DEFAULT_UNTIL if until is None else until)
         super().__init__(model, carry=False, **kwargs)
         if not isinstance(self.seed, ModelSeed):
             raise ValueError('one pass needs a model, whose derivative is part of the forces, not a state')
+        if not self.seed.model.network.expands:
+            raise ValueError(
+                f'one pass needs the derivative of the density, which the {self.seed.model.architecture.network} network '
+                f'of {self.seed.model.name} does not have; use SeededGPAW'
+            )
         self.report: PassReport | None = None
         self._residual: Residual | None = None
+        self._energy_error: float | None = None
+        self._warned: tuple[Atoms, float] | None = None
 
     def create_new_calculation(self, atoms: Atoms) -> None:
+        """GPAW's, with a loop that asks how good the seed is."""
         super().create_new_calculation(atoms)
-        self._wrap()
+        self.dft.scf_loop.good_enough = self._good_enough
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
+        """GPAW's, with a loop that asks how good the seed is."""
         super().create_new_calculation_from_old(atoms)
-        self._wrap()
+        self.dft.scf_loop.good_enough = self._good_enough
 
-    def move_atoms(self, atoms: Atoms) -> None:
-        super().move_atoms(atoms)
-        self._wrap()
-
-    def _wrap(self) -> None:
-        """Let the calculation be converged by :meth:`_pass`."""
-        self.report, self._residual = None, None
-        self.dft.iconverge = self._pass  # type: ignore[method-assign]
-
-    def _pass(self, maxiter: int | None = None, calculate_forces: Any = None) -> Iterator[SCFContext]:
-        """One pass, and what follows if it is not good enough."""
-        dft, loop = self.dft, self.dft.scf_loop
-        del dft.iconverge
-        start, loop.start = loop.start, None
-        for context in loop.one_pass(dft, maxiter=maxiter, calculate_forces=calculate_forces):
-            dft.energies = context.energies
+    def iconverge(self, atoms: Atoms | None, *, need_wfs: bool = False) -> Generator[SCFContext]:
+        """GPAW's; where there was something to calculate, there is a new report."""
+        self._energy_error, steps = None, 0
+        for steps, context in enumerate(super().iconverge(atoms, need_wfs=need_wfs), start=1):
+            self.report = self._residual = None
             yield context
-        residual = Residual(dft)
-        error = residual.energy_error() if 'energy' in self.until else None
-        went_on = residual.per_electron > self.until.get('residual', float('inf')) or (
-            error is not None and abs(error) > self.until['energy'] * len(self.atoms)
-        )
-        self.report = PassReport(residual.electrons, residual.per_electron, loop.niter, error, went_on)
+        if steps:
+            self._conclude()
+
+    def _good_enough(self, found: Output, settled: bool) -> bool:
+        if not found.residual <= self.until.get('residual', float('inf')):
+            return not self.until
+        if 'energy' not in self.until:
+            return True
+        if not settled or found.residual > self.protocol.refused:
+            return False
+        self._energy_error = Residual(self.dft).energy_error()
+        return abs(self._energy_error) <= self.until['energy'] * len(self.dft.atoms)
+
+    def _conclude(self) -> None:
+        """Report what was done, and warn where it is doubtful."""
+        kept, start = self.dft.scf_loop.kept, self.seed_report
+        assert start is not None
+        electrons = float(start.residual * self.get_number_of_electrons())
+        self.report = PassReport(float(start.residual), electrons, start.held, self._energy_error, not kept)
+        error = self._energy_error
         self.log(
-            f'\nOne pass: residual {residual.electrons:.4f} electrons, {residual.per_electron:.2e} per electron'
+            f'\nOne pass: residual {self.report.residual:.2e} electrons per electron'
             + ('' if error is None else f'; energy off by about {error:.4f} eV')
-            + ('; going on to self-consistency' if went_on else '')
+            + ('' if kept else '; not good enough: this is an SCF cycle')
         )
-        if not went_on:
-            self._residual = residual
+        if not kept:
             return
-        loop.start = start
-        for context in dft.iconverge(maxiter, calculate_forces):
-            yield context
-        loop.niter += self.report.iterations
+        self._residual = Residual(self.dft)
+        if not self.report.residual <= DOUBTFUL:
+            self._warn(self.report.residual)
+
+    def _warn(self, residual: float) -> None:
+        if self._warned is not None and not is_news(self.atoms, residual, *self._warned):
+            return
+        self._warned = self.atoms.copy(), residual
+        warnings.warn(
+            f'one pass at the {self.seed.name}: its residual of {residual:.2e} electrons per electron is above '
+            f"{DOUBTFUL:g}; energy and forces may be off, until={{'residual': {DOUBTFUL:g}}} would go on from there",
+            DoubtfulPassWarning,
+            stacklevel=2,
+        )
 
     def calculate_property(self, atoms: Atoms | None, prop: str) -> Any:
         """GPAW's, with forces and stress that are derivatives of this energy.
@@ -158,3 +233,17 @@ class OnePassGPAW(SeededGPAW):
                 with self.timer('Forces'):
                     self.dft.results['forces'] = self._residual.forces(self.seed, self.atoms)
         return super().calculate_property(atoms, prop)
+
+
+def _checked(until: Mapping[str, float]) -> dict[str, float]:
+    """A copy."""
+    if (
+        not isinstance(until, Mapping)
+        or not until.keys() <= set(TOLERANCES)
+        or not all(isinstance(value, int | float) and value > 0 for value in until.values())
+    ):
+        raise ValueError(
+            f'until must be a dictionary with positive {" or ".join(TOLERANCES)}, or empty for one pass whatever comes '
+            f'out, not {until!r}'
+        )
+    return dict(until)
