@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ase import Atoms
 from gpaw.dft import Mixer, Parameters
+from gpaw.mpi import serial_comm
 from gpaw.new.ase_interface import ASECalculator
 
 from ase_deepdensity.level import PHYSICAL, Level, LevelError
@@ -17,15 +18,22 @@ from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf import compatible
 from ase_deepdensity.scf.compatible import OnMismatch
 from ase_deepdensity.scf.late_text import late_logger
-from ase_deepdensity.scf.protocol import Protocol, SeededLoop, SeedReport, Start, State
+from ase_deepdensity.scf.occupations import NaturalOccupations
+from ase_deepdensity.scf.own_start import Orbitals, OwnStart, State
+from ase_deepdensity.scf.plausible import described
+from ase_deepdensity.scf.protocol import Protocol, SeededLoop, SeedReport, Start
 from ase_deepdensity.scf.response import Residual
-from ase_deepdensity.scf.seed import ModelSeed, Seed, as_seed
+from ase_deepdensity.scf.seed import ModelSeed, Seed, SeedError, as_seed, grid_of
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
     from gpaw.new.builder import DFTComponentsBuilder
+    from gpaw.new.calculation import DFT
     from gpaw.new.density import Density
+    from gpaw.new.energies import DFTEnergies
+    from gpaw.new.ibzwfs import IBZWaveFunctions
+    from gpaw.new.potential import Potential
 
 
 class SeededGPAW(ASECalculator):
@@ -104,22 +112,36 @@ class SeededGPAW(ASECalculator):
         self.seed.check(atoms)
         with self._seeding_builder():
             super().create_new_calculation(atoms)
+        start = self.dft.scf_loop.start
+        if start is not None:  # orbitals that the seed's potential has made are made anew without it, in LCAO forgotten
+            lcao = self.dft.ibzwfs.mode == 'lcao'
+            start.own.orbitals = Orbitals(self.dft.ibzwfs) if lcao else self._remake_orbitals
+        self._open_log()
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
         """GPAW's, which takes the wave functions along to another cell; the density there is the seed."""
         self.seed.check(atoms)
         with self._seeding_builder():
             super().create_new_calculation_from_old(atoms)
+        self._keep_orbitals()
+
+    def _keep_orbitals(self) -> None:
+        """As long as a seed is on trial."""
+        start = self.dft.scf_loop.start
+        if start is not None and not start.untouched:
+            start.own.orbitals = Orbitals(self.dft.ibzwfs)
 
     def calculate_property(self, atoms: Atoms | None, prop: str) -> Any:
         """GPAW's; forces are those of the self-consistent state also where the density is only nearly converged.
 
         What is left of the residual changes them in first order, unlike the energy.  That is taken off with the
-        model's derivative, as in :mod:`.response`; to a seed that was refused nothing is done.
+        model's derivative, as in :mod:`.response`; nothing is done to a seed that was refused, nor where the model
+        has no derivative.
         """
         if prop == 'forces' and isinstance(self.seed, ModelSeed):
             super().calculate_property(atoms, 'energy')
-            if 'forces' not in self.dft.results and self.seed_report is not None and self.seed_report.accepted:
+            accepted = self.seed_report is not None and self.seed_report.accepted
+            if 'forces' not in self.dft.results and accepted and self.seed.has_derivative(self.atoms):
                 with self.timer('Forces'):
                     self.dft.results['forces'] = Residual(self.dft).forces(self.seed, self.atoms)
         return super().calculate_property(atoms, prop)
@@ -144,7 +166,7 @@ class SeededGPAW(ASECalculator):
     def _check(self, builder: DFTComponentsBuilder) -> None:
         compatible.check_electrons(builder, self.seed.level, self.seed.name)
         self._judge(compatible.differences(self.seed.level, builder))
-        self._open_log()
+        self.seed.check_grid(grid_of(builder.grid.new(comm=serial_comm)))
 
     def _judge(self, differences: list[str]) -> None:
         compatible.judge(differences, self.seed.name, self.on_mismatch)
@@ -152,7 +174,9 @@ class SeededGPAW(ASECalculator):
     def _seed(self, builder: DFTComponentsBuilder) -> None:
         """Let the builder make a loop that knows of seeds, and a potential calculator that begins with one."""
         create_loop, create_pot_calc = builder.create_scf_loop, builder.create_potential_calculator
+        create_orbitals = builder.create_ibz_wave_functions
         self._builder = builder
+        self._occupations = NaturalOccupations(builder.setups)
         loops: list[SeededLoop] = []
 
         def seeded_loop() -> SeededLoop:
@@ -164,17 +188,72 @@ class SeededGPAW(ASECalculator):
             self._seed_before(pot_calc, loops[-1], builder.atoms)
             return pot_calc
 
+        def orbitals(basis: Any, potential: Potential) -> Any:
+            """In the potential of the seed; where that makes none, in GPAW's own."""
+            del builder.create_ibz_wave_functions
+            start = loops[-1].start
+            if start is None or start.untouched:
+                return create_orbitals(basis, potential)
+            try:
+                return create_orbitals(basis, potential)
+            except Exception as error:
+                self._rescue(start, error)
+                return create_orbitals(basis, start.own.potential()[0])
+
         builder.create_scf_loop = seeded_loop  # type: ignore[method-assign]
         builder.create_potential_calculator = seeding_pot_calc  # type: ignore[method-assign]
+        builder.create_ibz_wave_functions = orbitals  # type: ignore[method-assign]
 
-    def _seed_before(self, pot_calc: Any, loop: SeededLoop, atoms: Atoms, carried: State | None = None) -> None:
-        """Let the density be replaced by a seed at the moment when its potential is calculated."""
+    def _remake_orbitals(self, ibzwfs: IBZWaveFunctions[Any], potential: Potential) -> None:
+        """As GPAW makes them for a new calculation."""
+        builder, density = self._builder, self.dft.density
+        fresh = builder.create_ibz_wave_functions(builder.create_basis_set(), potential)
+        ibzwfs._wfs_u[:], ibzwfs.fermi_levels = fresh._wfs_u, None
+        if ibzwfs._wfs_u[0].has_eigs:
+            nelectrons = density.nvalence - density.charge + self.dft.pot_calc.charge
+            ibzwfs.calculate_occs(self.dft.scf_loop.occ_calc, nelectrons)
+
+    def _rescue(self, start: Start, error: Exception) -> None:
+        """Give a seed up whose first potential, or what was made of it, ended in an error.
+
+        Not under MPI, where other ranks may be waiting for this one.
+        """
+        if self.comm.size > 1:
+            raise error
+        start.refuse(described(error))
+
+    def _seed_before(
+        self, pot_calc: Any, loop: SeededLoop, atoms: Atoms, dft: DFT | None = None, carried: State | None = None
+    ) -> None:
+        """Let the density be replaced by a seed at the moment when its potential is calculated.
+
+        Parameters
+        ----------
+        dft
+            The calculation whose atoms are moved; default: a new one.
+        """
         original = pot_calc.calculate
 
         def calculate_from_seed(density: Density, *args: Any, **kwargs: Any) -> Any:
             del pot_calc.calculate
-            loop.start = self._start(density, atoms, pot_calc.charge, carried)
-            return original(density, *args, **kwargs)
+
+            def own_potential() -> tuple[Potential, DFTEnergies]:
+                """As GPAW calculates it from a density without a history."""
+                if dft is not None:
+                    return pot_calc.calculate(density, dft.ibzwfs)[:2]  # type: ignore[no-any-return]
+                comm = self._builder.communicators['D']
+                return pot_calc.calculate_without_orbitals(density, kpt_band_comm=comm)[:2]  # type: ignore[no-any-return]
+
+            start = self._start(density, atoms, pot_calc.charge, OwnStart(State.of(density), own_potential), carried)
+            loop.start = start
+            try:
+                return original(density, *args, **kwargs)
+            except Exception as error:
+                if start.untouched:
+                    raise
+                self._rescue(start, error)
+                start.own.density.put(density)
+                return original(density, *args, **kwargs)
 
         pot_calc.calculate = calculate_from_seed
 
@@ -183,30 +262,62 @@ class SeededGPAW(ASECalculator):
         self.seed.check(atoms)
         dft = self.dft
         carried = self._correction(dft.density) if self.carry else None
-        self._seed_before(dft.pot_calc, dft.scf_loop, atoms, carried)
+        self._seed_before(dft.pot_calc, dft.scf_loop, atoms, dft, carried)
         try:
             super().move_atoms(atoms)
         finally:
             dft.pot_calc.__dict__.pop('calculate', None)
+        self._keep_orbitals()
 
-    def _start(self, density: Density, atoms: Atoms, background_charge: float, carried: State | None) -> Start:
-        """Put the seed, and what the last cycle has corrected, into GPAW's density, with the calculation's symmetry."""
-        start, default, builder = time.perf_counter(), State.of(density), self._builder
-        self.seed.fill(density, atoms, builder.communicators['D'])
-        if len(builder.ibz.symmetries) > 1:
-            density.symmetrize(builder.ibz.symmetries)
+    def _start(
+        self, density: Density, atoms: Atoms, background_charge: float, own: OwnStart, carried: State | None
+    ) -> Start:
+        """Put the seed, and what the last cycle has corrected, into GPAW's density, with the calculation's symmetry.
+
+        Where that is no density of atoms, GPAW's own stays.
+        """
+        begin = time.perf_counter()
+        report = self.seed_report = SeedReport(self.seed.name)
+        chosen = 'mixer' in self._builder.params._non_defaults
+        start = Start(report, own, None if chosen else self._make_mixer, self._occupations, self.protocol)
+        try:
+            self._fill(density, atoms, background_charge, own.density, carried)
+        except SeedError as error:
+            start.refuse(str(error))
+            start.untouched = True
+            own.density.put(density)
+        report.seconds = time.perf_counter() - begin
+        self.log(
+            f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}, '
+            f'level of theory {self.seed.level.name or "unnamed"}, in {report.seconds:.3f} s\n'
+            + (f"seed refused: {report.reason}; GPAW's own start is taken\n" if start.untouched else '')
+        )
+        return start
+
+    def _fill(
+        self, density: Density, atoms: Atoms, background_charge: float, own: State, carried: State | None
+    ) -> None:
+        """The seed as GPAW's density.
+
+        Raises
+        ------
+        SeedError
+            On all ranks, where there is no seed or where it is no density.
+        """
+        self._predicted = None
+        self.seed.fill(density, atoms, self._builder.communicators['D'])
+        symmetries = self._builder.ibz.symmetries
+        if len(symmetries) > 1:
+            density.symmetrize(symmetries)
+        integral = _integral(density)
         density.normalize(background_charge)
+        factor = _integral(density) / integral if integral else float('inf')
+        if violation := self.protocol.bounds.violation(density, own, factor, self._occupations):
+            raise SeedError(violation)
         self._predicted = State.of(density)
         if carried is not None:
             carried.add_to(density)
             density.normalize(background_charge)
-        self.seed_report = SeedReport(self.seed.name, time.perf_counter() - start)
-        self.log(
-            f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}, '
-            f'level of theory {self.seed.level.name or "unnamed"}, in {self.seed_report.seconds:.3f} s\n'
-        )
-        chosen = 'mixer' in builder.params._non_defaults
-        return Start(self.seed_report, default, None if chosen else self._make_mixer, self.protocol)
 
     def _correction(self, density: Density) -> State | None:
         """What the cycle that has just ended has added to the prediction."""
@@ -226,6 +337,11 @@ class SeededGPAW(ASECalculator):
             ncomponents=builder.ncomponents,
             xp=builder.xp,
         )
+
+
+def _integral(density: Density) -> float:
+    """∫ ñ dr."""
+    return float(density.nt_sR[: density.ndensities].integrate().sum())
 
 
 def physical(level: Level) -> dict[str, Any]:

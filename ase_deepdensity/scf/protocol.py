@@ -1,13 +1,16 @@
 """The first steps from a seed: how long its density is held, how it is mixed, and when it is given up.
 
 A good density does not help orbitals that come from somewhere else: the first density built of them throws it away.  So
-the seed is held while the eigensolver works at its potential, and after each step the density of the orbitals is
-compared with it,
+the seed is held while the eigensolver works at its potential, and after each step the state of the orbitals is compared
+with it,
 
-    r = ∫ |ñ_out − ñ_in| dr / electrons.
+    r = ∫ |ñ_out − ñ_in| dr / electrons,    r_D = the largest natural occupation of |D_out − D_in| of any atom.
 
 As long as r falls quickly it is the orbitals that are wrong; once it stays, it is the error of the seed, and mixing may
 begin.  Where r falls below GPAW's own criterion, the seed is the answer.
+
+A seed is refused for what it is (:mod:`.plausible`), for r or r_D, or because a step from it ends in an error.  Then
+the loop begins anew with all that GPAW itself would have begun with (:mod:`.own_start`).
 """
 
 from __future__ import annotations
@@ -17,14 +20,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gpaw import KohnShamConvergenceError
 from gpaw.mpi import broadcast_float
 from gpaw.new.scf import SCFContext, SCFLoop
 
+from ase_deepdensity.scf.own_start import OwnStart, State
+from ase_deepdensity.scf.plausible import Bounds, described
+
 if TYPE_CHECKING:
-    from gpaw.core.atom_arrays import AtomArrays
     from gpaw.mpi import MPIComm
     from gpaw.new.density import Density
     from gpaw.new.ibzwfs import IBZWaveFunctions
+
+    from ase_deepdensity.scf.occupations import NaturalOccupations
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,14 @@ class Protocol:
     """The residual has settled when a step leaves more than this fraction of it."""
     refused: float = 0.05
     """Residual, electrons per electron, above which a seed is given up; a superposition of atoms has 0.15–0.3."""
+    refused_atomic: float = 0.1
+    """Natural occupation of |D_out − D_in| above which a seed is given up; a superposition of atoms has about 0.2."""
     beta_gap: float = 0.8
     """Share of the residual in the next density, where all bands are full or empty."""
     beta_metal: float = 0.25
     """The same where bands are partly filled: charge may slosh."""
+    bounds: Bounds = field(default_factory=Bounds)
+    """Beyond which a seed is no density at all."""
 
 
 @dataclass
@@ -49,7 +61,7 @@ class SeedReport:
 
     name: str
     """Where it came from."""
-    seconds: float
+    seconds: float = 0.0
     """For the prediction, on this rank."""
     residual: float = np.nan
     """‖ñ_out − ñ_in‖ per electron when the density was let go."""
@@ -57,35 +69,10 @@ class SeedReport:
     """Iterations at the density of the seed."""
     accepted: bool = True
     """False: the calculation went on from GPAW's own start."""
-
-
-@dataclass
-class State:
-    """ñ and D of this rank, in GPAW's units and layout: a copy of what a density held, or a difference of two."""
-
-    nt_sR: np.ndarray
-    D_asii: AtomArrays
-
-    @classmethod
-    def of(cls, density: Density) -> State:
-        return cls(density.nt_sR.data.copy(), density.D_asii.copy())
-
-    def put(self, density: Density) -> None:
-        density.nt_sR.data[:] = self.nt_sR
-        density.D_asii.data[:] = self.D_asii.data
-
-    def add_to(self, density: Density) -> None:
-        """Add it to a density whose atoms may have gone to other ranks meanwhile."""
-        density.nt_sR.data += self.nt_sR
-        density.D_asii.data += self.D_asii.moved(density.D_asii.layout.atomdist).data
-
-    def minus(self, other: State) -> State:
-        return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))
-
-    def electrons(self, density: Density) -> float:
-        """∫ |ñ| dr over the whole grid."""
-        grid = density.nt_sR.desc
-        return float(grid.comm.sum_scalar(float(np.abs(self.nt_sR).sum())) * grid.dv)
+    reason: str = ''
+    """Why it was not accepted."""
+    atomic_residual: float = np.nan
+    """Largest natural occupation of |D_out − D_in|, electrons, when the density was let go."""
 
 
 @dataclass
@@ -93,11 +80,18 @@ class Start:
     """A seed on its way into a calculation."""
 
     report: SeedReport
-    default: State
+    own: OwnStart
     """What GPAW would have started from."""
     make_mixer: Callable[[float], Any] | None
     """β → a mixer; None: keep the one that is there."""
+    occupations: NaturalOccupations
+    """Of this calculation's atoms."""
     protocol: Protocol = field(default_factory=Protocol)
+    untouched: bool = False
+    """Density, potential and orbitals are GPAW's own: the seed was refused before it touched them."""
+
+    def refuse(self, reason: str) -> None:
+        self.report.accepted, self.report.reason = False, reason
 
 
 class SeededLoop(SCFLoop):
@@ -116,27 +110,61 @@ class SeededLoop(SCFLoop):
     ) -> Iterator[SCFContext]:
         iterations = super().iterate(ibzwfs, density, potential, energies, pot_calc, log=log, **kwargs)
         start, self.start = self.start, None
-        if start is None or not self.update_density_and_potential:
+        if start is None or start.untouched or not self.update_density_and_potential:
             yield from iterations
             return
-        hold = Hold(start, direct=ibzwfs.mode == 'lcao')
+        self.niter = 0
+        if start.report.accepted:
+            yield from self._trial(start, iterations, density, ibzwfs, log or _silent)
+        if start.report.accepted:
+            return
+        (log or _silent)(f'seed refused: {start.report.reason}; GPAW goes on from its own start\n')
+        potential, energies = start.own.put(ibzwfs, density)
+        for criterion in self.convergence.values():
+            criterion.reset()
+        spent = self.niter
+        for context in super().iterate(ibzwfs, density, potential, energies, pot_calc, log=log, **kwargs):
+            context.niter += spent
+            yield context
+        self.niter += spent
+
+    def _trial(
+        self,
+        start: Start,
+        iterations: Iterator[SCFContext],
+        density: Density,
+        ibzwfs: IBZWaveFunctions[Any],
+        log: Callable[..., None],
+    ) -> Iterator[SCFContext]:
+        """Iterations from the seed: all, or those until it is refused.
+
+        GPAW's own mixer is what it was afterwards.
+        """
+        mixer, hold = self.mixer, Hold(start, direct=ibzwfs.mode == 'lcao')
         try:
             for context in iterations:
-                if hold.verdict == 'refuse':
-                    yield context
-                    continue
                 found = Output(density, ibzwfs, self.mixer, self.comm)
                 context.dens.error = found.change
                 context.dens.fixed = False
                 if hold.verdict == 'hold':
-                    self._decide(hold, found, density, ibzwfs, log or (lambda *args: None))
+                    self._decide(hold, found, density, ibzwfs, log)
                 else:
                     self.update_density_and_potential = not self._density_is_converged(context)
                     if self.update_density_and_potential:
                         found.take_next()
                 yield context
+                if hold.verdict == 'refuse':
+                    return
+        except KohnShamConvergenceError as error:
+            start.refuse(described(error))
+        except Exception as error:
+            if self.comm.size > 1:
+                raise  # other ranks may be waiting for this one
+            start.refuse(described(error))
         finally:
+            self.mixer = mixer
             self.update_density_and_potential = True
+            density.__dict__.pop('update', None)
 
     def _density_is_converged(self, context: SCFContext) -> bool:
         """Then only the eigenstates are left to be converged, for which the potential may stay."""
@@ -148,13 +176,10 @@ class SeededLoop(SCFLoop):
     ) -> None:
         """Judge the seed after one more eigensolver step; the loop then updates the density, or does not."""
         start = hold.start
-        hold.judge(found.residual)
-        self.update_density_and_potential = hold.verdict != 'hold'
-        if hold.verdict == 'refuse':
-            log(f'seed refused: residual {found.residual:.2e} electrons per electron; GPAW goes on from its own start')
-            update_once(density, start.default)
-            self.mixer.reset()
-        elif hold.verdict == 'release':
+        hold.judge(found.residual, lambda: found.atomic_residual(start.occupations))
+        self.update_density_and_potential = hold.verdict == 'release'
+        if hold.verdict == 'release':
+            start.own.free_memory()
             if start.make_mixer is not None:
                 beta = start.protocol.beta_metal if is_metal(ibzwfs) else start.protocol.beta_gap
                 self.mixer = start.make_mixer(beta)
@@ -166,17 +191,29 @@ class SeededLoop(SCFLoop):
 class Output:
     """The density of the orbitals as they are; the density that they were made in stays where it is."""
 
-    def __init__(self, density: Density, ibzwfs: IBZWaveFunctions[Any], mixer: Any, comm: MPIComm):
-        self.density = density
+    def __init__(
+        self,
+        density: Density,
+        ibzwfs: IBZWaveFunctions[Any],
+        mixer: Any,
+        comm: MPIComm,
+    ):
+        self.density, self.comm = density, comm
         before = State.of(density)
         density.update(ibzwfs)
         self.state = State.of(density)
         before.put(density)
-        difference = self.state.minus(before)
-        self.residual = broadcast_float(difference.electrons(density) / (density.nvalence - density.charge), comm)
+        self.difference = self.state.minus(before)
+        residual = self.difference.electrons(density) / (density.nvalence - density.charge)
+        self.residual = broadcast_float(residual, comm)
         """∫ |ñ_out − ñ_in| per electron."""
-        self.change = broadcast_float(_change(difference, density, mixer), comm)
+        self.change = broadcast_float(_change(self.difference, density, mixer), comm)
         """What GPAW's density criterion looks at, electrons."""
+
+    def atomic_residual(self, occupations: NaturalOccupations) -> float:
+        """Largest natural occupation of |D_out − D_in|, electrons."""
+        lowest, highest = occupations.extremes(self.difference.D_asii)
+        return float(broadcast_float(max(-lowest, highest), self.comm))
 
     def take_next(self) -> None:
         """Spare the loop the calculation of this density."""
@@ -189,6 +226,10 @@ def _change(difference: State, density: Density, mixer: Any) -> float:
     return float(mixer.calculate_charge_sloshing(mixer.add_compensation_charge(nt_sR, difference.D_asii, density)))
 
 
+def _silent(*args: Any) -> None:
+    """A log that nobody reads."""
+
+
 class Hold:
     """How long a seed is kept."""
 
@@ -198,16 +239,30 @@ class Hold:
         self.verdict = 'hold'
         self.residual = np.inf
 
-    def judge(self, residual: float) -> None:
-        """Sets ``verdict``: 'hold', 'release' or 'refuse'."""
+    def judge(self, residual: float, atomic_residual: Callable[[], float]) -> None:
+        """Sets ``verdict``: 'hold', 'release' or 'refuse'.
+
+        Parameters
+        ----------
+        atomic_residual
+            Called only where the residual is small enough, and thus finite.
+        """
         protocol, report = self.start.protocol, self.start.report
         before, self.residual = self.residual, residual
         report.held += 1
         report.residual = residual
+        if residual < protocol.refused:
+            report.atomic_residual = atomic_residual()
         if not residual < protocol.refused:
-            self.verdict, report.accepted = 'refuse', False
+            self._refuse(f'residual {residual:.2e} electrons per electron')
+        elif not report.atomic_residual < protocol.refused_atomic:
+            self._refuse(f'residual {report.atomic_residual:.2e} electrons in the density matrix of an atom')
         elif report.held >= self.max_hold or residual > protocol.settled * before:
             self.verdict = 'release'
+
+    def _refuse(self, reason: str) -> None:
+        self.verdict = 'refuse'
+        self.start.refuse(reason)
 
 
 def is_metal(ibzwfs: IBZWaveFunctions[Any]) -> bool:

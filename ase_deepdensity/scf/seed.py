@@ -14,6 +14,7 @@ from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.scf.plausible import agreed, described
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from gpaw.new.density import Density
 
     from ase_deepdensity.predict import AtomsCoefficients
+
+HUGE = 1e8
+"""In GPAW's units: above it no value of ñ or D means anything."""
+
+
+class SeedError(RuntimeError):
+    """A seed that could not be evaluated."""
 
 
 class Seed(ABC):
@@ -46,12 +54,21 @@ class Seed(ABC):
     def meet(self, level: Level) -> None:
         """Take on the k-points of a calculation, if there is a guess for those, too."""
 
+    def check_grid(self, grid: Grid) -> None:  # noqa: B027
+        """Refuse a whole grid that there is no guess on.
+
+        Raises
+        ------
+        PredictionError
+            The message tells the differences.
+        """
+
     @abstractmethod
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
         """ñ on a block of the grid (nspins, n0, n1, n2), electrons/Å³, and D of all atoms; not normalised."""
 
     def fill(self, density: Density, atoms: Atoms, comm: MPIComm) -> None:
-        """Overwrite ñ and D of GPAW's density, each rank its own block and atoms; not normalised.
+        """Overwrite ñ and D of GPAW's density, each rank its own block and atoms; D symmetric, neither normalised.
 
         Parameters
         ----------
@@ -60,19 +77,35 @@ class Seed(ABC):
 
         Raises
         ------
-        PredictionError
-            Values that are not finite, on any rank; then nothing is changed.
+        SeedError
+            On all ranks, where one of them could not evaluate the seed, for whatever reason, or got values that are
+            not finite; then nothing is changed.
         """
-        nt_sR, D_asii = self.evaluate(atoms, grid_of(density.nt_sR.desc))
-        mine = list(density.D_asii.keys())
-        wrong = sum(int((~np.isfinite(x)).sum()) for x in (nt_sR, *(D_asii[a] for a in mine)))
-        if wrong := int(comm.sum_scalar(density.nt_sR.desc.comm.sum_scalar(wrong))):
-            raise PredictionError(f'{self.name}: {wrong} values of the predicted state are not finite')
-        density.nt_sR.data[:] = nt_sR * Bohr**3
-        for a in mine:
-            density.D_asii[a][:] = D_asii[a]
+        try:
+            nt_sR, D_asii = self._block(density, atoms)
+            problem = ''
+        except Exception as error:  # a model may fail in any way, and GPAW has a start of its own
+            problem = described(error)
+        if problem := agreed(problem, density.nt_sR.desc.comm, comm):
+            raise SeedError(problem)
+        density.nt_sR.data[:] = nt_sR
+        for a, D_sii in D_asii.items():
+            density.D_asii[a][:] = D_sii
         comm.broadcast(density.nt_sR.data, 0)  # the same on all, to the last bit
         comm.broadcast(density.D_asii.data, 0)
+
+    def _block(self, density: Density, atoms: Atoms) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """ñ of this rank in GPAW's units and D of its atoms, checked."""
+        nt_sR, D_asii = self.evaluate(atoms, grid_of(density.nt_sR.desc))
+        nt_sR = nt_sR * Bohr**3
+        mine = {a: np.asarray(D_asii[a]) for a in density.D_asii.keys()}  # noqa: SIM118
+        if wrong := sum(int((~(abs(x) < HUGE)).sum()) for x in (nt_sR, *mine.values())):
+            raise PredictionError(f'{wrong} values are not finite or above {HUGE:g}')
+        for a, D_sii in mine.items():
+            if D_sii.shape != density.D_asii[a].shape:
+                shapes = f'{density.D_asii[a].shape}, not {D_sii.shape}'
+                raise PredictionError(f'the density matrix of atom {a} must have the shape {shapes}')
+        return nt_sR, {a: (D_sii + D_sii.swapaxes(1, 2)) / 2 for a, D_sii in mine.items()}
 
 
 class ModelSeed(Seed):
@@ -91,6 +124,12 @@ class ModelSeed(Seed):
         self.model = self.predictor.model
         self.level, self.name = self.model.level, f'model {self.model.name}'
         self._known: AtomsCoefficients | None = None
+
+    def has_derivative(self, atoms: Atoms) -> bool:
+        """Can the density be differentiated?  See :meth:`.Predictor.vjp`."""
+        from ase_deepdensity.network.contract import Coefficients
+
+        return isinstance(self.coefficients(atoms).output, Coefficients)
 
     def check(self, atoms: Atoms) -> None:
         from ase_deepdensity.checks import check_atoms
@@ -129,13 +168,16 @@ class StateSeed(Seed):
     def meet(self, level: Level) -> None:
         """The state has its own k-points."""
 
-    def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
-        whole = grid.new(start_c=None, stop_c=None)
-        if differences := self.state.grid.differences(whole):
+    def check_grid(self, grid: Grid) -> None:
+        if differences := self.state.grid.differences(grid):
             raise PredictionError(
                 f'the given state is on another grid ({", ".join(differences)}): {self.state.grid.size_c.tolist()} '
-                f'intervals against {whole.size_c.tolist()}'
+                f'intervals against {grid.size_c.tolist()}'
             )
+
+    def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
+        whole = grid.new(start_c=None, stop_c=None)
+        self.check_grid(whole)
         ends = zip(grid.start_c - whole.start_c, grid.stop_c - whole.start_c, strict=True)
         return self.state.nt_sR[:, *(slice(*both) for both in ends)], list(self.state.D_asii)
 
