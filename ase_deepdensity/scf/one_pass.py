@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
+from math import inf, nan
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
@@ -17,7 +16,8 @@ from gpaw.new.scf import SCFContext
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import is_news
 from ase_deepdensity.scf.calculator import SeededGPAW
-from ase_deepdensity.scf.protocol import Hold, Output, SeededLoop, Start
+from ase_deepdensity.scf.nearby import local_residual
+from ase_deepdensity.scf.protocol import Hold, Output, Protocol, SeededLoop, Start
 from ase_deepdensity.scf.response import Residual
 from ase_deepdensity.scf.seed import ModelSeed
 
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from gpaw.new.density import Density
     from gpaw.new.ibzwfs import IBZWaveFunctions
 
-TOLERANCES = ('residual', 'atomic_residual', 'energy')
-DEFAULT_UNTIL: Mapping[str, float] = MappingProxyType({'residual': 7.5e-3, 'atomic_residual': 0.03})
-"""What is good enough unless the user says otherwise; chosen in docs/benchmarks.md."""
-DOUBTFUL: Mapping[str, float] = MappingProxyType({'residual': 4e-3, 'atomic_residual': 0.015})
-"""Above which one pass comes with a warning."""
+TOLERANCES = ('residual', 'energy')
+MAX_RESIDUAL = 7.5e-3
+"""Electrons per electron: what is good enough unless the user says otherwise; chosen in docs/benchmarks.md."""
+DOUBTFUL = 4e-3
+"""The same, above which one pass comes with a warning."""
+LOCAL, ATOMIC = 2.0, 4.0
+"""Near any atom the residual may be so many times as large as in all, and its density matrix, electrons, as far off."""
+PROTOCOL = Protocol(refused=0.35)
+"""Of a cycle that goes on from a prediction: one that is no worse than a superposition of atoms is no worse a start."""
 
 
 class DoubtfulPassWarning(UserWarning):
@@ -38,25 +42,35 @@ class DoubtfulPassWarning(UserWarning):
 
 @dataclass(frozen=True)
 class PassReport:
-    """How far a prediction was from self-consistency, which needs no reference, and what was made of it."""
+    """How far a prediction was from self-consistency, which needs no reference, and what was made of it.
 
-    residual: float
-    """∫ |ñ_out − ñ_in| dr, electrons per electron; NaN where nothing was predicted."""
-    residual_electrons: float
+    Residuals are NaN where nothing was predicted.
+    """
+
+    residual: float = nan
+    """∫ |ñ_out − ñ_in| dr, electrons per electron."""
+    residual_electrons: float = nan
     """The same in electrons."""
-    iterations: int
+    local_residual: float = nan
+    """The largest near any atom, electrons per electron (see :mod:`.nearby`): it finds one bad atom among many."""
+    atomic_residual: float = nan
+    """Largest natural occupation of |D_out − D_in| of any atom, electrons."""
+    iterations: int = 0
     """Of the eigensolver at the predicted state."""
-    atomic_residual: float
-    """Largest natural occupation of |D_out − D_in| of any atom, electrons: it finds one bad atom among many."""
-    energy_error: float | None
+    energy_error: float | None = None
     """Estimate of the energy's error, eV; only where ``until`` asks for one and the residual has settled."""
-    went_on: bool
+    went_on: bool = True
     """The prediction was not good enough: energy and forces are those of an SCF cycle."""
 
     @property
     def residual_per_electron(self) -> float:
         """Another name of ``residual``."""
         return self.residual
+
+    @property
+    def worst(self) -> float:
+        """What is bounded: the largest of ``residual``, ``local_residual`` / LOCAL and ``atomic_residual`` / ATOMIC."""
+        return max(self.residual, self.local_residual / LOCAL, self.atomic_residual / ATOMIC)
 
 
 class PassLoop(SeededLoop):
@@ -65,8 +79,8 @@ class PassLoop(SeededLoop):
     The residual is known long before the orbitals are converged, so that little is lost on a bad prediction.
     """
 
-    good_enough: Callable[[Start, Output, bool], bool]
-    """Judges a seed after one more step of the eigensolver; the last argument: its residual has settled."""
+    judge: Callable[[Start, Output, bool], bool]
+    """Is a seed good enough, after one more step of the eigensolver?  The last argument: its residual has settled."""
     kept = False
     """The state is that of one pass."""
 
@@ -88,16 +102,14 @@ class PassLoop(SeededLoop):
     ) -> None:
         """Keep the seed, or leave it to the loop of seeds."""
         start, report = hold.start, hold.start.report
-        if not (self.kept and found.residual <= hold.residual):
-            settled = report.held + 1 >= hold.max_hold or found.residual > start.protocol.settled * hold.residual
-            self.kept = self.good_enough(start, found, settled)
+        last = report.held + 1 >= hold.max_hold
+        self.kept = self.judge(start, found, last or found.residual > start.protocol.settled * hold.residual)
         if not self.kept:
             self._demand(self._criteria)
             super()._decide(hold, found, density, ibzwfs, log)
             return
         report.held += 1
         report.residual = hold.residual = found.residual
-        report.atomic_residual = found.atomic_residual(start.occupations)
         self.update_density_and_potential = False
         self._demand({'eigenstates': self._criteria['eigenstates']})
 
@@ -127,8 +139,9 @@ class OnePassGPAW(SeededGPAW):
     model
         Name of a shipped model, path of a model file, or a model; its network must be one that has a derivative.
     until
-        What is good enough: ``{'residual': …}``, electrons per electron, ``{'energy': …}``, estimated eV per atom, or
-        both; ``{}``: one pass, whatever comes out.  Default: :data:`DEFAULT_UNTIL`.
+        What is good enough: ``{'residual': …}``, a bound on :attr:`PassReport.worst`, electrons per electron,
+        ``{'energy': …}``, estimated eV per atom, or both; ``{}``: one pass at any prediction that is a density at all.
+        Default: a residual of :data:`MAX_RESIDUAL`.
     kwargs
         As for :class:`SeededGPAW`.
 
@@ -142,14 +155,14 @@ class OnePassGPAW(SeededGPAW):
     Warns
     -----
     DoubtfulPassWarning
-        One pass with a residual above :data:`DOUBTFUL`; once for a trajectory, again where it goes further.
+        One pass whose worst residual is above :data:`DOUBTFUL`; once for a trajectory, again where it goes further.
     """
 
     loop_type = PassLoop
 
     def __init__(self, model: str | Path | DensityModel, *, until: Mapping[str, float] | None = None, **kwargs: Any):
-        self.until = _checked(DEFAULT_UNTIL if until is None else until)
-        super().__init__(model, carry=False, **kwargs)
+        self.until = _checked({'residual': MAX_RESIDUAL} if until is None else until)
+        super().__init__(model, carry=False, **{'protocol': PROTOCOL} | kwargs)
         if not isinstance(self.seed, ModelSeed):
             raise ValueError('one pass needs a model, whose derivative is part of the forces, not a state')
         if not self.seed.model.network.expands:
@@ -158,78 +171,87 @@ class OnePassGPAW(SeededGPAW):
                 f'of {self.seed.model.name} does not have; use SeededGPAW'
             )
         self.report: PassReport | None = None
+        self._found = PassReport()
         self._residual: Residual | None = None
-        self._energy_error: float | None = None
         self._warned: tuple[Atoms, float] | None = None
 
     def create_new_calculation(self, atoms: Atoms) -> None:
         """GPAW's, with a loop that asks how good the seed is."""
         super().create_new_calculation(atoms)
-        self.dft.scf_loop.good_enough = self._good_enough
+        self.dft.scf_loop.judge = self._good_enough
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
         """GPAW's, with a loop that asks how good the seed is."""
         super().create_new_calculation_from_old(atoms)
-        self.dft.scf_loop.good_enough = self._good_enough
+        self.dft.scf_loop.judge = self._good_enough
 
     def iconverge(self, atoms: Atoms | None, *, need_wfs: bool = False) -> Generator[SCFContext]:
         """GPAW's; where there was something to calculate, there is a new report."""
-        self._energy_error, steps = None, 0
-        for steps, context in enumerate(super().iconverge(atoms, need_wfs=need_wfs), start=1):
-            self.report = self._residual = None
+        self._found, calculated = PassReport(), False
+        for context in super().iconverge(atoms, need_wfs=need_wfs):
+            self.report, self._residual, calculated = None, None, True
             yield context
-        if steps:
+        if calculated:
             self._conclude()
 
     def _good_enough(self, start: Start, found: Output, settled: bool) -> bool:
-        """Nothing that would be refused as a seed is, unless all is."""
-        until, protocol = self.until, start.protocol
+        """Judge a seed by its residuals, which are noted down, and by an estimate of the energy's error."""
+        before, until = self._found, self.until
+        report = self._found = self._look(start, found, not self.dft.scf_loop.kept)
         if not until:
             return True
-        if not found.residual <= min(until.get('residual', inf), protocol.refused):
+        if 'residual' not in until and not found.residual <= start.protocol.refused:
             return False
-        atomic_residual = found.atomic_residual(start.occupations)
-        if not atomic_residual <= min(until.get('atomic_residual', inf), protocol.refused_atomic):
+        if not report.worst <= until.get('residual', inf):
             return False
         if 'energy' not in until:
             return True
+        if not report.went_on and report.worst <= before.worst:  # it has been good enough already
+            self._found = replace(report, energy_error=before.energy_error)
+            return True
         if not settled:
             return False
-        self._energy_error = Residual(self.dft).energy_error()
-        return abs(self._energy_error) <= until['energy'] * len(self.dft.atoms)
+        error = Residual(self.dft).energy_error()
+        self._found = replace(report, energy_error=error)
+        return abs(error) <= until['energy'] * len(self.dft.atoms)
+
+    def _look(self, start: Start, found: Output, went_on: bool) -> PassReport:
+        density = self.dft.density
+        return PassReport(
+            residual=float(found.residual),
+            residual_electrons=float(found.residual * (density.nvalence - density.charge)),
+            local_residual=local_residual(found.difference.nt_sR, found.state.nt_sR, density, self.dft.relpos_ac),
+            atomic_residual=found.atomic_residual(start.occupations),
+            iterations=start.report.held + 1,
+            went_on=went_on,
+        )
 
     def _conclude(self) -> None:
         """Report what was done, and warn where it is doubtful."""
-        kept, start = self.dft.scf_loop.kept, self.seed_report
-        assert start is not None
-        residual = float(start.residual)
-        self.report = PassReport(
-            residual=residual,
-            residual_electrons=residual * float(self.get_number_of_electrons()),
-            atomic_residual=float(start.atomic_residual),
-            iterations=start.held,
-            energy_error=self._energy_error,
-            went_on=not kept,
-        )
-        error = self._energy_error
+        kept = self.dft.scf_loop.kept
+        report = self.report = replace(self._found, went_on=not kept)
+        error = report.energy_error
         self.log(
-            f'\nOne pass: residual {residual:.2e} electrons per electron, in an atom {start.atomic_residual:.2e}'
+            f'\nOne pass: residual {report.residual:.2e} electrons per electron, near an atom up to '
+            f'{report.local_residual:.2e}'
             + ('' if error is None else f'; energy off by about {error:.4f} eV')
             + ('' if kept else '; not good enough: these are the results of an SCF cycle')
         )
         if kept:
             self._residual = Residual(self.dft)
-            self._warn(self.report)
+            self._warn(report)
 
     def _warn(self, report: PassReport) -> None:
-        worst = max(getattr(report, name) / limit for name, limit in DOUBTFUL.items())
-        if worst <= 1 or (self._warned is not None and not is_news(self.atoms, worst, *self._warned)):
+        """Where a pass is doubtful, once for a trajectory."""
+        if report.worst <= DOUBTFUL:
             return
-        self._warned = self.atoms.copy(), worst
+        if self._warned is not None and not is_news(self.atoms, report.worst, *self._warned):
+            return
+        self._warned = self.atoms.copy(), report.worst
         warnings.warn(
-            f'one pass at the {self.seed.name}: a residual of {report.residual:.2e} electrons per electron, '
-            f'{report.atomic_residual:.2e} electrons in an atom, is larger than where the model is at home; energy and '
-            f'forces may be off (until={dict(DOUBTFUL)} would have gone on to self-consistency)',
+            f'one pass at the {self.seed.name}: its residual, {report.residual:.2e} electrons per electron and near an '
+            f'atom up to {report.local_residual:.2e}, is larger than where the model is at home; energy and forces '
+            f"may be off (until={{'residual': {DOUBTFUL:g}}} would have gone on to self-consistency)",
             DoubtfulPassWarning,
             stacklevel=2,
         )

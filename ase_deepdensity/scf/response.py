@@ -41,7 +41,7 @@ from gpaw.new.potential import Potential
 
 from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.scf.protocol import State
+from ase_deepdensity.scf.own_start import State
 from ase_deepdensity.scf.seed import ModelSeed, grid_of
 
 if TYPE_CHECKING:
