@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
 
 
+ROUNDING = 1e-4
+"""Antisymmetric part of a density matrix, of its largest element (or of 1), that may come from single precision."""
+
+
 @dataclass(frozen=True, eq=False)
 class PAWDensity:
     """The electrons of ``atoms`` as the projector augmented-wave method keeps them.
@@ -31,7 +35,7 @@ class PAWDensity:
     Raises
     ------
     ValueError
-        Shapes that do not fit each other, or values that are not finite.
+        Shapes that do not fit each other, values that are not finite, density matrices that are not symmetric.
     """
 
     atoms: Atoms
@@ -42,7 +46,8 @@ class PAWDensity:
     """(nspins, *grid.shape) smooth pseudo density ñ with the smooth core, without compensation charges, electrons/Å³:
     GPAW's ``dft.density.nt_sR``.  No point on a zero boundary (see :attr:`Grid.zerobc_c`)."""
     D_asii: Sequence[np.ndarray]
-    """For each atom its density matrix (nspins, ni, ni) in the order and sign of GPAW's projectors, dimensionless."""
+    """For each atom its density matrix (nspins, ni, ni) in the order and sign of GPAW's projectors, dimensionless;
+    symmetric."""
     level: Level
     """The level of theory the state belongs to."""
 
@@ -59,6 +64,12 @@ class PAWDensity:
         for a, D_sii in enumerate(self.D_asii):
             if not np.isfinite(D_sii).all():
                 raise ValueError(f'the density matrix of atom {a} ({self.atoms.symbols[a]}) is not finite')
+            difference = abs(D_sii - D_sii.swapaxes(1, 2)).max(initial=0.0)
+            if difference > ROUNDING * max(1.0, abs(D_sii).max(initial=0.0)):
+                raise ValueError(
+                    f'the density matrix of atom {a} ({self.atoms.symbols[a]}) is not symmetric: D_ij and D_ji differ '
+                    f'by up to {difference:.3g}; pass (D_sii + D_sii.swapaxes(1, 2)) / 2'
+                )
 
     def _check_shapes(self) -> None:
         nspins = self.nt_sR.shape[0] if self.nt_sR.ndim == 4 else 0
@@ -85,6 +96,8 @@ class PAWDensity:
     def from_gpaw(cls, calc: ASECalculator, *, level: Level | None = None) -> PAWDensity:
         """The state that a calculator of GPAW's new interface holds; under MPI every rank gets the whole.
 
+        Antisymmetric parts of D are left out: no orbital makes them, though GPAW's mixers may carry them along.
+
         Raises
         ------
         ValueError
@@ -104,7 +117,7 @@ class PAWDensity:
             atoms=calc.dft.atoms,
             grid=Grid(desc.cell_cv * Bohr, desc.size_c, desc.pbc_c, desc.zerobc_c),
             nt_sR=nt_sR.data * Bohr**-3,
-            D_asii=[D_asii[a].copy() for a in range(len(calc.dft.atoms))],
+            D_asii=[(D_asii[a] + D_asii[a].swapaxes(1, 2)) / 2 for a in range(len(calc.dft.atoms))],
             level=Level.from_gpaw(calc) if level is None else level,
         )
 

@@ -18,6 +18,7 @@ from ase_deepdensity.reference.superposition import atomic_tables
 
 SPECIES = (1, 8)
 HYPERS = {'cutoff': 3.5, 'lmax': 2, 'radial': 4, 'channels': 8, 'message_channels': 4, 'pseudo_channels': 4}
+INVARIANT_HYPERS = {'cutoff': 3.5, 'lmax': 2, 'radial': 4, 'embedding': 4, 'axes': 2, 'width': 8, 'depth': 1}
 BASIS = SplineBasis(2.5, 4, 2)
 
 
@@ -33,21 +34,22 @@ def water_box(repeat: tuple[int, int, int] = (2, 2, 2), *, spacing: float = 3.1,
     return box
 
 
-def build_model(level: Level, *, seed: int = 0, **hypers: object) -> DensityModel:
+def build_model(level: Level, *, network: str = 'equivariant', seed: int = 0, **hypers: object) -> DensityModel:
     """The model, with GPAW's superposition of atoms and random weights that add about a tenth to it."""
     torch.manual_seed(seed)
     level = level.with_versions(SPECIES)
     projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in level.setups(SPECIES))
-    architecture = Architecture('equivariant', HYPERS | hypers, SPECIES, projectors, BASIS)
-    network = architecture.build().eval()
-    for name, buffer in network.named_buffers():
+    usual = HYPERS if network == 'equivariant' else INVARIANT_HYPERS
+    architecture = Architecture(network, usual | hypers, SPECIES, projectors, BASIS)
+    built = architecture.build().eval()
+    for name, buffer in built.named_buffers():
         if '.scale' in name:
             buffer.fill_(0.02)
         if name == 'input_scale_lx':
             buffer[:, len(SPECIES) * HYPERS['radial'] :] = 3000.0  # so that k-points count, where they are told
     tables = {number: RadialTable.fit(*table) for number, table in atomic_tables(level, SPECIES).items()}
     card = {'name': 'tiny', 'training': {'steps': 0}, 'validation': {'NMAE of ñ, %': 10.9}}
-    return DensityModel(architecture, network, level, tables, _familiarity(network, level), card)
+    return DensityModel(architecture, built, level, tables, _familiarity(built, level), card)
 
 
 def _familiarity(network: DensityNetwork, level: Level) -> Familiarity:

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--one-pass', action='store_true', help='energy of a single pass at the prediction, without a cycle')
     add('--plot', metavar='FILE', help='picture of the convergence: PNG, PDF or SVG')
     add('--json', metavar='FILE', help='all figures')
+    add('--quiet', action='store_true', help='no progress bars')
     add('--txt', metavar='STEM', help="GPAW's logs: STEM-default.txt, STEM-seeded.txt (default: none)")
 
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     _check_outputs(args)
     enable_mpi()
     atoms = read_frames([args.geometry])[-1]
-    with plain_warnings():
+    with plain_warnings(once=True):
         runs, one_pass = _calculate(args, atoms)
     if not mpi_rank():
         _report(args, runs, one_pass)
@@ -43,33 +44,46 @@ def run(args: argparse.Namespace) -> int:
 
 def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     """The runs, and the report and energy of one pass."""
+    from functools import partial
+
     from gpaw.new.ase_interface import GPAW
 
     from ase_deepdensity.checks import check_atoms
     from ase_deepdensity.model import DensityModel
-    from ase_deepdensity.scf.calculator import SeededGPAW, physical
-    from ase_deepdensity.scf.compare import run as run_one
+    from ase_deepdensity.scf.calculator import SeededGPAW
     from ase_deepdensity.scf.one_pass import OnePassGPAW
     from ase_deepdensity.state import PAWDensity
 
     model = DensityModel.load(args.model)
     check_atoms(atoms, model)  # before GPAW's own start takes its time
-    parameters = physical(model.level)
+    parameters = model.level.general().keywords()
     mixer = {} if args.mixer is None else {'mixer': {'beta': args.mixer}}
+    run_one = partial(_run_one, atoms=atoms, quiet=args.quiet)
 
     def txt(label: str) -> str | None:
         return None if args.txt is None else f'{args.txt}-{label}.txt'
 
-    default, calc = run_one('default', lambda: GPAW(txt=txt('default'), **parameters, **mixer), atoms)
-    seeded, _ = run_one('seeded', lambda: SeededGPAW(model, txt=txt('seeded'), **parameters), atoms)
+    default, calc = run_one('default', lambda: GPAW(txt=txt('default'), **parameters | mixer))
+    seeded, _ = run_one('seeded', lambda: SeededGPAW(model, txt=txt('seeded'), **parameters))
     runs = [default, seeded]
     if args.oracle:
         state = PAWDensity.from_gpaw(calc)
-        runs.append(run_one('oracle', lambda: SeededGPAW(state, txt=txt('oracle'), **parameters), atoms)[0])
+        runs.append(run_one('oracle', lambda: SeededGPAW(state, txt=txt('oracle'), **parameters))[0])
     if not args.one_pass:
         return runs, None
-    record, calc = run_one('one pass', lambda: OnePassGPAW(model, txt=txt('one-pass'), **parameters), atoms)
+    record, calc = run_one('one pass', lambda: OnePassGPAW(model, txt=txt('one-pass'), **parameters))
     return [*runs, record], getattr(calc, 'report', None)
+
+
+def _run_one(label, make, atoms, quiet):  # type: ignore[no-untyped-def]
+    """One calculation, its iterations counted on a terminal."""
+    from tqdm import tqdm
+
+    from ase_deepdensity.reference.mpi import mpi_rank
+    from ase_deepdensity.scf.compare import run
+
+    with tqdm(desc=label, unit=' iterations', leave=False, disable=True if quiet or mpi_rank() else None) as bar:
+        return run(label, make, atoms, tell=bar.update)
 
 
 def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
@@ -80,7 +94,7 @@ def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
 
     print(table(runs))
     if runs[1].accepted is False:
-        print('the seed was refused: the calculation went on from the default start')
+        print(f'the seed was refused: {runs[1].reason}; the calculation went on from the default start')
     if one_pass is not None:
         print(f'one pass: residual {one_pass.residual:.2e} electrons per electron')
     if args.plot:

@@ -10,11 +10,22 @@ from typing import Any
 
 
 @contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Warnings about the user's atoms become lines on standard error, each time they occur."""
+def plain_warnings(*, once: bool = False) -> Iterator[None]:
+    """Warnings about the user's atoms become lines on standard error, each time they occur.
+
+    Parameters
+    ----------
+    once
+        The same text only the first time.
+    """
     from ase_deepdensity.checks import UnfamiliarWarning
 
+    shown: set[str] = set()
+
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if once and str(message) in shown:
+            return
+        shown.add(str(message))
         print(f'warning: {message}', file=sys.stderr)
 
     with warnings.catch_warnings():

@@ -118,11 +118,8 @@ def response(cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, width: f
     """χ(G) of free electrons at given k-points, per eV Å³; ``width`` of the Fermi–Dirac distribution, eV: (x,)."""
     kpt_Kc = np.concatenate([kpt_Kc, -kpt_Kc])  # time reversal
     volume, weight = abs(np.linalg.det(cell_cv)), 2 / len(kpt_Kc)
-    fermi = KINETIC * (3 * np.pi**2 * electrons / volume) ** (2 / 3)
-    highest = 1.2 * fermi + 20 * width  # there is room for a Fermi level above that of many k-points
-    p_pv = _plane_waves(cell_cv, kpt_Kc, np.sqrt(highest / KINETIC))
+    level, p_pv = fermi_level(cell_cv, kpt_Kc, electrons, width)
     energy_p = KINETIC * (p_pv**2).sum(1)
-    level = brentq(lambda mu: weight * expit((mu - energy_p) / width).sum() - electrons, -20 * width, highest)
     f_p = expit((level - energy_p) / width)
     some = f_p > FULL
     p_pv, energy_p, f_p = p_pv[some], energy_p[some], f_p[some]
@@ -136,6 +133,38 @@ def response(cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, width: f
         both = np.where(f_cp > FULL, 1, 2)  # a pair with one empty state is met once, from the other one
         chi_x[start : start + CHUNK] = weight * (slope_cp * both).sum(1)
     return chi_x / volume
+
+
+def fermi_level(cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, width: float) -> tuple[float, np.ndarray]:
+    """Of free electrons (two spins) at given k-points, eV; and all wave vectors that count, (p, 3), Å⁻¹.
+
+    With few k-points it may be far above that of many: states are counted until those left out are empty.
+
+    Raises
+    ------
+    ValueError
+        No electrons, or a width (eV) of the Fermi–Dirac distribution that is not positive, or values that are not
+        finite.
+    """
+    volume, weight = abs(np.linalg.det(cell_cv)), 2 / len(kpt_Kc)
+    if not (0 < electrons < np.inf and 0 < width < np.inf and 0 < volume < np.inf):
+        raise ValueError(
+            f'a Fermi level needs electrons, a width and a volume above zero, not {electrons} electrons, {width} eV '
+            f'and {volume} Å³'
+        )
+    highest = 1.2 * KINETIC * (3 * np.pi**2 * electrons / volume) ** (2 / 3) + 20 * width
+    while True:
+        p_pv = _plane_waves(cell_cv, kpt_Kc, np.sqrt(highest / KINETIC))
+        energy_p = KINETIC * (p_pv**2).sum(1)
+
+        def missing(mu: float, energy_p: np.ndarray = energy_p) -> float:
+            return electrons - weight * float(expit((mu - energy_p) / width).sum())
+
+        if missing(highest + width * float(logit(FULL))) <= 0:
+            break
+        highest *= 1.5
+    lowest = min(-20 * width, width * float(np.log(electrons / (weight * len(p_pv)))))  # exp bounds the occupations
+    return brentq(missing, lowest, highest), p_pv
 
 
 def lindhard(q_x: np.ndarray, density: float, width: float) -> np.ndarray:

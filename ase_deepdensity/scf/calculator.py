@@ -13,7 +13,7 @@ from gpaw.dft import Mixer, Parameters
 from gpaw.mpi import serial_comm
 from gpaw.new.ase_interface import ASECalculator
 
-from ase_deepdensity.level import PHYSICAL, Level, LevelError
+from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf import compatible
 from ase_deepdensity.scf.compatible import OnMismatch
@@ -345,5 +345,5 @@ def _integral(density: Density) -> float:
 
 
 def physical(level: Level) -> dict[str, Any]:
-    """GPAW's keywords for a level of theory, without what belongs to other atoms or machines."""
-    return {key: value for key, value in level.keywords().items() if key in PHYSICAL}
+    """GPAW's keywords for a level of theory, convergence included, without what belongs to other atoms or machines."""
+    return level.general().keywords()

@@ -43,6 +43,8 @@ class Run:
     """Of a seed."""
     residual: float | None = None
     """Of a seed, when its density was let go; electrons per electron."""
+    reason: str | None = None
+    """Why a seed was not accepted; empty: it was."""
 
     @property
     def wall(self) -> float:
@@ -55,8 +57,16 @@ class Run:
         return result | {'changes': [change if np.isfinite(change) else None for change in self.changes]}
 
 
-def run(label: str, make: Callable[[], ASECalculator], atoms: Atoms) -> tuple[Run, ASECalculator]:
-    """Make a calculator, let it calculate ``atoms``, and record how that went."""
+def run(
+    label: str, make: Callable[[], ASECalculator], atoms: Atoms, *, tell: Callable[[], object] = lambda: None
+) -> tuple[Run, ASECalculator]:
+    """Make a calculator, let it calculate ``atoms``, and record how that went.
+
+    Parameters
+    ----------
+    tell
+        Called after each iteration.
+    """
     record = Run(label)
     cpu, start = time.process_time(), time.perf_counter()
     calc = make()
@@ -65,6 +75,7 @@ def run(label: str, make: Callable[[], ASECalculator], atoms: Atoms) -> tuple[Ru
     def step(context: SCFContext) -> None:
         record.energies.append(float(context.energies.total_extrapolated) * Ha)
         record.changes.append(float(context.dens.error) / float(context.wfs.nvalence))
+        tell()
 
     initialise = calc.create_new_calculation
 
@@ -80,7 +91,8 @@ def run(label: str, make: Callable[[], ASECalculator], atoms: Atoms) -> tuple[Ru
     record.iterations = int(calc.get_number_of_iterations())
     if isinstance(calc, SeededGPAW) and calc.seed_report is not None:
         report = calc.seed_report
-        record.inference, record.accepted, record.residual = report.seconds, report.accepted, float(report.residual)
+        record.inference, record.accepted, record.reason = report.seconds, report.accepted, report.reason
+        record.residual = float(report.residual) if np.isfinite(report.residual) else None
     record.setup = first[0] - start - record.inference
     record.scf = end - first[0]
     return record, calc

@@ -18,7 +18,6 @@ from gpaw.new.ase_interface import GPAW
 from ase_deepdensity import DensityModel, PAWDensity
 from ase_deepdensity.analysis.compare import compare
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.scf.calculator import physical
 
 if __name__ == '__main__':
     geometry, name, *sizes = sys.argv[1:]
@@ -27,7 +26,7 @@ if __name__ == '__main__':
     for size in sizes or ['2', '3']:
         kpts = {'size': 3 * [int(size.rstrip('g'))], 'gamma': True if size.endswith('g') else None}
         level = replace(model.level, parameters=model.level.parameters | {'kpts': kpts})
-        atoms.calc = GPAW(**physical(level), txt=None)
+        atoms.calc = GPAW(**level.general().keywords(), txt=None)
         atoms.get_potential_energy()
         reference = PAWDensity.from_gpaw(atoms.calc, level=level)
         predicted = Predictor(model, level=level).predict(atoms, reference.grid)

@@ -277,7 +277,9 @@ def verdict(record: dict[str, Any]) -> str:
 
 
 def table(records: list[dict[str, Any]], column: str) -> str:
-    lines = [f'| {column} | seeds | ok | slow | other energy | error | refused | worst ΔE, meV | most iterations more |']
+    lines = [
+        f'| {column} | seeds | ok | slow | other energy | error | refused | worst ΔE, meV | most iterations more |'
+    ]
     lines.append('|---|' + 8 * '--:|')
     names = list(dict.fromkeys(record[column] for record in records))
     for name in [*names, 'all']:

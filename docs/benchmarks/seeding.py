@@ -29,7 +29,6 @@ from gpaw.new.ase_interface import GPAW
 from ase_deepdensity import DensityModel, OnePassGPAW, PAWDensity, SeededGPAW
 from ase_deepdensity.model import ModelError
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.scf.calculator import physical
 from ase_deepdensity.scf.compare import run
 
 HERE = Path(__file__).parent
@@ -85,11 +84,11 @@ def frames(system: System) -> list[Atoms]:
 
 def measure(system: System, model: DensityModel, number: int | None) -> list[dict[str, Any]]:
     """For each geometry: the three starts and one pass."""
-    parameters = physical(model.level)
+    parameters = model.level.general().keywords()
     all_frames = frames(system)[:number]
     Predictor(model).predict(all_frames[0])  # kernels are compiled or loaded once for all
     trials = {
-        i: run('default', lambda m=m: GPAW(txt=None, mixer=m, **parameters), all_frames[0])
+        i: run('default', lambda m=m: GPAW(txt=None, **parameters | {'mixer': m}), all_frames[0])
         for i, m in enumerate(MIXERS)
     }
     best = min(trials, key=lambda i: trials[i][0].wall)
@@ -97,7 +96,9 @@ def measure(system: System, model: DensityModel, number: int | None) -> list[dic
     rows = []
     for i, atoms in enumerate(all_frames):
         default, calc = (
-            trials[best] if i == 0 else run('default', lambda: GPAW(txt=None, mixer=MIXERS[best], **parameters), atoms)
+            trials[best]
+            if i == 0
+            else run('default', lambda: GPAW(txt=None, **parameters | {'mixer': MIXERS[best]}), atoms)
         )
         forces_av, seconds = timed(calc.get_forces)
         state = PAWDensity.from_gpaw(calc)
@@ -138,7 +139,7 @@ def drift(model: DensityModel, atoms: Atoms, steps: int) -> dict[str, Any]:
 
 
 def calculators(model: DensityModel) -> dict[str, Callable[[], Any]]:
-    parameters = physical(model.level)
+    parameters = model.level.general().keywords()
     return {
         'GPAW': lambda: GPAW(txt=None, **parameters),
         'seeded': lambda: SeededGPAW(model, txt=None, **parameters),

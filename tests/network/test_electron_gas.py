@@ -4,7 +4,7 @@ import torch
 from ase.build import bulk
 from ase.dft.kpoints import monkhorst_pack
 
-from ase_deepdensity.network.electron_gas import KINETIC, REFLECTION, Waves, lindhard, response
+from ase_deepdensity.network.electron_gas import KINETIC, REFLECTION, Waves, fermi_level, lindhard, response
 
 CELL = bulk('Al').cell.array
 DENSITY = 3 / abs(np.linalg.det(CELL))
@@ -74,3 +74,27 @@ def test_features_are_expansions_of_one_field(monkeypatch):
     r_av = R_av.clone().requires_grad_()
     (gradient_av,) = torch.autograd.grad(field(r_av, weight_xc[:, 3:4] / waves.G_xv.norm(dim=1)[:, None]).sum(), r_av)
     torch.testing.assert_close(F_mac[1:4, :, 3].T, Y1 * gradient_av[:, [1, 2, 0]])  # y, z, x
+
+
+@pytest.mark.parametrize('kpts', [(1, 1, 1), (2, 1, 1), (4, 4, 4)])
+@pytest.mark.parametrize(('electrons', 'width'), [(3.0, 0.1), (3.0, 2.0), (40.0, 0.1), (1e-12, 0.3)])
+def test_fermi_level_holds_the_electrons(kpts, electrons, width):
+    """Of all states up to far above it, also with few k-points, where it is far above that of many."""
+    kpt_Kc = monkhorst_pack(kpts)
+    level, _ = fermi_level(CELL, kpt_Kc, electrons, width)
+    b_cv = 2 * np.pi * np.linalg.inv(CELL).T
+    N_xc = np.array(list(np.ndindex(17, 17, 17))) - 8
+    energy_p = np.concatenate([KINETIC * (((N_xc + kpt_c) @ b_cv) ** 2).sum(1) for kpt_c in kpt_Kc])
+    occupation_p = 2 * np.exp(-np.logaddexp(0, (energy_p - level) / width)) / len(kpt_Kc)
+    assert occupation_p.sum() == pytest.approx(electrons, rel=1e-3)
+
+
+@pytest.mark.parametrize(('electrons', 'width'), [(0, 0.1), (np.nan, 0.1), (3, 0), (3, np.inf)])
+def test_no_fermi_level(electrons, width):
+    with pytest.raises(ValueError, match='a Fermi level needs'):
+        fermi_level(CELL, np.zeros((1, 3)), electrons, width)
+
+
+def test_response_at_one_kpoint_is_finite():
+    chi_x = response(CELL, np.zeros((1, 3)), 3, 0.1, G)
+    assert np.isfinite(chi_x).all() and (chi_x < 0).all()
