@@ -165,10 +165,10 @@ class OnePassGPAW(SeededGPAW):
         super().__init__(model, carry=False, **{'protocol': PROTOCOL} | kwargs)
         if not isinstance(self.seed, ModelSeed):
             raise ValueError('one pass needs a model, whose derivative is part of the forces, not a state')
-        if not self.seed.model.network.expands:
+        if not self.seed.has_derivative:
             raise ValueError(
-                f'one pass needs the derivative of the density, which the {self.seed.model.architecture.network} network '
-                f'of {self.seed.model.name} does not have; use SeededGPAW'
+                f'one pass needs the derivative of the density, which the {self.seed.model.architecture.network} '
+                f'network of {self.seed.model.name} does not have; use SeededGPAW'
             )
         self.report: PassReport | None = None
         self._found = PassReport()
@@ -217,11 +217,12 @@ class OnePassGPAW(SeededGPAW):
 
     def _look(self, start: Start, found: Output, went_on: bool) -> PassReport:
         density = self.dft.density
+        start.report.atomic_residual = found.atomic_residual(start.occupations)
         return PassReport(
             residual=float(found.residual),
             residual_electrons=float(found.residual * (density.nvalence - density.charge)),
             local_residual=local_residual(found.difference.nt_sR, found.state.nt_sR, density, self.dft.relpos_ac),
-            atomic_residual=found.atomic_residual(start.occupations),
+            atomic_residual=start.report.atomic_residual,
             iterations=start.report.held + 1,
             went_on=went_on,
         )

@@ -205,7 +205,7 @@ class Output:
         before.put(density)
         self.difference = self.state.minus(before)
         residual = self.difference.electrons(density) / (density.nvalence - density.charge)
-        self.residual = broadcast_float(residual, comm)
+        self.residual = float(broadcast_float(residual, comm))
         """∫ |ñ_out − ñ_in| per electron."""
         self.change = broadcast_float(_change(self.difference, density, mixer), comm)
         """What GPAW's density criterion looks at, electrons."""
