@@ -74,6 +74,6 @@ print(f'energy off by {1000 * error / len(water):.3f} meV/atom, forces by {np.sq
 print(one_pass.calc.report)
 
 # %% [markdown]
-# The report is the error bar, and it needs no reference: the residual here is that of the prediction itself, electrons per
-# electron. Where it is too large, `OnePassGPAW` goes on to self-consistency by itself; `until={'residual': 1e-3}` asks for
-# more than the default, `until={}` for one pass whatever comes out.
+# The report is the error bar, and it needs no reference: the residual here is that of the prediction itself, electrons
+# per electron. Where it is too large, `OnePassGPAW` goes on to self-consistency by itself; `until={'residual': 1e-3}`
+# asks for more than the default, `until={}` for one pass whatever comes out.

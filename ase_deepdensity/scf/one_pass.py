@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gpaw.new.ibzwfs import IBZWaveFunctions
 
 TOLERANCES = ('residual', 'energy')
-MAX_RESIDUAL = 7.5e-3
+MAX_RESIDUAL = 6e-3
 """Electrons per electron: what is good enough unless the user says otherwise; chosen in docs/benchmarks.md."""
 DOUBTFUL = 4e-3
 """The same, above which one pass comes with a warning."""
