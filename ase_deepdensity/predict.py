@@ -102,7 +102,7 @@ class Predictor:
         unfamiliar_a[graph.order_a.cpu().numpy()] = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
         known = AtomsCoefficients(atoms.copy(), graph, output, unfamiliar_a)
         worst = unfamiliar_a.max()
-        if (self._warned is None or _is_news(known.atoms, worst, *self._warned)) and warn_unfamiliar(
+        if (self._warned is None or is_news(known.atoms, worst, *self._warned)) and warn_unfamiliar(
             known.atoms, unfamiliar_a, self.model
         ):
             self._warned = known.atoms, worst
@@ -239,7 +239,7 @@ def electrons_of_pseudo_density(known: AtomsCoefficients, model: DensityModel) -
     return -(state.compensation_charge() + model.level.charge + model.level.setups(numbers_a).core_charge)
 
 
-def _is_news(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
+def is_news(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
     """Whether this is more than the next step of a trajectory that has been warned about."""
     if not np.array_equal(atoms.numbers, warned_of.numbers) or worst > NEWS_FACTOR * worst_before:
         return True

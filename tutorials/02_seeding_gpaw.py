@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -72,5 +74,6 @@ print(f'energy off by {1000 * error / len(water):.3f} meV/atom, forces by {np.sq
 print(one_pass.calc.report)
 
 # %% [markdown]
-# The report is the error bar, and it needs no reference. `OnePassGPAW(model, until={'residual': 1e-3})` goes on to
-# self-consistency wherever a prediction is worse than that.
+# The report is the error bar, and it needs no reference: the residual here is that of the prediction itself, electrons
+# per electron. Where it is too large, `OnePassGPAW` goes on to self-consistency by itself; `until={'residual': 1e-3}`
+# asks for more than the default, `until={}` for one pass whatever comes out.

@@ -101,7 +101,7 @@ def _report(args, runs, one_pass):  # type: ignore[no-untyped-def]
     if runs[1].accepted is False:
         print(f'the seed was refused: {runs[1].reason}; the calculation went on from the default start')
     if one_pass is not None:
-        print(f'one pass: residual {one_pass.residual_per_electron:.2e} electrons per electron')
+        print(f'one pass: residual {one_pass.residual:.2e} electrons per electron')
     if args.plot:
         plot_convergence(runs[: 3 if args.oracle else 2]).savefig(args.plot, dpi=150)
         print(f'wrote {args.plot}')

@@ -115,6 +115,9 @@ class DensityNetwork(torch.nn.Module, ABC):
         Distance to which atoms are neighbours, Å.
     """
 
+    expands: bool
+    """Its densities are expansions in the basis (:class:`Coefficients`), which derivatives need."""
+
     def __init__(self, species: Sequence[int], cutoff: float):
         super().__init__()
         self.species = tuple(species)

@@ -173,6 +173,7 @@ class EquivariantNetwork(DensityNetwork):
         Leave out what a state dict will bring and takes time to make.
     """
 
+    expands = True
     input_scale_lx: torch.Tensor
     l_m: torch.Tensor
 

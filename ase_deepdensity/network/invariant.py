@@ -197,6 +197,7 @@ class InvariantNetwork(DensityNetwork):
         Leave out what a state dict will bring and takes time to make.
     """
 
+    expands = False
     neighbors: torch.Tensor
     T_scale_sMl: torch.Tensor
     of_l_Ll: torch.Tensor

@@ -143,7 +143,7 @@ class SeededGPAW(ASECalculator):
         if prop == 'forces' and isinstance(self.seed, ModelSeed):
             super().calculate_property(atoms, 'energy')
             accepted = self.seed_report is not None and self.seed_report.accepted
-            if 'forces' not in self.dft.results and accepted and self.seed.has_derivative(self.atoms):
+            if 'forces' not in self.dft.results and accepted and self.seed.has_derivative:
                 with self.timer('Forces'):
                     self.dft.results['forces'] = Residual(self.dft).forces(self.seed, self.atoms)
         return super().calculate_property(atoms, prop)

@@ -36,11 +36,12 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.units import Bohr, Ha
+from gpaw.mpi import broadcast_float
 from gpaw.new.potential import Potential
 
 from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.scf.protocol import State
+from ase_deepdensity.scf.own_start import State
 from ase_deepdensity.scf.seed import ModelSeed, grid_of
 
 if TYPE_CHECKING:
@@ -86,9 +87,8 @@ class Residual:
         self.dft = dft
         density = dft.density
         self.delta = output(density, dft.ibzwfs).minus(State.of(density))
-        self.electrons = self.delta.electrons(density)
-        """‖ñ_out − ñ‖, electrons."""
-        self.per_electron = self.electrons / (density.nvalence - density.charge)
+        self.per_electron = self.delta.electrons(density) / (density.nvalence - density.charge)
+        """∫ |ñ_out − ñ| dr per electron."""
 
     @cached_property
     def ends(self) -> list[tuple[float, Potential]]:
@@ -112,11 +112,12 @@ class Residual:
         return dH_asii.new(data=self.slope(lambda t, potential: potential.dH_asii.data))
 
     def energy_error(self) -> float:
-        """An estimate of E1 − E_SCF, eV: −⟨Δ, x′⟩ / 2ε, with the response of all electrons in one number ε."""
+        """An estimate of E1 − E_SCF, eV, the same on all ranks: −⟨Δ, x′⟩ / 2ε with all screening in one number ε."""
         desc = self.dft.density.nt_sR.desc
         product = float(np.vdot(self.dv_sR, self.delta.nt_sR).real) * desc.dv
         product += float(np.vdot(self.ddH_asii.data, self.delta.D_asii.data).real)
-        return float(-desc.comm.sum_scalar(product) / (2 * SCREENING) * Ha)
+        error = -desc.comm.sum_scalar(product) / (2 * SCREENING) * Ha
+        return float(broadcast_float(error, self.dft.comm))
 
     def forces(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
         """−dE1/dR, (natoms, 3), Ha/bohr, the same on all ranks."""

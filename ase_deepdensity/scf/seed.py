@@ -125,11 +125,10 @@ class ModelSeed(Seed):
         self.level, self.name = self.model.level, f'model {self.model.name}'
         self._known: AtomsCoefficients | None = None
 
-    def has_derivative(self, atoms: Atoms) -> bool:
+    @property
+    def has_derivative(self) -> bool:
         """Can the density be differentiated?  See :meth:`.Predictor.vjp`."""
-        from ase_deepdensity.network.contract import Coefficients
-
-        return isinstance(self.coefficients(atoms).output, Coefficients)
+        return self.model.network.expands
 
     def check(self, atoms: Atoms) -> None:
         from ase_deepdensity.checks import check_atoms

@@ -116,7 +116,7 @@ def measure(system: System, model: DensityModel, number: int | None) -> list[dic
                 'forces of the seeded run, RMS difference, eV/Å': rms(seeded_av - forces_av),
                 'forces of one pass, RMS error, eV/Å': rms(one_av - forces_av),
                 'seconds of forces': [seconds, one_seconds],
-                'residual of one pass': calc.report.residual_per_electron,
+                'residual of one pass': calc.report.residual,
             }
         )
         print(row(system.name, rows[-1]), flush=True)

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.harmonics import solid_harmonics
-from ase_deepdensity.network.contract import DensityNetwork, Output
+from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Output
 from ase_deepdensity.network.graph import Graph, build_graph, join
 from ase_deepdensity.network.radial import splines
 
@@ -151,6 +151,10 @@ class DensityNetworkContract:
         for x, y in pairs:
             scale = float(y.detach().abs().max())
             torch.testing.assert_close(x.double(), y.double(), rtol=0, atol=tolerance * scale)
+
+    def test_says_whether_its_densities_are_expansions(self, network):
+        graph = graph_of(network, box()).to(dtype=torch.float64)
+        assert isinstance(network(graph), Coefficients) == network.expands
 
     def test_weights_matter(self, network):
         """The other tests would pass on zeros, and on atoms that look the same from all sides."""

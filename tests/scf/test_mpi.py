@@ -30,7 +30,7 @@ for cls in SeededGPAW, OnePassGPAW:
     atoms.calc = cls(model, txt=None, on_mismatch='warn', **level)
     for step in range(2):
         figures += [atoms.get_potential_energy(), atoms.calc.get_number_of_iterations(), atoms.get_forces().tolist()]
-        figures.append(float(atoms.calc.seed_report.residual) if cls is SeededGPAW else atoms.calc.report.residual)
+        figures.append((atoms.calc.seed_report if cls is SeededGPAW else atoms.calc.report).residual)
         atoms.rattle(0.01, seed=step)
 if world.rank == 0:
     print(json.dumps([world.size, *figures]))
