@@ -6,7 +6,10 @@ Names are imported when first used, so that ``import ase_deepdensity`` itself is
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+from ase_deepdensity.forks import one_torch_thread
 
 if TYPE_CHECKING:
     from ase_deepdensity.calculator import DeepDensity
@@ -44,6 +47,8 @@ _HOMES = {
     'SeededGPAW': 'scf.calculator',
     'shipped_models': 'model_files',
 }
+
+os.register_at_fork(after_in_child=one_torch_thread)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,9 @@ than three deep because numba optimises a callee again at each level.
 
 from __future__ import annotations
 
+import functools
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numba
@@ -29,8 +32,28 @@ LANES = 16
 WIDTH = MAX_L + 1
 """Powers of u, v and w that the loops are written out for."""
 
-jit = numba.njit(cache=True, nogil=True, fastmath=True, error_model='numpy')
 unsigned = np.uint64
+
+
+def jit(function: Callable) -> Callable:
+    """Compile for numba; the machine code is kept beside this file, or else in the user's cache, where there is one."""
+    options = {'nogil': True, 'fastmath': True, 'error_model': 'numpy'}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:  # numba finds no folder that it can write to
+        if 'no locator' not in str(error):
+            raise
+        _warn_not_kept()
+        return numba.njit(**options)(function)
+
+
+@functools.cache
+def _warn_not_kept() -> None:
+    warnings.warn(
+        'no folder to keep compiled kernels in: each process compiles them anew, which takes up to a minute; '
+        'set NUMBA_CACHE_DIR to a folder that can be written to',
+        stacklevel=3,
+    )
 
 
 class Lattice(NamedTuple):
