@@ -51,12 +51,5 @@ def build_model(level: Level, *, seed: int = 0, **hypers: object) -> DensityMode
 
 
 def _familiarity(network: DensityNetwork, level: Level) -> Familiarity:
-    invariants: list[list[torch.Tensor]] = [[] for _ in SPECIES]
-    for seed in range(8):
-        atoms = water_box(seed=seed)
-        graph = atoms_graph(atoms, network, level).to(dtype=torch.float32)
-        with torch.no_grad():
-            x_ac = network(graph).invariants_ac
-        for s, rows in enumerate(graph.slices):
-            invariants[s].append(x_ac[rows])
-    return Familiarity.fit([torch.cat(x) for x in invariants])
+    boxes = [water_box(seed=seed) for seed in range(8)]
+    return Familiarity.of(network, [atoms_graph(atoms, network, level).to(dtype=torch.float32) for atoms in boxes])

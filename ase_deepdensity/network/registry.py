@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.devices import default_device
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.equivariant import EquivariantHypers, EquivariantNetwork
 from ase_deepdensity.network.invariant import InvariantHypers, InvariantNetwork
@@ -40,4 +41,5 @@ def build_network(
     allowed = [field.name for field in fields(hypers_type)]
     if unknown := sorted(hypers.keys() - set(allowed)):
         raise ValueError(f'the {name} network has no {", ".join(unknown)}; it has {", ".join(allowed)}')
-    return network(species, hypers_type(**hypers), basis, projectors, empty)  # type: ignore[call-arg]
+    with default_device('cpu'):
+        return network(species, hypers_type(**hypers), basis, projectors, empty)  # type: ignore[call-arg]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 from ase.io import read
+
+from ase_deepdensity.geometry import GeometryError, check_geometry
 
 
 def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
@@ -16,14 +17,16 @@ def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
     Raises
     ------
     ValueError
-        A file that is missing, unreadable or empty; a frame without atoms, without three lattice vectors, or with
-        positions that are not finite.
+        A file that is missing, unreadable or empty; a frame that is no geometry to work on (:func:`.check_geometry`).
     """
     frames: list[Atoms] = []
     for name in map(str, names):
         new = _read(name)
         for i, atoms in enumerate(new):
-            _check(atoms, f'frame {i} of {name}')
+            try:
+                check_geometry(atoms)
+            except GeometryError as error:
+                raise GeometryError(f'frame {i} of {name}: {error}') from None
         frames += new
     return frames
 
@@ -34,21 +37,16 @@ def _read(name: str) -> list[Atoms]:
         raise ValueError(f'{path or name}: no such file')
     try:
         frames = read(path, index=index or ':')
+    except KeyError as error:
+        if error.args and error.args[0] in ('D', 'T'):
+            raise ValueError(
+                f'{name}: ASE reads no isotopes from such files; write H for {error.args[0]}: electrons do not feel '
+                'the mass of a nucleus'
+            ) from None
+        raise ValueError(f'{name}: ASE cannot read this file: {error!r}') from error
     except Exception as error:  # whatever ASE's readers raise
         raise ValueError(f'{name}: ASE cannot read this file: {error!r}') from error
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
     if not frames:
         raise ValueError(f'{name}: holds no geometries')
     return frames
-
-
-def _check(atoms: Atoms, where: str) -> None:
-    if len(atoms) == 0:
-        raise ValueError(f'{where}: has no atoms')
-    if atoms.cell.rank < 3:
-        raise ValueError(
-            f'{where}: needs a cell of three lattice vectors, not {atoms.cell.array.tolist()}; '
-            'put a molecule into a box with atoms.center(vacuum=4)'
-        )
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise ValueError(f'{where}: holds positions or lattice vectors that are not finite')

@@ -241,16 +241,8 @@ class Trainer:
             'atoms per snapshot': sorted({sample.natoms for sample in self.training}),
             'validation': {'step': row.step, 'NMAE of ñ, %': row.nmae_validation, 'ε_D': row.matrix_validation},
         }
-        return DensityModel(self.architecture, self.network, self.level, self.tables, self._familiarity(), card)
-
-    @torch.no_grad()
-    def _familiarity(self) -> Familiarity:
-        invariants: list[list[torch.Tensor]] = [[] for _ in self.architecture.species]
-        for sample in self.training:
-            x_ac = self.network(sample.graph).invariants_ac.cpu()
-            for s, atoms in enumerate(sample.graph.slices):
-                invariants[s].append(x_ac[atoms])
-        return Familiarity.fit([torch.cat(x) for x in invariants])
+        familiarity = Familiarity.of(self.network, [sample.graph for sample in self.training])
+        return DensityModel(self.architecture, self.network, self.level, self.tables, familiarity, card)
 
     def _samples(self, dataset: Dataset, what: str) -> list[Sample]:
         return [
