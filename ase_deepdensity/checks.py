@@ -21,14 +21,17 @@ MAX_SPACING = 0.4
 """Å: a coarser grid cannot hold a pseudo density (GPAW's usual ones are 0.15 to 0.2 Å)."""
 CHARGE = 1e-3
 """|e|: charges that differ by less are the same."""
-MAX_UNFAMILIAR = 1.3
+MAX_UNFAMILIAR = 1.5
 """Distance from the training data, in units of their distance from each other, above which to warn."""
-MAX_STRANGE = 10.0
+MAX_STRANGE = 100.0
 """The same, above which a prediction means nothing."""
-FACTORS = 0.95, 1.05
+FACTORS = 0.9, 1.1
 """What ñ may be multiplied with, at least and at most, to have the right number of electrons."""
 MAX_NEGATIVE = 1e-3
-"""Share of the electrons that may be missing where ñ is below zero."""
+"""Electrons that may be missing where ñ is below zero, in units of all electrons of ñ.
+
+These limits are from measurements, see "What a prediction is worth" in docs/benchmarks.md.
+"""
 
 
 class PredictionError(ValueError):

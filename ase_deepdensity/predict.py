@@ -95,7 +95,8 @@ class Predictor:
         self.device = _checked_device(device)
         self.dtype = dtype
         self.extrapolate = extrapolate
-        self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
+        with default_device('cpu'):
+            self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
         self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
 
@@ -212,7 +213,7 @@ class Predictor:
         positions_av, numbers_a = known.atoms.positions[order_a], known.atoms.numbers[order_a]
         dtype = np.float64 if self.dtype == torch.float64 else np.float32
         nt_R = superpose(grid, positions_av, numbers_a, self.model.superposition, dtype).astype(float)
-        with torch.no_grad():
+        with torch.no_grad(), default_device('cpu'):
             nt_R += self._evaluate(known.output, grid, positions_av, self.device).cpu().numpy()
         return nt_R
 
@@ -236,6 +237,10 @@ class Predictor:
         PredictionError
             A network whose density is no expansion in the basis.
         """
+        with default_device('cpu'):
+            return self._vjp(atoms, grid, v_R, W_asii)
+
+    def _vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
         positions_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
         graph = self._graph(atoms, positions_av)
         output = self.network(graph)

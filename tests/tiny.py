@@ -51,5 +51,7 @@ def build_model(level: Level, *, seed: int = 0, **hypers: object) -> DensityMode
 
 
 def _familiarity(network: DensityNetwork, level: Level) -> Familiarity:
-    boxes = [water_box(seed=seed) for seed in range(8)]
+    boxes = [water_box(spacing=2.8 + 0.1 * seed, seed=seed) for seed in range(8)]
+    for atoms in boxes:
+        atoms.rattle(0.08, seed=1)
     return Familiarity.of(network, [atoms_graph(atoms, network, level).to(dtype=torch.float32) for atoms in boxes])
