@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from threading import RLock, local
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -19,6 +20,9 @@ from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.state import PAWDensity
 
+if TYPE_CHECKING:
+    import torch
+
 
 class DeepDensity(Calculator):
     """The PAW density of any atoms, from a trained model.
@@ -29,7 +33,9 @@ class DeepDensity(Calculator):
     >>> density = atoms.calc.predict()           # all of it: a PAWDensity
 
     A calculator speaks of *its* atoms as they are now: those it was attached to (``atoms.calc = calc``) or was last
-    given (``calc.predict(atoms)``).  It works anew when elements, positions, cell or boundary conditions have changed.
+    given (``calc.predict(atoms)``).  It works anew when elements, positions, cell, boundary conditions, charges or
+    magnetic moments have changed.  Several threads may use one calculator, in turn: to each it speaks of the atoms that
+    this thread has given.
 
     Parameters
     ----------
@@ -44,6 +50,8 @@ class DeepDensity(Calculator):
         them.  Default: those of the model's level of theory.
     device
         Where to compute, as torch names it: 'cpu' (the default), 'cuda'.
+    extrapolate
+        Predict with a warning even where the prediction means nothing.  Default: a :class:`.PredictionError`.
 
     Raises
     ------
@@ -56,8 +64,7 @@ class DeepDensity(Calculator):
     """
 
     implemented_properties = ['dipole']
-    default_parameters = {'gpts': None, 'h': None, 'kpts': None, 'device': None}
-    ignored_changes = {'initial_charges', 'initial_magmoms'}
+    default_parameters = {'gpts': None, 'h': None, 'kpts': None, 'device': None, 'extrapolate': False}
     discard_results_on_any_change = True
 
     def __init__(
@@ -66,34 +73,53 @@ class DeepDensity(Calculator):
         gpts: Sequence[int] | None = None,
         h: float | None = None,
         kpts: Any = None,
-        device: str | None = None,
+        device: str | torch.device | None = None,
+        extrapolate: bool = False,
     ) -> None:
         self._density: PAWDensity | None = None
         self._given: Atoms | None = None  # the caller's own atoms, not a copy
-        super().__init__(model=model, gpts=gpts, h=h, kpts=kpts, device=device)
+        self._extrapolated = False
+        self._prepare_threads()
+        super().__init__(model=model, gpts=gpts, h=h, kpts=kpts, device=device, extrapolate=extrapolate)
+
+    def _prepare_threads(self) -> None:
+        self._lock = RLock()
+        """Held by the thread that works."""
+        self._of_thread = local()
+        """``given``: the atoms that this thread has given last."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__.copy() | {'_given': self._atoms_given(), '_lock': None, '_of_thread': None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._prepare_threads()
 
     def __copy__(self) -> DeepDensity:
         twin: DeepDensity = object.__new__(type(self))
-        twin.__dict__ |= self.__dict__ | {'parameters': Parameters(self.parameters), 'results': dict(self.results)}
+        own = {'parameters': Parameters(self.parameters), 'results': dict(self.results)}
+        twin.__setstate__(self.__getstate__() | own)
         return twin
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Change parameters; the arguments are those of the class."""
         if unknown := sorted(kwargs.keys() - {'model', *self.default_parameters}):
-            raise CalculatorSetupError(
-                f'DeepDensity has no {", ".join(unknown)}; it has model, gpts, h, kpts and device'
-            )
-        new = {**self.parameters, **kwargs}
-        kwargs |= _checked_grid(new['gpts'], new['h'])
-        if kwargs.keys() & {'model', 'kpts', 'device'}:
-            model = new['model'] if 'model' in kwargs else self.model
-            model = model if isinstance(model, DensityModel) else DensityModel.load(model)
-            level = None if new['kpts'] is None else model.at_kpoints(new['kpts'])
-            self.predictor = Predictor(model, level=level, device=new['device'])
-            if 'model' in kwargs:
-                kwargs['model'] = model.name if isinstance(new['model'], DensityModel) else str(new['model'])
-        changes: dict[str, Any] = super().set(**kwargs)
-        return changes
+            *some, last = 'model', *self.default_parameters
+            raise CalculatorSetupError(f'DeepDensity has no {", ".join(unknown)}; it has {", ".join(some)} and {last}')
+        with self._lock:
+            new = {**self.parameters, **kwargs}
+            kwargs |= _checked_grid(new['gpts'], new['h'])
+            if kwargs.keys() & {'model', 'kpts', 'device'}:
+                model = new['model'] if 'model' in kwargs else self.model
+                model = model if isinstance(model, DensityModel) else DensityModel.load(model)
+                level = None if new['kpts'] is None else model.at_kpoints(new['kpts'])
+                self.predictor = Predictor(model, level=level, device=new['device'])
+                if 'model' in kwargs:
+                    kwargs['model'] = model.name if isinstance(new['model'], DensityModel) else str(new['model'])
+                if new['device'] is not None:
+                    kwargs['device'] = str(self.predictor.device)  # a plain word, for ASE's files
+            changes: dict[str, Any] = super().set(**kwargs)
+            return changes
 
     def reset(self) -> None:
         """Forget all results."""
@@ -102,27 +128,33 @@ class DeepDensity(Calculator):
 
     def set_atoms(self, atoms: Atoms) -> None:
         """What ASE calls at ``atoms.calc = calculator``."""
-        self._given = atoms
+        self._its_atoms(atoms)
 
     @property
     def model(self) -> DensityModel:
         """The trained model."""
         return self.predictor.model
 
-    def predict(self, atoms: Atoms | None = None) -> PAWDensity:
+    def predict(self, atoms: Atoms | None = None, *, extrapolate: bool | None = None) -> PAWDensity:
         """The PAW density of ``atoms``; a copy of the caller's own, so that it may be changed.
+
+        Parameters
+        ----------
+        extrapolate
+            See the class, whose value is the default.
 
         Raises
         ------
         PredictionError
-            Elements that the model does not know, overlapping atoms, a flat cell, a grid that is too coarse, …
+            Elements that the model does not know, overlapping atoms, a flat cell, a grid that is too coarse, a
+            prediction that means nothing, …
 
         Warns
         -----
         UnfamiliarWarning
             Environments unlike the training data.
         """
-        density = self._predict(atoms)
+        density = self._predict(atoms, extrapolate)
         return density.new(nt_sR=density.nt_sR.copy(), D_asii=[D_sii.copy() for D_sii in density.D_asii])
 
     def get_pseudo_density(
@@ -155,7 +187,8 @@ class DeepDensity(Calculator):
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         if name not in self.implemented_properties:
             return super().get_property(name, atoms, allow_calculation)
-        return super().get_property(name, self._its_atoms(atoms), allow_calculation)
+        with self._lock:
+            return super().get_property(name, self._its_atoms(atoms), allow_calculation)
 
     def calculate(
         self,
@@ -163,7 +196,16 @@ class DeepDensity(Calculator):
         properties: Sequence[str] = ('dipole',),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        self.results['dipole'] = dipole_moment(self._predict(atoms))
+        with self._lock:
+            dipole = dipole_moment(self._predict(atoms))
+            self.results['dipole'] = dipole
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation, a charge in ``atoms.info`` included."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if self.atoms is not None and self.atoms.info.get('charge') != atoms.info.get('charge'):
+            changes.append('charge')
+        return changes
 
     def get_spin_polarized(self) -> bool:
         """False: see :meth:`get_number_of_spins`."""
@@ -172,21 +214,28 @@ class DeepDensity(Calculator):
     def _its_atoms(self, atoms: Atoms | None = None) -> Atoms:
         """The atoms to speak of, from now on."""
         if atoms is not None:
-            self._given = atoms
-        if self._given is None:
+            self._given = self._of_thread.given = atoms
+        given = self._atoms_given()
+        if given is None:
             raise PredictionError('the calculator has no atoms yet: use atoms.calc = calc, or calc.predict(atoms)')
-        return self._given
+        return given
+
+    def _atoms_given(self) -> Atoms | None:
+        """By this thread; if by none, then by any."""
+        return getattr(self._of_thread, 'given', self._given)
 
     def _grid(self, atoms: Atoms) -> Grid:
         return self.predictor.grid(atoms, gpts=self.parameters['gpts'], h=self.parameters['h'])
 
-    def _predict(self, atoms: Atoms | None = None) -> PAWDensity:
+    def _predict(self, atoms: Atoms | None = None, extrapolate: bool | None = None) -> PAWDensity:
         atoms = self._its_atoms(atoms)
-        if self._density is None or self.check_state(atoms):
-            self.reset()
-            self._density = self.predictor.predict(atoms, self._grid(atoms))
-            self.atoms = atoms.copy()
-        return self._density
+        extrapolate = self.parameters['extrapolate'] if extrapolate is None else extrapolate
+        with self._lock:
+            if self._density is None or self._extrapolated != extrapolate or self.check_state(atoms):
+                self.reset()
+                density = self.predictor.predict(atoms, self._grid(atoms), extrapolate=extrapolate)
+                self._density, self._extrapolated, self.atoms = density, extrapolate, atoms.copy()
+            return self._density
 
 
 def _checked_grid(gpts: Any, h: Any) -> dict[str, Any]:

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
-import vesin
 from ase import Atoms
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
+from ase.geometry import get_distances
 
+from ase_deepdensity.geometry import GeometryError, atoms_outside, check_geometry, check_grid_memory
 from ase_deepdensity.grid import Grid
+from ase_deepdensity.memory import TooLargeError
 from ase_deepdensity.model import DensityModel
 
 MAX_SPACING = 0.4
 """Å: a coarser grid cannot hold a pseudo density (GPAW's usual ones are 0.15 to 0.2 Å)."""
-MAX_UNFAMILIAR = 1.3
-"""Distance from the training data, in units of their distance from each other, above which to warn.
+CHARGE = 1e-3
+"""|e|: charges that differ by less are the same."""
+MAX_UNFAMILIAR = 1.5
+"""Distance from the training data, in units of their distance from each other, above which to warn."""
+MAX_STRANGE = 100.0
+"""The same, above which a prediction means nothing."""
+FACTORS = 0.9, 1.1
+"""What ñ may be multiplied with, at least and at most, to have the right number of electrons."""
+MAX_NEGATIVE = 1e-3
+"""Electrons that may be missing where ñ is below zero, in units of all electrons of ñ.
 
-New snapshots of the liquid that a model was trained on come to 1.2.
+These limits are from measurements, see "What a prediction is worth" in docs/benchmarks.md.
 """
 
 
@@ -29,25 +42,37 @@ class UnfamiliarWarning(UserWarning):
     """Atoms whose environments are unlike those that the model was trained on."""
 
 
+@contextmanager
+def warning_instead(extrapolate: bool) -> Iterator[None]:
+    """Where extrapolation is wanted, a prediction that means nothing is a warning, not an error."""
+    try:
+        yield
+    except PredictionError as error:
+        if not extrapolate:
+            raise
+        warnings.warn(str(error).removesuffix(ALL_THE_SAME), UnfamiliarWarning, stacklevel=4)
+
+
+@contextmanager
+def as_prediction_error() -> Iterator[None]:
+    """What is wrong with any geometry or too large for any work is so for a prediction."""
+    try:
+        yield
+    except (GeometryError, TooLargeError) as error:
+        raise PredictionError(str(error)) from None
+
+
 def check_atoms(atoms: Atoms, model: DensityModel) -> None:
     """Refuse what cannot be predicted, before any work.
 
     Raises
     ------
     PredictionError
-        No atoms, positions or cell that are not finite, a flat cell, unknown elements, magnetic moments,
-        overlapping atoms, atoms outside the cell along an axis that is not periodic.
+        What :func:`.check_geometry` refuses, unknown elements, another charge than the model's, magnetic moments,
+        atoms outside the cell along an axis that is not periodic.
     """
-    if len(atoms) == 0:
-        raise PredictionError('there are no atoms')
-    if not np.isfinite(atoms.positions).all():
-        bad = np.flatnonzero(~np.isfinite(atoms.positions).all(1)).tolist()
-        raise PredictionError(f'the positions of atoms {bad[:10]} are not finite')
-    if not np.isfinite(atoms.cell.array).all() or atoms.cell.rank < 3 or atoms.cell.volume < 1e-3:
-        raise PredictionError(
-            f'a cell of three independent lattice vectors is needed, not {atoms.cell.array.tolist()}; '
-            'put a molecule into a box with atoms.center(vacuum=4)'
-        )
+    with as_prediction_error():
+        check_geometry(atoms)
     unknown = sorted({chemical_symbols[number] for number in set(atoms.numbers.tolist()) - set(model.species)})
     if unknown:
         raise PredictionError(
@@ -58,26 +83,28 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
             f'the model {model.name} is spin-paired, but the atoms have initial magnetic moments; '
             'remove them with atoms.set_initial_magnetic_moments(None)'
         )
-    _check_overlap(atoms)
-    outside_ac = (atoms.get_scaled_positions(wrap=False) < 0) | (atoms.get_scaled_positions(wrap=False) > 1)
-    if (outside_ac & ~atoms.pbc).any():
-        bad = np.flatnonzero((outside_ac & ~atoms.pbc).any(1)).tolist()
+    if abs(total_charge(atoms) - model.level.charge) > CHARGE:
+        raise PredictionError(
+            f'the model {model.name} predicts at a total charge of {model.level.charge:g} |e|, but the atoms have '
+            f"{total_charge(atoms):g}; see atoms.info['charge'] and atoms.get_initial_charges()"
+        )
+    if bad := atoms_outside(atoms):
         raise PredictionError(f'atoms {bad[:10]} are outside the cell along an axis that is not periodic')
 
 
-def _check_overlap(atoms: Atoms) -> None:
-    """No two atoms nearer than half the sum of their covalent radii."""
-    radius_a = covalent_radii[atoms.numbers] / 2
-    i_e, j_e, d_e = vesin.NeighborList(cutoff=float(2 * radius_a.max()) + 1e-6, full_list=False).compute(
-        atoms.positions, atoms.cell.array, atoms.pbc, 'ijd'
-    )
-    near_e = d_e < radius_a[i_e] + radius_a[j_e]
-    if near_e.any():
-        e = int(np.flatnonzero(near_e)[0])
-        i, j = int(i_e[e]), int(j_e[e])
-        raise PredictionError(
-            f'atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) overlap: they are {d_e[e]:.3f} Å apart'
-        )
+def total_charge(atoms: Atoms) -> float:
+    """What the atoms say of their charge, |e|: ``info['charge']``, or else the sum of their initial charges.
+
+    Raises
+    ------
+    PredictionError
+        An ``info['charge']`` that is no number.
+    """
+    charge = atoms.info.get('charge')
+    try:
+        return float(atoms.get_initial_charges().sum() if charge is None else charge)
+    except (TypeError, ValueError):
+        raise PredictionError(f"atoms.info['charge'] must be a number, not {charge!r}") from None
 
 
 def check_grid(grid: Grid, atoms: Atoms) -> None:
@@ -96,6 +123,113 @@ def check_grid(grid: Grid, atoms: Atoms) -> None:
             f'the grid {grid.size_c.tolist()} is too coarse: its spacing is {spacing:.2f} Å, '
             f'at most {MAX_SPACING} Å is allowed'
         )
+
+
+def check_size(grid: Grid, max_points: int | None = None) -> None:
+    """Refuse a grid that the memory cannot hold, of which ``max_points`` are needed at a time (default: all)."""
+    with as_prediction_error():
+        check_grid_memory(grid, max_points=max_points)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a density on a grid, as a network says it, comes to; those of the blocks of a grid add up."""
+
+    integral: float
+    """∫ ñ, electrons."""
+    negative: float
+    """−∫ min(ñ, 0), electrons."""
+    lowest: float
+    """The smallest ñ, electrons/Å³."""
+    place_v: np.ndarray
+    """(3,) where that is, Å."""
+
+    @classmethod
+    def of(cls, nt_R: np.ndarray, grid: Grid) -> Tally:
+        """Of ñ (n0, n1, n2) on a grid or a block of one, electrons/Å³."""
+        index_c = np.unravel_index(int(nt_R.argmin()), nt_R.shape) if nt_R.size else (0, 0, 0)
+        lowest = float(nt_R[index_c]) if nt_R.size else np.inf
+        negative = float(-np.minimum(nt_R, 0).sum()) if lowest < 0 else 0.0
+        place_v = (grid.start_c + index_c) @ grid.step_cv
+        return cls(float(nt_R.sum()) * grid.dv, negative * grid.dv, lowest, place_v)
+
+    def __add__(self, other: Tally) -> Tally:
+        lower = min(self, other, key=lambda tally: tally.lowest)
+        return Tally(self.integral + other.integral, self.negative + other.negative, lower.lowest, lower.place_v)
+
+
+def check_finite(atoms: Atoms, finite_a: np.ndarray, model: DensityModel) -> None:
+    """Refuse a network's output that is not finite; ``finite_a`` (natoms,) says of which atoms it is."""
+    if not finite_a.all():
+        raise PredictionError(
+            f'{model.name} overflows: what it says of {_some_atoms(atoms, np.flatnonzero(~finite_a))} is not finite; '
+            'their environments are too far from its training data'
+        )
+
+
+def check_density(atoms: Atoms, tally: Tally, electrons: float, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
+    """Refuse a pseudo density that means nothing.
+
+    Parameters
+    ----------
+    tally
+        Of ñ as the network says it, on the whole grid.
+    electrons
+        What ∫ñ must be, see :meth:`.Predictor.electrons`.
+    unfamiliar_a
+        (natoms,) distances from the training data, to name the atoms to look at.
+
+    Raises
+    ------
+    PredictionError
+        ñ would have to be multiplied with a factor outside of :data:`FACTORS`, or too much of it is below zero.
+    """
+    reasons = []
+    strangest = _some_atoms(atoms, np.argsort(-unfamiliar_a))
+    factor = electrons / tally.integral if tally.integral else np.inf
+    if not FACTORS[0] <= factor <= FACTORS[1]:
+        reasons.append(
+            f'ñ holds {tally.integral:.4g} electrons where the matrices want {electrons:.4g}, a factor of '
+            f'{factor:.3g} ({FACTORS[0]} to {FACTORS[1]} is allowed); the strangest are {strangest}'
+        )
+    if tally.negative > MAX_NEGATIVE * abs(electrons):
+        nearest = _nearest(atoms, tally.place_v)
+        reasons.append(
+            f'{tally.negative / abs(electrons):.2g} of its electrons are below zero (at most {MAX_NEGATIVE:g}), '
+            f'down to {tally.lowest:.3g} electrons/Å³ near {_some_atoms(atoms, [nearest])}'
+        )
+    if reasons:
+        raise PredictionError(f'{NOTHING.format(model=model.name)}: {"; ".join(reasons)}{ALL_THE_SAME}')
+
+
+def check_familiarity(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
+    """Refuse atoms whose distance from the training data is above :data:`MAX_STRANGE`."""
+    strange = np.flatnonzero(~(unfamiliar_a <= MAX_STRANGE))
+    if len(strange):
+        worst = int(unfamiliar_a.argmax())
+        raise PredictionError(
+            f'{NOTHING.format(model=model.name)}: {_some_atoms(atoms, strange)} have environments that are up to '
+            f'{unfamiliar_a[worst]:.1f} times as far from the training data as these are from each other '
+            f'(at most {MAX_STRANGE:g}){ALL_THE_SAME}'
+        )
+
+
+NOTHING, ALL_THE_SAME = (
+    'what {model} predicts of these atoms means nothing',
+    '. With extrapolate=True (--extrapolate) it is passed on all the same',
+)
+
+
+def _some_atoms(atoms: Atoms, which: Iterable[int], most: int = 5) -> str:
+    """'atom 3 (O)', 'atoms 3 (O), 4 (H)'; the first few of many."""
+    names = [f'{a} ({atoms.symbols[a]})' for a in which]
+    return ('atom ' if len(names) == 1 else 'atoms ') + ', '.join(names[:most]) + (', …' if len(names) > most else '')
+
+
+def _nearest(atoms: Atoms, place_v: np.ndarray) -> int:
+    """The atom that is nearest to a place (Å), images counted."""
+    distance_a = get_distances(place_v, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)[1][0]
+    return int(distance_a.argmin())
 
 
 def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> bool:

@@ -5,13 +5,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
 from ase import Atoms
 
 from ase_deepdensity.atoms_graph import atoms_graph
-from ase_deepdensity.checks import PredictionError, check_atoms, check_grid, warn_unfamiliar
+from ase_deepdensity.checks import (
+    PredictionError,
+    Tally,
+    as_prediction_error,
+    check_atoms,
+    check_density,
+    check_familiarity,
+    check_finite,
+    check_grid,
+    check_size,
+    warn_unfamiliar,
+    warning_instead,
+)
+from ase_deepdensity.devices import default_device
 from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
@@ -41,6 +55,8 @@ class AtomsCoefficients:
     """Of the network, in that order."""
     unfamiliar_a: np.ndarray
     """(natoms,) distance of each environment from the training data, in units of their distance from each other."""
+    extrapolate: bool = False
+    """Is a density wanted even if it means nothing?"""
 
     def D_asii(self) -> list[np.ndarray]:
         """(1, ni, ni) for each atom, in the order of the atoms."""
@@ -63,6 +79,9 @@ class Predictor:
         Where the network runs, and with 'cuda' the grid as well.  Default: 'cpu'.
     dtype
         Precision of network and grid; energies and integrals are float64 in any case.
+    extrapolate
+        Predict with a warning even where the prediction means nothing (see :func:`.check_familiarity` and
+        :func:`.check_density`).  Default: a :class:`.PredictionError`.
     """
 
     def __init__(
@@ -72,22 +91,30 @@ class Predictor:
         level: Level | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        extrapolate: bool = False,
     ):
         self.model = model
         self.level = model.level if level is None else model.at(level)
         self.device = checked_device(device)
         self.dtype = dtype
-        self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
+        self.extrapolate = extrapolate
+        with default_device('cpu'):
+            self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
         self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
 
-    def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
+    def coefficients(self, atoms: Atoms, *, extrapolate: bool | None = None) -> AtomsCoefficients:
         """Run the network.
+
+        Parameters
+        ----------
+        extrapolate
+            See the class, whose value is the default.
 
         Raises
         ------
         PredictionError
-            See :func:`check_atoms`.
+            See :func:`.check_atoms` and :func:`.check_familiarity`; output that is not finite.
 
         Warns
         -----
@@ -95,18 +122,26 @@ class Predictor:
             Environments unlike the training data; once for a trajectory, again where it goes further.
         """
         check_atoms(atoms, self.model)
-        graph = self._graph(atoms)
-        with torch.no_grad():
+        extrapolate = self.extrapolate if extrapolate is None else extrapolate
+        with as_prediction_error(), default_device('cpu'), torch.no_grad():
+            graph = self._graph(atoms)
             output = self.network(graph)
-        unfamiliar_a = np.empty(len(atoms))
-        unfamiliar_a[graph.order_a.cpu().numpy()] = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
-        known = AtomsCoefficients(atoms.copy(), graph, output, unfamiliar_a)
-        worst = unfamiliar_a.max()
+            unfamiliar = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
+        order_a = graph.order_a.cpu().numpy()
+        known = AtomsCoefficients(atoms.copy(), graph, output, _unsorted(unfamiliar.numpy(), order_a), extrapolate)
+        check_finite(known.atoms, _unsorted(_is_finite(output), order_a) & np.isfinite(known.unfamiliar_a), self.model)
+        with warning_instead(extrapolate):
+            check_familiarity(known.atoms, known.unfamiliar_a, self.model)
+        self._warn(known)
+        return known
+
+    def _warn(self, known: AtomsCoefficients) -> None:
+        """Of strange atoms, unless it has just been done."""
+        worst = known.unfamiliar_a.max()
         if (self._warned is None or is_news(known.atoms, worst, *self._warned)) and warn_unfamiliar(
-            known.atoms, unfamiliar_a, self.model
+            known.atoms, known.unfamiliar_a, self.model
         ):
             self._warned = known.atoms, worst
-        return known
 
     def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:
         """The grid that GPAW would choose at the model's level, or one of ``gpts`` intervals or spacing ``h`` (Å)."""
@@ -115,22 +150,65 @@ class Predictor:
         check_grid(grid, atoms)
         return grid
 
-    def predict(self, atoms: Atoms, grid: Grid | None = None) -> PAWDensity:
+    def predict(self, atoms: Atoms, grid: Grid | None = None, *, extrapolate: bool | None = None) -> PAWDensity:
         """The PAW density of ``atoms``, normalised by GPAW's rule.
 
         Parameters
         ----------
         grid
             Default: the one that GPAW would choose.
+        extrapolate
+            See the class, whose value is the default.
+
+        Raises
+        ------
+        PredictionError
+            Atoms or a grid that nothing can be predicted for, or a prediction that means nothing.
         """
         grid = self.grid(atoms) if grid is None else grid
         check_grid(grid, atoms)
-        return self.density(self.coefficients(atoms), grid)
+        check_size(grid)
+        return self.density(self.coefficients(atoms, extrapolate=extrapolate), grid)
 
     def density(self, known: AtomsCoefficients, grid: Grid) -> PAWDensity:
-        """The normalised PAW density of known coefficients on a whole grid."""
-        nt_sR = self.evaluate(known, grid)[np.newaxis]
-        return PAWDensity(known.atoms, grid, nt_sR, known.D_asii(), self.level).normalized()
+        """The normalised PAW density of known coefficients on a whole grid.
+
+        Raises
+        ------
+        PredictionError
+            See :func:`.check_density`; a grid that does not fit into memory.
+        """
+        check_size(grid)
+        nt_R = self.evaluate(known, grid)
+        self.check(known, Tally.of(nt_R, grid))
+        return PAWDensity(known.atoms, grid, nt_R[np.newaxis], known.D_asii(), self.level).normalized()
+
+    def check(self, known: AtomsCoefficients, tally: Tally) -> float:
+        """What ñ must be multiplied with for the right number of electrons, if it means anything.
+
+        Parameters
+        ----------
+        tally
+            Of :meth:`evaluate` on the whole grid: the sum of those of its blocks.
+
+        Raises
+        ------
+        PredictionError
+            See :func:`.check_density`; with ``known.extrapolate`` only for a density without any electrons.
+
+        Warns
+        -----
+        UnfamiliarWarning
+            With ``known.extrapolate``, where it would be an error.
+        """
+        electrons = self.electrons(known)
+        if not tally.integral > 0:
+            raise PredictionError(
+                f'{self.model.name}: a pseudo density of {tally.integral:.4g} electrons cannot be normalised'
+            )
+        with warning_instead(known.extrapolate):
+            check_density(known.atoms, tally, electrons, known.unfamiliar_a, self.model)
+        return electrons / tally.integral
 
     def evaluate(self, known: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """ñ on a grid or a block of one, electrons/Å³, as the network says, not normalised: (n0, n1, n2) float64."""
@@ -138,7 +216,7 @@ class Predictor:
         positions_av, numbers_a = known.atoms.positions[order_a], known.atoms.numbers[order_a]
         dtype = np.float64 if self.dtype == torch.float64 else np.float32
         nt_R = superpose(grid, positions_av, numbers_a, self.model.superposition, dtype).astype(float)
-        with torch.no_grad():
+        with torch.no_grad(), default_device('cpu'):
             nt_R += self._evaluate(known.output, grid, positions_av, self.device).cpu().numpy()
         return nt_R
 
@@ -162,6 +240,10 @@ class Predictor:
         PredictionError
             A network whose density is no expansion in the basis.
         """
+        with default_device('cpu'):
+            return self._vjp(atoms, grid, v_R, W_asii)
+
+    def _vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
         positions_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
         graph = self._graph(atoms, positions_av)
         output = self.network(graph)
@@ -207,18 +289,38 @@ class Predictor:
             ds_ac[:, c] = ((plus - minus) * C_ax).double().flatten(1).sum(1).numpy() / (2 * SHIFT)
         return ds_ac @ np.linalg.inv(collocation.grid.step_cv).T
 
-    def stream(self, atoms: Atoms, grid: Grid | None = None, *, max_points: int = 2**20) -> Iterator[PAWBlock]:
+    def stream(
+        self,
+        atoms: Atoms,
+        grid: Grid | None = None,
+        *,
+        max_points: int = 2**20,
+        extrapolate: bool | None = None,
+    ) -> Iterator[PAWBlock]:
         """ñ in slabs of at most ``max_points`` grid points (at least one plane), normalised like :meth:`predict`.
 
         The grid is walked twice, the first time for the integral, so that only one slab is held at a time.
+
+        Raises
+        ------
+        PredictionError
+            As :meth:`predict`, before the first slab.
         """
         grid = self.grid(atoms) if grid is None else grid
         check_grid(grid, atoms)
-        known = self.coefficients(atoms)
-        integral = sum(float(self.evaluate(known, slab).sum()) for slab in grid.slabs(max_points)) * grid.dv
-        scale = electrons_of_pseudo_density(known, self.model) / integral
+        check_size(grid, max_points)
+        known = self.coefficients(atoms, extrapolate=extrapolate)
+        tallies = (Tally.of(self.evaluate(known, slab), slab) for slab in grid.slabs(max_points))
+        scale = self.check(known, reduce(Tally.__add__, tallies))
         for slab in grid.slabs(max_points):
             yield PAWBlock(slab, self.evaluate(known, slab)[np.newaxis] * scale)
+
+    def electrons(self, known: AtomsCoefficients) -> float:
+        """What ∫ñ must be at the predicted D: GPAW's rule, the opposite of all compensation charges."""
+        tiny = Grid.from_atoms(known.atoms, (2, 2, 2), zerobc_c=(False,) * 3)
+        state = PAWDensity(known.atoms, tiny, np.ones((1, 2, 2, 2)), known.D_asii(), self.level)
+        setups = self.level.setups(known.atoms.numbers)
+        return -(state.compensation_charge() + self.level.charge + setups.core_charge)
 
 
 @dataclass
@@ -231,12 +333,20 @@ class PAWBlock:
     """(1, n0, n1, n2) electrons/Å³."""
 
 
-def electrons_of_pseudo_density(known: AtomsCoefficients, model: DensityModel) -> float:
-    """What ∫ñ must be at the predicted D: GPAW's rule, the opposite of all compensation charges."""
-    numbers_a = known.atoms.numbers
-    tiny = Grid.from_atoms(known.atoms, (2, 2, 2), zerobc_c=(False,) * 3)
-    state = PAWDensity(known.atoms, tiny, np.ones((1, 2, 2, 2)), known.D_asii(), model.level)
-    return -(state.compensation_charge() + model.level.charge + model.level.setups(numbers_a).core_charge)
+def _unsorted(x_a: np.ndarray, order_a: np.ndarray) -> np.ndarray:
+    """Values of atoms sorted by species in the order of the atoms."""
+    original_a = np.empty_like(x_a)
+    original_a[order_a] = x_a
+    return original_a
+
+
+def _is_finite(output: Output) -> np.ndarray:
+    """(natoms,) is all that the network says of an atom finite?"""
+    finite = [torch.cat([D_aii.flatten(1).isfinite().all(1) for D_aii in output.D_saii])]
+    if isinstance(output, Coefficients):
+        finite += [c_anm.flatten(1).isfinite().all(1) for c_anm in output.c_lanm]
+    together: np.ndarray = torch.stack(finite).all(0).cpu().numpy()
+    return together
 
 
 def is_news(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:

@@ -1,11 +1,16 @@
 import copy
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
+from ase import Atoms
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError
 from ase.calculators.emt import EMT
+from ase.db import connect
 from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
 
@@ -16,6 +21,7 @@ from ase_deepdensity.analysis.pseudo import pseudo_density
 from ase_deepdensity.level import LevelError
 from ase_deepdensity.model import ModelError
 from ase_deepdensity.predict import PredictionError, Predictor
+from tests.tiny import water_box
 from tests.tolerances import EXACT
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
@@ -92,6 +98,61 @@ def test_works_anew_only_after_a_change(calc, water, runs):
         assert runs.call_count == number
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda atoms: atoms.set_initial_magnetic_moments([1] * len(atoms)), 'spin-paired'),
+        (lambda atoms: atoms.set_initial_charges([1] * len(atoms)), 'total charge'),
+        (lambda atoms: atoms.info.update(charge=-1), 'total charge'),
+    ],
+)
+def test_what_is_refused_is_refused_after_a_prediction_too(calc, water, change, message):
+    water.calc = calc
+    water.get_dipole_moment()
+    change(water)
+    for use in calc.get_pseudo_density, water.get_dipole_moment, calc.predict:
+        with pytest.raises(PredictionError, match=message):
+            use()
+
+
+def test_several_threads(calc):
+    """Each speaks of its own atoms, however they take turns."""
+    boxes = [water_box((1, 1, 2), spacing=3 + 0.1 * i, seed=i) for i in range(4)]
+    expected = [DeepDensity(calc.model).predict(atoms) for atoms in boxes]
+    wrong = []
+
+    def work(i: int) -> None:
+        for _ in range(6):
+            given = calc.predict(boxes[i])
+            same = calc.get_pseudo_density().shape == tuple(expected[i].grid.size_c)
+            dipole = calc.get_dipole_moment(boxes[i])
+            own = np.array_equal(given.nt_sR, expected[i].nt_sR)
+            if not (same and own and dipole == pytest.approx(dipole_moment(expected[i]), abs=1e-9)):
+                wrong.append(i)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(len(boxes)) as pool:
+            list(pool.map(work, range(len(boxes))))
+    finally:
+        sys.setswitchinterval(interval)
+    assert wrong == []
+
+
+def test_extrapolation(water):
+    calc = DeepDensity('water-pbe-dzp')
+    lone = Atoms('H', cell=[5] * 3, pbc=True)
+    with pytest.raises(PredictionError, match='means nothing'):
+        calc.predict(lone)
+    assert calc.predict(lone, extrapolate=True).number_of_electrons() == pytest.approx(1, rel=EXACT)
+    with pytest.raises(PredictionError, match='means nothing'):
+        calc.predict(lone)
+    bold = DeepDensity('water-pbe-dzp', extrapolate=True)
+    assert bold.predict(lone).number_of_electrons() == pytest.approx(1, rel=EXACT)
+    assert bold.todict()['extrapolate'] is True
+
+
 def test_density_methods_follow_the_atoms(calc, water):
     water.calc = calc
     before = calc.get_pseudo_density()
@@ -145,7 +206,7 @@ def test_other_errors(calc, water):
         DeepDensity(calc.model, h=0.6).predict(water)
     with pytest.raises(ModelError, match="no model 'wine'"):
         DeepDensity('wine')
-    with pytest.raises(CalculatorSetupError, match='has no xc; it has model, gpts, h, kpts and device'):
+    with pytest.raises(CalculatorSetupError, match='has no xc; it has model, gpts, h, kpts, device and extrapolate'):
         calc.set(xc='PBE')
 
 
@@ -209,6 +270,25 @@ def test_ase_writes_and_reads_the_results(calc, water, tmp_path):
     for name in 'a.traj', 'a.xyz', 'a.json':
         write(tmp_path / name, water)
         assert read(tmp_path / name).get_dipole_moment() == pytest.approx(dipole, abs=1e-6), name
+
+
+def test_parameters_are_plain_words(tiny_file, water, tmp_path):
+    """A device too: ASE's data bases hold JSON."""
+    water.calc = DeepDensity(str(tiny_file), device=torch.device('cpu'))
+    water.get_dipole_moment()
+    with connect(tmp_path / 'a.db') as database:
+        database.write(water)
+    assert connect(tmp_path / 'a.db').get(1).calculator_parameters == {'model': str(tiny_file), 'device': 'cpu'}
+
+
+@pytest.mark.parametrize('refinement', [0, -1, 1.5, True, '2'])
+def test_bad_refinements(calc, water, refinement):
+    calc.predict(water)
+    for method in calc.get_pseudo_density, calc.get_all_electron_density:
+        with pytest.raises(ValueError, match=f'gridrefinement must be a whole number from 1 on, not {refinement!r}'):
+            method(gridrefinement=refinement)
+        with pytest.raises(ValueError, match='would take .* GiB'):
+            method(gridrefinement=10**5)
 
 
 def test_a_model_file(tiny_file, water):

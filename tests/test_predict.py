@@ -2,15 +2,18 @@
 
 import warnings
 from dataclasses import replace
+from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
+from ase.build import fcc111, molecule
+from ase.io import read
 
 from ase_deepdensity.analysis.compare import compare
-from ase_deepdensity.checks import PredictionError, UnfamiliarWarning
+from ase_deepdensity.checks import PredictionError, Tally, UnfamiliarWarning, check_density
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel, shipped_models
 from ase_deepdensity.predict import Predictor
@@ -19,6 +22,7 @@ from tests.tolerances import EXACT, FLOAT32
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
+WATER32 = Path(__file__).parents[1] / 'tutorials' / 'water32.xyz'
 MODELS = ['tiny', *(name for name in shipped_models() if name.startswith('water'))]
 
 
@@ -55,6 +59,11 @@ def spoil(**changes):
     return apply
 
 
+def set_info(atoms, **info):
+    atoms.info |= info
+    return atoms
+
+
 def with_nan(atoms):
     atoms.positions[3, 1] = np.nan
     return atoms
@@ -89,6 +98,10 @@ def outside(atoms):
         (doubled, r'atoms 3 \(O\) and 4 \(H\) overlap: they are 0.100 Å apart'),
         (doubled_across_the_boundary, r'atoms 3 \(O\) and 4 \(H\) overlap'),
         (outside, r'atoms \[2\] are outside the cell along an axis that is not periodic'),
+        (spoil(cell=(1e-9, 6.2, 6.2)), 'lattice vectors is needed|must be at least 0.1 Å high'),
+        (lambda atoms: set_info(atoms, charge=1), 'predicts at a total charge of 0 .* but the atoms have 1;'),
+        (lambda atoms: set_info(atoms, charge='plus'), "info.'charge'. must be a number, not 'plus'"),
+        (spoil(initial_charges=[0.5] * 24), 'but the atoms have 12;'),
     ],
 )
 def test_atoms_that_cannot_be_predicted(tiny, water, change, message):
@@ -110,6 +123,153 @@ def test_coarse_grids(tiny, water):
         tiny.grid(water, h=0.8)
     with pytest.raises(PredictionError, match='too coarse'):
         next(tiny.stream(water, Grid.from_atoms(water, (8, 8, 8))))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        spoil(initial_charges=np.tile([-0.8, 0.4, 0.4], 8)),
+        lambda atoms: set_info(atoms, charge=0),
+        lambda atoms: set_info(atoms, charge=0.0, spin=1),
+    ],
+)
+def test_charges_of_neutral_atoms(tiny, water, change):
+    np.testing.assert_array_equal(tiny.predict(change(water.copy())).nt_sR, tiny.predict(water).nt_sR)
+
+
+@pytest.mark.parametrize('turn', [0, 33])
+def test_atoms_on_the_face_of_a_cell(turn):
+    """ASE's slabs start at z = 0; turning them leaves atoms 1e-18 Å outside."""
+    slab = fcc111('Al', (1, 1, 3), vacuum=None)
+    slab.cell[2] = (0, 0, 12)
+    slab.pbc = (True, True, False)
+    slab.rotate(turn, 'z', rotate_cell=True)
+    slab.positions[0] -= 1e-18 * slab.cell[2]
+    predictor = Predictor(DensityModel.load('aluminium-pbe-pw400'), extrapolate=True)
+    assert predictor.predict(slab).number_of_electrons() == pytest.approx(9, rel=EXACT)
+    slab.positions[:, 2] -= 1e-3
+    with pytest.raises(PredictionError, match='outside the cell'):
+        predictor.predict(slab)
+
+
+# What means nothing
+
+
+def hydrogen(*positions) -> Atoms:
+    return Atoms(f'H{len(positions)}', positions, cell=[6] * 3, pbc=True)
+
+
+def bent_water(length: float) -> Atoms:
+    """With one O–H of that length, Å."""
+    return Atoms('OHH', [(3, 3, 3), (3 + length, 3, 3), (2.76, 3.93, 3)], cell=[6] * 3, pbc=True)
+
+
+H2 = hydrogen((3, 3, 3), (3, 3, 3.5))
+H4 = hydrogen((3, 3, 3), (3, 3, 3.9), (3, 4.2, 3), (3, 4.2, 3.9))
+
+
+@pytest.mark.parametrize(
+    ('name', 'atoms', 'message'),
+    [
+        ('water-pbe-pw400', H2, r'atoms 0 \(H\), 1 \(H\) have environments that are up to'),
+        ('water-pbe-pw400', H4, r'(H).*have environments that are up to .* times as far from the training data'),
+        ('water-pbe-pw400', bent_water(0.68), r'atoms .*0 \(O\).*have environments'),
+        ('water-pbe-dzp', hydrogen((3, 3, 3)), r'of its electrons are below zero .* near atom 0 \(H\)'),
+        ('water-pbe-dzp', H2, 'of its electrons are below zero'),
+        ('water-pbe-dzp', H4, 'of its electrons are below zero'),
+    ],
+)
+def test_a_prediction_that_means_nothing(name, atoms, message):
+    predictor = Predictor(DensityModel.load(name))
+    for predict in predictor.predict, lambda atoms: next(predictor.stream(atoms, max_points=5000)):
+        with pytest.raises(PredictionError, match=f'what {name} predicts of these atoms means nothing: .*{message}'):
+            predict(atoms)
+    with pytest.warns(UnfamiliarWarning, match=f'what {name} predicts of these atoms means nothing'):
+        density = predictor.predict(atoms, extrapolate=True)
+    assert density.number_of_electrons() == pytest.approx(8 if 8 in atoms.numbers else len(atoms), rel=EXACT)
+
+
+@pytest.mark.parametrize('amplitude', [0.1, 0.3, 0.6])
+def test_a_network_that_overflows_says_so(amplitude):
+    atoms = read(WATER32)
+    atoms.rattle(amplitude, seed=3)
+    predictor = Predictor(DensityModel.load('water-pbe-pw400'))
+    with pytest.raises(PredictionError, match=r'means nothing: atom|overflows: what it says of atom|overlap'):
+        predictor.predict(atoms)
+
+
+def test_output_that_is_not_finite(tiny_model, water):
+    predictor = Predictor(tiny_model, extrapolate=True)
+    with torch.no_grad():
+        predictor.network.coefficients.mean_sk[1] = torch.nan
+    with pytest.raises(
+        PredictionError, match=r'tiny overflows: what it says of atoms 0 \(O\), 3 \(O\), .* is not finite'
+    ):
+        predictor.predict(water)
+
+
+def test_a_density_without_electrons_cannot_be_normalised(tiny_model, water):
+    predictor = Predictor(tiny_model, extrapolate=True)
+    known = predictor.coefficients(water)
+    with pytest.raises(PredictionError, match='a pseudo density of -3 electrons cannot be normalised'):
+        predictor.check(known, Tally(-3.0, 5.0, -1.0, np.zeros(3)))
+
+
+def test_tallies_of_blocks_add_up(tiny, water):
+    water.pbc = (True, True, False)
+    grid = Grid.from_atoms(water, (32, 32, 30))
+    nt_R = np.random.default_rng(1).normal(size=grid.shape)
+    parts = [Tally.of(nt_R[slab.start_c[0] : slab.stop_c[0]], slab) for slab in grid.slabs(5000)]
+    assert len(parts) > 3
+    whole, together = Tally.of(nt_R, grid), reduce(Tally.__add__, parts)
+    assert together.integral == pytest.approx(nt_R.sum() * grid.dv) == whole.integral
+    assert together.negative == pytest.approx(-nt_R[nt_R < 0].sum() * grid.dv) == whole.negative
+    assert together.lowest == nt_R.min()
+    np.testing.assert_allclose(together.place_v, grid.points()[np.unravel_index(nt_R.argmin(), nt_R.shape)])
+
+
+@pytest.mark.parametrize(
+    ('tally', 'message'),
+    [
+        (Tally(64 / 1.2, 0, 0, np.zeros(3)), r'holds 53.33 electrons where the matrices want 64, a factor of 1.2'),
+        (Tally(64 / 0.8, 0, 0, np.zeros(3)), r'a factor of 0.8 .*; the strangest are atoms 3 \(O\), '),
+        (Tally(64, 0.3, -0.2, np.array([0.0, 0, 0])), r'0.0047 of its electrons are below zero .* down to -0.2'),
+    ],
+)
+def test_what_means_nothing(tiny_model, water, tally, message):
+    unfamiliar_a = np.zeros(24)
+    unfamiliar_a[3] = 1
+    with pytest.raises(PredictionError, match=message):
+        check_density(water, tally, 64.0, unfamiliar_a, tiny_model)
+    check_density(water, Tally(64.5, 0.01, -1e-4, np.zeros(3)), 64.0, unfamiliar_a, tiny_model)
+
+
+def test_sizes_that_no_machine_holds(tiny, water):
+    lone = molecule('H2O')
+    lone.center(vacuum=5e4)
+    for attempt in (
+        lambda: tiny.predict(lone),
+        lambda: tiny.predict(water, tiny.grid(water, gpts=(100000,) * 3)),
+        lambda: next(tiny.stream(water, tiny.grid(water, gpts=(100000,) * 3))),
+        lambda: tiny.density(tiny.coefficients(water), tiny.grid(water, gpts=(100000,) * 3)),
+    ):
+        with pytest.raises(PredictionError, match=r'would take .* GiB of memory, and this machine has \d.* GiB'):
+            attempt()
+    metal = Atoms('Al', cell=[1e5] * 3, pbc=True)
+    with pytest.raises(PredictionError, match=r'the plane waves of the cell .* would take .* GiB'):
+        Predictor(DensityModel.load('aluminium-pbe-pw400')).coefficients(metal)
+
+
+def test_a_default_device_without_data(tiny_file, tiny, water):
+    torch.set_default_device('meta')
+    try:
+        predictor = Predictor(DensityModel.load(tiny_file))
+        density = predictor.predict(water)
+        gradient_av = predictor.vjp(water, density.grid, density.nt_sR[0], density.D_asii)
+    finally:
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(density.nt_sR, tiny.predict(water).nt_sR)
+    np.testing.assert_array_equal(gradient_av, tiny.vjp(water, density.grid, density.nt_sR[0], density.D_asii))
 
 
 @pytest.mark.filterwarnings('default')

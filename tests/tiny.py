@@ -60,13 +60,8 @@ def build_model(
 
 
 def _familiarity(network: DensityNetwork, level: Level) -> Familiarity:
-    invariants: list[list[torch.Tensor]] = [[] for _ in network.species]
-    for seed in range(8):
-        atoms = water_box(seed=seed)
-        atoms = atoms[np.isin(atoms.numbers, network.species)]
-        graph = atoms_graph(atoms, network, level).to(dtype=torch.float32)
-        with torch.no_grad():
-            x_ac = network(graph).invariants_ac
-        for s, rows in enumerate(graph.slices):
-            invariants[s].append(x_ac[rows])
-    return Familiarity.fit([torch.cat(x) for x in invariants])
+    boxes = [water_box(spacing=2.8 + 0.1 * seed, seed=seed) for seed in range(8)]
+    for atoms in boxes:
+        atoms.rattle(0.08, seed=1)
+    known = [atoms[np.isin(atoms.numbers, network.species)] for atoms in boxes]
+    return Familiarity.of(network, [atoms_graph(atoms, network, level).to(dtype=torch.float32) for atoms in known])

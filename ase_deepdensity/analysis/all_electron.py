@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.analysis.bare import bare_density, check_spin
+from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
 from ase_deepdensity.state import PAWDensity
 
 
@@ -23,6 +23,7 @@ def all_electron_density(
         Leave out the core electrons.
     """
     check_spin(state, spin)
+    check_refinement(state, gridrefinement)
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
     n_sR = state.to_densities().all_electron_densities(grid_refinement=gridrefinement, skip_core=skip_core).data

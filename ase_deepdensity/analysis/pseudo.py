@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.analysis.bare import bare_density, check_spin
+from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
 from ase_deepdensity.state import PAWDensity
 
 
@@ -21,6 +21,7 @@ def pseudo_density(state: PAWDensity, *, spin: int | None = None, gridrefinement
         Points per grid interval: the shape is ``gridrefinement`` · ``state.grid.size_c``.
     """
     check_spin(state, spin)
+    check_refinement(state, gridrefinement)
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
     n_sR = state.to_densities().pseudo_densities(grid_refinement=gridrefinement).data

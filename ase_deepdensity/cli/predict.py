@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add('--device', help='cpu (default), cuda, or cuda:1 for the second GPU')
     add('--float64', action='store_true', help='double precision (default: single)')
+    add('--extrapolate', action='store_true', help='predict with a warning even where the prediction means nothing')
     add(
         '--stream',
         action='store_true',
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     model = DensityModel.load(path)
     level = model.at_kpoints(args.kpts) if args.kpts else model.level
     dtype = torch.float64 if args.float64 else torch.float32
-    predictor = Predictor(model, level=level, device=args.device, dtype=dtype)
+    predictor = Predictor(model, level=level, device=args.device, dtype=dtype, extrapolate=args.extrapolate)
     print(f'model      {model.name}, level {model.level.name}')
     for i, atoms in enumerate(frames):
         number = i if len(frames) > 1 else None
@@ -117,7 +118,10 @@ def _checked_input(args: argparse.Namespace) -> tuple[Path, list[Atoms]]:
 
 def _predict(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None, start: float) -> None:
     """One frame; set-up is counted from ``start``."""
+    from ase_deepdensity.checks import check_size
+
     grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
+    check_size(grid)
     times = [start, time.perf_counter()]
     known = predictor.coefficients(atoms)
     times.append(time.perf_counter())

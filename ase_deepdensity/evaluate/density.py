@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass, fields
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ class DensityEvaluator:
         self.dtype = dtype
         self.grids = grids
         self._collocations: dict[bytes, Collocation] = {}
+        self._lock = Lock()
 
     def __call__(
         self, output: Output, grid: Grid, positions_av: np.ndarray, device: torch.device | None = None
@@ -43,11 +46,18 @@ class DensityEvaluator:
     def collocation(self, grid: Grid) -> Collocation:
         """What is prepared for a grid, kept from before or new."""
         key = pickle.dumps([getattr(grid, field.name).tolist() for field in fields(grid)])  # 100 times faster than ==
-        if key not in self._collocations:
-            if len(self._collocations) == self.grids:
+        with self._lock:  # several threads may ask
+            known = self._collocations.pop(key, None) or Collocation(self.basis, grid, self.dtype)
+            self._collocations[key] = known  # the last one met is the last to go
+            while len(self._collocations) > self.grids:
                 del self._collocations[next(iter(self._collocations))]
-            self._collocations[key] = Collocation(self.basis, grid, self.dtype)
-        return self._collocations[key]
+            return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__.copy() | {'_lock': None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {'_lock': Lock()}
 
 
 @dataclass

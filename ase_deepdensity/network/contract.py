@@ -40,7 +40,8 @@ class Output(ABC):
     D_saii: list[torch.Tensor]
     """For each species the atomic density matrices (natoms of it, ni, ni) in GPAW's projector basis."""
     invariants_ac: torch.Tensor
-    """Rotation-invariant descriptors of the environments, for telling known from unknown ones."""
+    """Rotation-invariant descriptors of the environments, for telling known from unknown ones: what the network makes
+    of them and what it is told, which a missing or an additional neighbour changes in any case."""
 
     @abstractmethod
     def density(self, writer: Writer) -> torch.Tensor:

@@ -31,6 +31,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.memory import check_memory
 
 KINETIC = hbar**2 / (2 * electron_mass * elementary_charge) * 1e20
 """ħ²/2m, eV Å²."""
@@ -179,10 +180,17 @@ def lindhard(q_x: np.ndarray, density: float, width: float) -> np.ndarray:
     return chi_x
 
 
+def _states(cell_cv: np.ndarray, kpt_Kc: np.ndarray, highest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Free electrons up to an energy (eV): wave vectors (p, 3), Å⁻¹, and energies (p,), eV."""
+    p_pv = _plane_waves(cell_cv, kpt_Kc, np.sqrt(highest / KINETIC))
+    return p_pv, KINETIC * (p_pv**2).sum(1)
+
+
 def _plane_waves(cell_cv: np.ndarray, kpt_Kc: np.ndarray, longest: float) -> np.ndarray:
     """All k + G up to a length, (p, 3), Å⁻¹."""
     b_cv = 2 * np.pi * np.linalg.inv(cell_cv).T
     most_c = np.ceil(longest * np.linalg.norm(cell_cv, axis=1) / (2 * np.pi)).astype(int) + 1
+    check_memory(6 * 8 * float(np.prod(2.0 * most_c + 1)), f'the plane waves of the cell {cell_cv.tolist()} Å')
     N_xc = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in most_c), indexing='ij'), axis=-1).reshape(-1, 3)
     p_pv = np.concatenate([(N_xc + kpt_c) @ b_cv for kpt_c in kpt_Kc])
     return p_pv[np.linalg.norm(p_pv, axis=1) < longest]

@@ -3,25 +3,142 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-import numpy as np
 import torch
+
+from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.network.graph import Graph
 
 
 class Familiarity:
-    """Distance of an environment from the nearest training environments, species by species.
+    """Distance of an environment from the training environments of its species, in any direction.
 
-    The invariant features of an atom are projected onto the principal directions of the training atoms of its species
-    and divided by their standard deviations.  Of the training atoms some are kept, each the farthest from those before.
-    The distance to the nearest of them is divided by ``limit``, the largest of any training atom that was not kept, or
-    the median of those that were, whichever is larger: well above 1 an environment is unlike all that was learned from.
+    The invariant features x of an atom are compared with those of the training atoms of its species: mean, covariance
+    along its leading directions e_k, and one variance σ² for all that is outside of them (a Mahalanobis distance with
+    a covariance of low rank plus a multiple of 1):
+
+        d² = 1/n Σ_k (e_k·(x − mean))² / λ_k + 1/n |rest|² / σ²,   n features, divided by their standard deviations.
+
+    Every λ and σ² has a floor: what never varied in training counts for much as soon as it does.  The distance is
+    divided by ``limit``, what 99 of 100 training atoms stay below where the covariance is that of the others.
 
     Parameters
     ----------
     mean_sc
-        (nspecies, nfeatures) mean.
+        (nspecies, n) mean.
+    scale_sc
+        (nspecies, n) 1 over standard deviation.
     whiten_sck
-        (nspecies, nfeatures, k) principal directions over their standard deviations and √k.
+        (nspecies, n, k) e_k over √(n λ_k).
+    outside_s
+        (nspecies,) 1/(n σ²).
+    limit_s
+        (nspecies,) what counts as near.
+
+    Raises
+    ------
+    ValueError
+        Numbers that are not finite.
+    """
+
+    NAMES: ClassVar[tuple[str, ...]] = 'mean_sc', 'scale_sc', 'whiten_sck', 'outside_s', 'limit_s'
+
+    def __init__(self, **tensors: torch.Tensor):
+        for name in self.NAMES:
+            if not tensors[name].isfinite().all():
+                raise ValueError(f'the familiarity holds numbers in {name} that are not finite')
+            setattr(self, name, tensors[name])
+
+    mean_sc: torch.Tensor
+    scale_sc: torch.Tensor
+    whiten_sck: torch.Tensor
+    outside_s: torch.Tensor
+    limit_s: torch.Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: DensityNetwork, graphs: Sequence[Graph]) -> Familiarity:
+        """What a network has met in some graphs, which must hold all its elements."""
+        return cls.fit(invariants_by_species(network, graphs))
+
+    @classmethod
+    def fit(cls, invariants_sac: Sequence[torch.Tensor], *, dimensions: int = 96, floor: float = 1e-3) -> Familiarity:
+        """From the invariant features (natoms, n) of the training atoms of each species.
+
+        Parameters
+        ----------
+        dimensions
+            Leading directions that are kept.
+        floor
+            Of the variances, in units of their mean.
+        """
+        parts = [_fit_species(x_ac.double(), dimensions, floor) for x_ac in invariants_sac]
+        return cls(**{name: torch.stack([part[name] for part in parts]).float() for name in cls.NAMES})
+
+    def __call__(self, invariants_ac: torch.Tensor, slices: Sequence[slice]) -> torch.Tensor:
+        """(natoms,) distances in units of those of the training atoms; not finite where the features are not."""
+        return torch.cat([self._distances(invariants_ac[atoms].float(), s) for s, atoms in enumerate(slices)])
+
+    def _distances(self, x_ac: torch.Tensor, s: int) -> torch.Tensor:
+        x_ac = (x_ac - self.mean_sc[s]) * self.scale_sc[s]
+        z_ak = x_ac @ self.whiten_sck[s]
+        along_ak = z_ak / self.whiten_sck[s].norm(dim=0)
+        rest_a = (x_ac.square().sum(1) - along_ak.square().sum(1)).clamp(min=0)
+        return (z_ak.square().sum(1) + rest_a * self.outside_s[s]).sqrt() / self.limit_s[s]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {name: getattr(self, name) for name in self.NAMES}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, torch.Tensor], nspecies: int, nfeatures: int) -> Familiarity:
+        """What :meth:`state_dict` of this version or an older one has made, for so many species and features.
+
+        Raises
+        ------
+        ValueError
+            Tensors that are missing, too many or do not fit each other, or numbers that are not finite.
+        """
+        kind = NearestEnvironments if 'kept_sxk' in state else cls
+        if state.keys() != set(kind.NAMES):
+            raise ValueError(f'familiarity has the tensors {sorted(state)}, not {sorted(kind.NAMES)}')
+        sizes = {'s': nspecies, 'c': kind._own_features(state, nfeatures)}
+        for name in kind.NAMES:
+            axes, shape = name.rpartition('_')[2], tuple(state[name].shape)  # a name tells its axes
+            fits = len(shape) == len(axes) and 0 not in shape
+            if not fits or any(sizes.setdefault(axis, n) != n for axis, n in zip(axes, shape, strict=True)):
+                raise ValueError(f'familiarity.{name} has the shape {shape}, where {sizes} is known of its axes {axes}')
+        if not (state['limit_s'] > 0).all():
+            raise ValueError(f'familiarity.limit_s must be positive, not {state["limit_s"].tolist()}')
+        return kind(**state)
+
+    @staticmethod
+    def _own_features(state: dict[str, torch.Tensor], nfeatures: int) -> int:
+        """How many of the features of an atom are looked at."""
+        return nfeatures
+
+
+def invariants_by_species(network: DensityNetwork, graphs: Sequence[Graph]) -> list[torch.Tensor]:
+    """The invariant features (natoms, n) of all atoms of each species in some graphs."""
+    parts_s: list[list[torch.Tensor]] = [[] for _ in network.species]
+    for graph in graphs:
+        x_ac = network(graph).invariants_ac.cpu()
+        for s, atoms in enumerate(graph.slices):
+            parts_s[s].append(x_ac[atoms])
+    return [torch.cat(parts) for parts in parts_s]
+
+
+class NearestEnvironments(Familiarity):
+    """What files of the first versions hold: distances from the nearest of some training environments.
+
+    They are measured along the leading directions of the network's own features only, and may miss what is new.
+
+    Parameters
+    ----------
+    mean_sc
+        (nspecies, n) mean; the first n features are used.
+    whiten_sck
+        (nspecies, n, k) principal directions over their standard deviations and √k.
     kept_sxk
         (nspecies, nkept, k) training environments, projected.
     limit_s
@@ -29,89 +146,40 @@ class Familiarity:
     """
 
     NAMES = 'mean_sc', 'whiten_sck', 'kept_sxk', 'limit_s'
+    kept_sxk: torch.Tensor
 
-    def __init__(self, mean_sc: torch.Tensor, whiten_sck: torch.Tensor, kept_sxk: torch.Tensor, limit_s: torch.Tensor):
-        self.mean_sc = mean_sc
-        self.whiten_sck = whiten_sck
-        self.kept_sxk = kept_sxk
-        self.limit_s = limit_s
-
-    @classmethod
-    def fit(
-        cls,
-        invariants_sac: Sequence[torch.Tensor],
-        *,
-        dimensions: int = 16,
-        number: int = 256,
-        shrinkage: float = 0.01,
-    ) -> Familiarity:
-        """From the invariant features (natoms, nfeatures) of the training atoms of each species."""
-        means, whitens, kept, limits = [], [], [], []
-        for x_ac in invariants_sac:
-            mean_c, whiten_ck = _principal_directions(x_ac.double(), dimensions, shrinkage)
-            z_ak = (x_ac.double() - mean_c) @ whiten_ck
-            chosen, limit = _farthest_points(z_ak, number)
-            means.append(mean_c)
-            whitens.append(whiten_ck)
-            kept.append(z_ak[chosen])
-            limits.append(torch.tensor(limit))
-        return cls(*(torch.stack(parts).float() for parts in (means, whitens, kept, limits)))
-
-    def __call__(self, invariants_ac: torch.Tensor, slices: Sequence[slice]) -> torch.Tensor:
-        """(natoms,) distances in units of the largest of the training atoms."""
-        return torch.cat([self._distances(invariants_ac[atoms].float(), s) for s, atoms in enumerate(slices)])
+    @staticmethod
+    def _own_features(state: dict[str, torch.Tensor], nfeatures: int) -> int:
+        return min(state['mean_sc'].shape[-1], nfeatures)
 
     def _distances(self, x_ac: torch.Tensor, s: int) -> torch.Tensor:
-        z_ak = (x_ac - self.mean_sc[s]) @ self.whiten_sck[s]
+        z_ak = (x_ac[:, : self.mean_sc.shape[1]] - self.mean_sc[s]) @ self.whiten_sck[s]
         if len(z_ak) == 0:
             return z_ak.new_zeros(0)
         return torch.cdist(z_ak, self.kept_sxk[s]).amin(1) / self.limit_s[s]
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        return {name: getattr(self, name) for name in self.NAMES}
 
-    @classmethod
-    def from_state_dict(cls, state: dict[str, torch.Tensor], nspecies: int, nfeatures: int) -> Familiarity:
-        """What :meth:`state_dict` has made, for a network with so many species and invariant features.
-
-        Raises
-        ------
-        ValueError
-            Tensors that are missing, too many, or do not fit.
-        """
-        if state.keys() != set(cls.NAMES):
-            raise ValueError(f'familiarity has the tensors {sorted(state)}, not {sorted(cls.NAMES)}')
-        k, nkept = state['whiten_sck'].shape[-1], state['kept_sxk'].shape[1]
-        shapes = (nspecies, nfeatures), (nspecies, nfeatures, k), (nspecies, nkept, k), (nspecies,)
-        for name, shape in zip(cls.NAMES, shapes, strict=True):
-            if tuple(state[name].shape) != shape or 0 in shape:
-                raise ValueError(f'familiarity.{name} has the shape {tuple(state[name].shape)}, not {shape}')
-        if not (state['limit_s'] > 0).all():
-            raise ValueError(f'familiarity.limit_s must be positive, not {state["limit_s"].tolist()}')
-        return cls(*(state[name] for name in cls.NAMES))
-
-
-def _principal_directions(x_ac: torch.Tensor, dimensions: int, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean (nfeatures,) and the leading directions (nfeatures, k) over their standard deviations and √k."""
-    mean_c = x_ac.mean(0)
-    centered_ac = x_ac - mean_c
-    variance_k, vector_ck = torch.linalg.eigh(centered_ac.T @ centered_ac / max(len(x_ac) - 1, 1))
-    variance_k, vector_ck = variance_k[-dimensions:], vector_ck[:, -dimensions:]
-    variance_k = variance_k + shrinkage * variance_k.mean() + 1e-12
-    return mean_c, vector_ck / (variance_k * len(variance_k)).sqrt()
-
-
-def _farthest_points(z_ak: torch.Tensor, number: int) -> tuple[torch.Tensor, float]:
-    """Indices of ``number`` points, each the farthest from those before, and the limit of what counts as near them.
-
-    With fewer points than ``number``, some stand more than once.
-    """
-    chosen = [int(z_ak.square().sum(1).argmin())]
-    distance_a = (z_ak - z_ak[chosen[0]]).norm(dim=1)
-    apart = []  # of each point from those before it
-    while len(chosen) < number:
-        apart.append(float(distance_a.max()))
-        chosen.append(int(distance_a.argmax()))
-        distance_a = torch.minimum(distance_a, (z_ak - z_ak[chosen[-1]]).norm(dim=1))
-    apart = [distance for distance in apart if distance > 0] or [1.0]
-    return torch.tensor(chosen), max(float(distance_a.max()), float(np.median(apart)))
+def _fit_species(x_ac: torch.Tensor, dimensions: int, floor: float) -> dict[str, torch.Tensor]:
+    """The tensors of one species."""
+    if not x_ac.isfinite().all():
+        raise ValueError('the features of the training atoms are not finite')
+    natoms, n = x_ac.shape
+    mean_c, std_c = x_ac.mean(0), x_ac.std(0, correction=0)
+    scale_c = 1 / std_c.clamp(min=max(0.01 * float(std_c.median()), 1e-6))
+    y_ac = (x_ac - mean_c) * scale_c
+    variance_k, vector_ck = torch.linalg.eigh(y_ac.T @ y_ac / natoms)
+    least = floor * float(variance_k.mean()) + 1e-6
+    outside = float(variance_k[:-dimensions].clamp(min=0).sum()) / max(n - dimensions, 1) + least
+    variance_k, vector_ck = variance_k[-dimensions:] + least, vector_ck[:, -dimensions:]
+    whiten_ck = vector_ck / (n * variance_k).sqrt()
+    square_a = (y_ac @ whiten_ck).square().sum(1)
+    square_a += (y_ac.square().sum(1) - (y_ac @ vector_ck).square().sum(1)).clamp(min=0) / (n * outside)
+    leverage_a = (square_a * n / natoms).clamp(max=0.98)  # of each atom in its own covariance
+    limit = (square_a / (1 - leverage_a)).sqrt().quantile(0.99).clamp(min=1e-3)
+    return {
+        'mean_sc': mean_c,
+        'scale_sc': scale_c,
+        'whiten_sck': whiten_ck,
+        'outside_s': torch.tensor(1 / (n * outside)),
+        'limit_s': limit,
+    }

@@ -245,7 +245,8 @@ class InvariantNetwork(DensityNetwork):
             return (B_apn * (self.mean_sn[s] + self.scale_sn[s] * F_apn)).sum(2)[place_p]
 
         D_saii = self.matrices(D_ax, T_aML, slices)
-        return PointwiseDensity(D_saii, D_ax, contribution, slices, self.basis.cutoff)
+        invariants_ac = torch.cat([D_ax, T_aML[:, :, 0].detach()], dim=1)
+        return PointwiseDensity(D_saii, invariants_ac, contribution, slices, self.basis.cutoff)
 
     @classmethod
     def telling_shapes(
@@ -270,7 +271,7 @@ class InvariantNetwork(DensityNetwork):
 
     @property
     def ninvariants(self) -> int:
-        return self.hypers.descriptor
+        return self.hypers.descriptor + self.hypers.embedding
 
     @property
     def mean_sii(self) -> list[torch.Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.devices import default_device
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.equivariant import EquivariantHypers, EquivariantNetwork
 from ase_deepdensity.network.invariant import InvariantHypers, InvariantNetwork
@@ -35,7 +36,8 @@ def build_network(
         A network or a hyper-parameter that does not exist.
     """
     network, sizes = _parse(name, hypers)
-    return network(species, sizes, basis, projectors, empty)  # type: ignore[call-arg]
+    with default_device('cpu'):
+        return network(species, sizes, basis, projectors, empty)  # type: ignore[call-arg]
 
 
 def telling_shapes(

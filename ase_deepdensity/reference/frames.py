@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 from ase.io import iread
 
 from ase_deepdensity.arguments import reason
+from ase_deepdensity.geometry import GeometryError, check_geometry
 
 DATABASES = '.db', '.json'
 """Suffixes of ASE's databases."""
+ISOTOPES = ('D',), ('T',)
+"""What ASE's readers complain of where hydrogen is heavy."""
 
 
 def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
@@ -22,14 +24,17 @@ def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
     Raises
     ------
     ValueError
-        A file that is missing, unreadable or empty, or lacks the frames asked for; a frame without atoms, without three
-        lattice vectors, or with positions that are not finite.
+        A file that is missing, unreadable or empty, or lacks the frames asked for; a frame that is no geometry to work on
+        (:func:`.check_geometry`).
     """
     frames: list[Atoms] = []
     for name in map(str, names):
         new = _read(name)
         for i, atoms in enumerate(new):
-            _check(atoms, f'frame {i} of {name}')
+            try:
+                check_geometry(atoms)
+            except GeometryError as error:
+                raise GeometryError(f'frame {i} of {name}: {error}') from None
         frames += new
     return frames
 
@@ -86,18 +91,10 @@ def _call_ase(path: str, index: slice | str) -> list[Atoms]:
             f'{path}: ASE cannot read this file: no text in UTF-8 ({error.reason} at byte {error.start})'
         ) from error
     except KeyError as error:
-        raise ValueError(f'{path}: ASE cannot read this file: it does not know {error}') from error
+        isotope = '; write H for an isotope: electrons do not feel the mass of a nucleus'
+        raise ValueError(
+            f'{path}: ASE cannot read this file: it does not know {error}{isotope if error.args in ISOTOPES else ""}'
+        ) from error
     except Exception as error:
         raise ValueError(f'{path}: ASE cannot read this file: {reason(error)}') from error
 
-
-def _check(atoms: Atoms, where: str) -> None:
-    if len(atoms) == 0:
-        raise ValueError(f'{where}: has no atoms')
-    if atoms.cell.rank < 3:
-        raise ValueError(
-            f'{where}: needs a cell of three lattice vectors, not {atoms.cell.array.tolist()}; '
-            'put a molecule into a box with atoms.center(vacuum=4)'
-        )
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise ValueError(f'{where}: holds positions or lattice vectors that are not finite')

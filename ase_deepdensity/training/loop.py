@@ -270,7 +270,7 @@ class Trainer:
     def _model(self) -> DensityModel:
         network = self.architecture.build().to(self.device)
         network.load_state_dict(self.best_network)
-        familiarity = Familiarity.from_state_dict(self.best_familiarity)
+        familiarity = Familiarity(**self.best_familiarity)
         return DensityModel(self.architecture, network, self.level, self.tables, familiarity, self._card())
 
     def _card(self) -> dict[str, Any]:

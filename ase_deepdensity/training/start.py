@@ -13,7 +13,7 @@ from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import Blocks, DensityNetwork
-from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.familiarity import Familiarity, invariants_by_species
 from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.least_squares import fit_coefficients
@@ -100,17 +100,18 @@ def _for_scales(samples: Sequence[Sample], nspecies: int, seed: int) -> list[Sam
 @torch.no_grad()
 def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: DensityModel | None) -> Familiarity:
     """From the environments in the training data; of elements that are not in them, what the first model knew."""
-    invariants: list[list[torch.Tensor]] = [[] for _ in network.species]
-    for sample in samples:
-        x_ac = network(sample.graph).invariants_ac.cpu()
-        for s, atoms in enumerate(sample.graph.slices):
-            invariants[s].append(x_ac[atoms])
-    invariants_sac = [torch.cat(x_tac) for x_tac in invariants]
+    invariants_sac = invariants_by_species(network, [sample.graph for sample in samples])
     met = [s for s, x_ac in enumerate(invariants_sac) if len(x_ac)]
     familiarity = Familiarity.fit([invariants_sac[s] for s in met])
     if init is None or len(met) == len(network.species):
         return familiarity
-    state = {name: x_sx.clone() for name, x_sx in init.familiarity.state_dict().items()}
-    for name, x_sx in familiarity.state_dict().items():
+    state, new = init.familiarity.state_dict(), familiarity.state_dict()
+    if state.keys() != new.keys():
+        raise ValueError(
+            f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its elements, '
+            f'{" ".join(init.symbols)}'
+        )
+    state = {name: x_sx.clone() for name, x_sx in state.items()}
+    for name, x_sx in new.items():
         state[name][met] = x_sx.to(state[name])
-    return Familiarity.from_state_dict(state)
+    return Familiarity(**state)

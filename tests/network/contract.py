@@ -277,6 +277,18 @@ class DensityNetworkContract:
         scale = float(said.rho_ap.detach().abs().max())
         torch.testing.assert_close(turned.rho_ap, said.rho_ap, rtol=0, atol=EXACT * scale)  # a lone atom is a sphere
 
+    def test_invariants_tell_of_missing_neighbours(self, network):
+        """Each neighbour that goes, and a lone atom, changes them by more than a displacement of 0.02 Å does."""
+        atoms = box()
+        said, moved = self.run(network, atoms), atoms.copy()
+        moved.rattle(0.02, seed=0)
+        least = float((self.run(network, moved).invariants_ac - said.invariants_ac)[0].detach().norm())
+        near_a = np.argsort(atoms.get_distances(0, range(len(atoms)), mic=True))[1:4]
+        others = [[a for a in range(len(atoms)) if a != gone] for gone in near_a]
+        for kept in [*others, [0]]:
+            fewer = self.run(network, atoms[kept])
+            assert float((fewer.invariants_ac[0] - said.invariants_ac[0]).detach().norm()) > 2 * least, kept
+
     def test_unknown_element(self, network):
         with pytest.raises(ValueError, match=r'\[6\] are not among \[1, 8\]'):
             self.run(network, Atoms('CH', [[0, 0, 0], [0, 0, 1.1]], cell=[9] * 3))

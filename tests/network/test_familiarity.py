@@ -1,46 +1,100 @@
 import numpy as np
+import pytest
 import torch
 
-from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.familiarity import Familiarity, NearestEnvironments
 
 SLICES = [slice(0, 300), slice(300, 500)]
 
 
 def features() -> torch.Tensor:
-    """Two species; the first in two separate groups."""
+    """Two species, the first in two separate groups; all in a space of 24 of 30 dimensions, but for a little noise."""
     rng = np.random.default_rng(0)
-    x_ac = rng.normal(size=(500, 24)) @ rng.normal(size=(24, 24))
+    x_ac = rng.normal(size=(500, 24)) @ rng.normal(size=(24, 30))
+    x_ac += 1e-3 * rng.normal(size=x_ac.shape)
     x_ac[:20] += 40
     return torch.from_numpy(x_ac).float()
 
 
-def test_training_atoms_are_familiar():
-    x_ac = features()
-    familiarity = Familiarity.fit([x_ac[rows] for rows in SLICES], number=64)
-    distance_a = familiarity(x_ac, SLICES)
+def fit(**kwargs) -> Familiarity:
+    return Familiarity.fit([features()[rows] for rows in SLICES], **kwargs)
+
+
+@pytest.mark.parametrize('dimensions', [8, 96])
+def test_training_atoms_are_familiar(dimensions):
+    distance_a = fit(dimensions=dimensions)(features(), SLICES)
     assert distance_a.shape == (500,)
-    assert 0 <= distance_a.min() and distance_a.max() < 1.01
+    assert 0 < distance_a.min() and distance_a.max() < 1.3
+    assert (distance_a > 1).float().mean() < 0.02
 
 
 def test_new_atoms_like_these_and_unlike_these():
     x_ac = features()
-    half = [slice(20, 160), slice(300, 400)]
-    familiarity = Familiarity.fit([x_ac[rows] for rows in half], number=64)
+    familiarity = Familiarity.fit([x_ac[20:160], x_ac[300:400]])
     new = familiarity(torch.cat([x_ac[160:300], x_ac[400:500]]), [slice(0, 140), slice(140, 240)])
-    assert new.quantile(0.95) < 1.5
+    assert new.quantile(0.95) < 1.3 and new.max() < 1.6
     other_group = familiarity(x_ac[:20], [slice(0, 20), slice(20, 20)])
     assert other_group.min() > 2
     assert familiarity(10 * x_ac[300:305], [slice(0, 0), slice(0, 5)]).min() > 2
 
 
-def test_fewer_atoms_than_are_kept():
-    x_ac = features()[:3]
-    familiarity = Familiarity.fit([x_ac], number=8)
-    assert torch.isfinite(familiarity(x_ac, [slice(0, 3)])).all()
-    assert familiarity(x_ac, [slice(0, 3)]).max() < 1e-3
+@pytest.mark.parametrize('dimensions', [24, 96])
+def test_nothing_new_is_hidden(dimensions):
+    """Half a standard deviation, in any direction in which the training atoms do not vary."""
+    x_ac, familiarity = features(), fit(dimensions=dimensions)
+    mean_c, std_c = x_ac[300:].mean(0), x_ac[300:].std(0)
+    _, _, direction_cc = torch.linalg.svd((x_ac[300:] - mean_c) / std_c)
+    for direction_c in direction_cc[24:]:
+        assert familiarity((mean_c + 0.5 * std_c * direction_c)[None], [slice(0, 0), slice(0, 1)]) > 1.5
+
+
+def test_features_that_never_vary():
+    x_ac = features()
+    x_ac[:, 3] = 2.0
+    familiarity = Familiarity.fit([x_ac])
+    assert familiarity(x_ac, [slice(0, 500)]).max() < 1.5
+    x_ac[7, 3] += 0.5
+    assert familiarity(x_ac, [slice(0, 500)])[7] > 3
+
+
+@pytest.mark.parametrize('number', [1, 3])
+def test_few_atoms(number):
+    x_ac = features()[:number]
+    distance_a = Familiarity.fit([x_ac])(x_ac, [slice(0, number)])
+    assert torch.isfinite(distance_a).all() and distance_a.max() < 1
+
+
+def test_numbers_that_are_not_finite():
+    x_ac = features()
+    x_ac[5, 2] = torch.nan
+    distance_a = fit()(x_ac, SLICES)
+    assert distance_a.isnan().nonzero().flatten().tolist() == [5]
+    with pytest.raises(ValueError, match='training atoms are not finite'):
+        Familiarity.fit([x_ac])
+    for name in Familiarity.NAMES:
+        state = {key: tensor.clone() for key, tensor in fit().state_dict().items()}
+        state[name].flatten()[0] = torch.inf
+        with pytest.raises(ValueError, match=f'numbers in {name} that are not finite'):
+            Familiarity.from_state_dict(state)
 
 
 def test_state():
-    familiarity = Familiarity.fit([features()[rows] for rows in SLICES], number=16)
+    familiarity = fit()
     again = Familiarity.from_state_dict(familiarity.state_dict())
     assert torch.equal(again(features(), SLICES), familiarity(features(), SLICES))
+
+
+def test_files_of_the_first_versions():
+    """Distances along some directions from the nearest of some environments, of the first features only."""
+    kept_sxk = torch.tensor([[[0.0, 0.0], [4.0, 0.0]]])
+    state = {
+        'mean_sc': torch.tensor([[1.0, 1.0, 1.0]]),
+        'whiten_sck': torch.tensor([[[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]]),
+        'kept_sxk': kept_sxk,
+        'limit_s': torch.tensor([2.0]),
+    }
+    familiarity = Familiarity.from_state_dict(state)
+    assert isinstance(familiarity, NearestEnvironments)
+    x_ac = torch.tensor([[1.0, 1.0, 9.0, 7.0], [4.0, 1.0, 0.0, 0.0], [1.0, 4.0, 0.0, 0.0]])
+    assert familiarity(x_ac, [slice(0, 3)]).tolist() == pytest.approx([0, 0.5, 3])
+    assert familiarity.state_dict().keys() == state.keys()

@@ -31,13 +31,16 @@ def test_errors_name_the_file_and_the_frame(tmp_path):
     with pytest.raises(ValueError, match='text.xyz: ASE cannot read'):
         read_frames([tmp_path / 'text.xyz'])
     write(tmp_path / 'a.xyz', [BOX, Atoms('H')])
-    with pytest.raises(ValueError, match='frame 1 of .*a.xyz: needs a cell of three lattice vectors'):
+    with pytest.raises(ValueError, match='frame 1 of .*a.xyz: a cell of three independent lattice vectors is needed'):
         read_frames([tmp_path / 'a.xyz'])
     write(tmp_path / 'b.traj', [Atoms('H', [[np.nan, 0, 0]], cell=[3, 3, 3])])
     with pytest.raises(ValueError, match='frame 0 of .*b.traj: .*not finite'):
         read_frames([tmp_path / 'b.traj'])
+    write(tmp_path / 'd.xyz', [BOX, Atoms('H2', [[0, 0, 0], [0, 0, 0.02]], cell=[3, 3, 3])])
+    with pytest.raises(ValueError, match=r'frame 1 of .*d.xyz: atoms 0 \(H\) and 1 \(H\) overlap'):
+        read_frames([tmp_path / 'd.xyz'])
     write(tmp_path / 'c.traj', [Atoms(cell=[3, 3, 3])])
-    with pytest.raises(ValueError, match='has no atoms'):
+    with pytest.raises(ValueError, match='frame 0 of .*c.traj: there are no atoms'):
         read_frames([tmp_path / 'c.traj'])
 
 
@@ -61,3 +64,9 @@ def test_rows_of_a_database_and_a_name_with_an_at_sign(tmp_path):
     assert [len(atoms) for atoms in read_frames([f'{tmp_path}/a.db@H=2'])] == [2]
     write(tmp_path / 'a@2.xyz', [BOX] * 3)
     assert len(read_frames([tmp_path / 'a@2.xyz'])) == 3 and len(read_frames([f'{tmp_path}/a@2.xyz@1'])) == 1
+
+
+def test_isotopes(tmp_path):
+    (tmp_path / 'heavy.xyz').write_text('1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3\nD 0 0 0\n')
+    with pytest.raises(ValueError, match=r'heavy.xyz: ASE cannot read this file: it does not know 'D'; write H for an isotope'):
+        read_frames([tmp_path / 'heavy.xyz'])
