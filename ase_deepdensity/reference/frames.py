@@ -97,4 +97,3 @@ def _call_ase(path: str, index: slice | str) -> list[Atoms]:
         ) from error
     except Exception as error:
         raise ValueError(f'{path}: ASE cannot read this file: {reason(error)}') from error
-

@@ -68,5 +68,5 @@ def test_rows_of_a_database_and_a_name_with_an_at_sign(tmp_path):
 
 def test_isotopes(tmp_path):
     (tmp_path / 'heavy.xyz').write_text('1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3\nD 0 0 0\n')
-    with pytest.raises(ValueError, match=r'heavy.xyz: ASE cannot read this file: it does not know 'D'; write H for an isotope'):
+    with pytest.raises(ValueError, match=r'heavy.xyz: .* does not know .D.; write H for an isotope'):
         read_frames([tmp_path / 'heavy.xyz'])
