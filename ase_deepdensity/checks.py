@@ -23,7 +23,7 @@ CHARGE = 1e-3
 """|e|: charges that differ by less are the same."""
 MAX_UNFAMILIAR = 1.5
 """Distance from the training data, in units of their distance from each other, above which to warn."""
-MAX_STRANGE = 100.0
+MAX_STRANGE = 200.0
 """The same, above which a prediction means nothing."""
 FACTORS = 0.9, 1.1
 """What ñ may be multiplied with, at least and at most, to have the right number of electrons."""
