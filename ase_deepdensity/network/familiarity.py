@@ -71,8 +71,10 @@ class Familiarity:
         return {name: getattr(self, name) for name in self.NAMES}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, torch.Tensor], nspecies: int, nfeatures: int) -> Familiarity:
-        """What :meth:`state_dict` has made, for a network with so many species and invariant features.
+    def from_state_dict(
+        cls, state: dict[str, torch.Tensor], nspecies: int | None = None, nfeatures: int | None = None
+    ) -> Familiarity:
+        """What :meth:`state_dict` has made; for a network with so many species and invariant features, if given.
 
         Raises
         ------
@@ -82,6 +84,8 @@ class Familiarity:
         if state.keys() != set(cls.NAMES):
             raise ValueError(f'familiarity has the tensors {sorted(state)}, not {sorted(cls.NAMES)}')
         k, nkept = state['whiten_sck'].shape[-1], state['kept_sxk'].shape[1]
+        nspecies = len(state['limit_s']) if nspecies is None else nspecies
+        nfeatures = state['mean_sc'].shape[-1] if nfeatures is None else nfeatures
         shapes = (nspecies, nfeatures), (nspecies, nfeatures, k), (nspecies, nkept, k), (nspecies,)
         for name, shape in zip(cls.NAMES, shapes, strict=True):
             if tuple(state[name].shape) != shape or 0 in shape:
