@@ -91,8 +91,10 @@ class Familiarity:
         return {name: getattr(self, name) for name in self.NAMES}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, torch.Tensor], nspecies: int, nfeatures: int) -> Familiarity:
-        """What :meth:`state_dict` of this version or an older one has made, for so many species and features.
+    def from_state_dict(
+        cls, state: dict[str, torch.Tensor], nspecies: int | None = None, nfeatures: int | None = None
+    ) -> Familiarity:
+        """What :meth:`state_dict` of this version or an older one has made; for so many species and features, if given.
 
         Raises
         ------
@@ -102,7 +104,9 @@ class Familiarity:
         kind = NearestEnvironments if 'kept_sxk' in state else cls
         if state.keys() != set(kind.NAMES):
             raise ValueError(f'familiarity has the tensors {sorted(state)}, not {sorted(kind.NAMES)}')
-        sizes = {'s': nspecies, 'c': kind._own_features(state, nfeatures)}
+        sizes = {} if nspecies is None else {'s': nspecies}
+        if nfeatures is not None:
+            sizes['c'] = kind._own_features(state, nfeatures)
         for name in kind.NAMES:
             axes, shape = name.rpartition('_')[2], tuple(state[name].shape)  # a name tells its axes
             fits = len(shape) == len(axes) and 0 not in shape

@@ -16,7 +16,6 @@ import signal
 import struct
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -198,14 +197,14 @@ class Outcome:
     result: str
     """'refused', 'opened', 'hangs', 'crash …', or another exception."""
     seconds: float
+    """Of the processor."""
     megabytes: float
     """More than before."""
 
 
 def open_apart(path: Path, load: Callable[[Path], object], refused: type[Exception]) -> tuple[str, float, float]:
-    """Open a file in a child of this process: the result, seconds, and MB that it took."""
+    """Open a file in a child of this process: the result, seconds of its processor, and MB that it took."""
     reader, writer = os.pipe()
-    start = time.perf_counter()
     child = os.fork()
     if child == 0:
         signal.alarm(TIMEOUT)
@@ -222,11 +221,11 @@ def open_apart(path: Path, load: Callable[[Path], object], refused: type[Excepti
     os.close(writer)
     with os.fdopen(reader) as pipe:
         result, _, megabytes = pipe.read().partition(' ')
-    _, status = os.waitpid(child, 0)
+    _, status, usage = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         result = 'hangs' if number == signal.SIGALRM else f'crash {signal.Signals(number).name}'
-    return result, time.perf_counter() - start, float(megabytes or 'nan')
+    return result, usage.ru_utime + usage.ru_stime, float(megabytes or 'nan')
 
 
 def _memory(name: str) -> float:
@@ -276,7 +275,7 @@ def main() -> None:
             if outcomes[-1].result != 'refused':
                 print(f'{outcomes[-1].result}: {what}', file=sys.stderr)
     print(f'{path.name}: {len(outcomes)} spoilt files: ', dict(Counter(outcome.result for outcome in outcomes)))
-    for name, values in ('s', [o.seconds for o in outcomes]), ('MB', [o.megabytes for o in outcomes]):
+    for name, values in ('processor, s', [o.seconds for o in outcomes]), ('MB', [o.megabytes for o in outcomes]):
         print(f'{name}: median {np.nanmedian(values):.2f}, largest {np.nanmax(values):.2f}')
 
 
