@@ -242,9 +242,9 @@ class SeededGPAW(ASECalculator):
             def own_potential() -> tuple[Potential, DFTEnergies]:
                 """As GPAW calculates it from a density without a history."""
                 if dft is not None:
-                    return pot_calc.calculate(density, dft.ibzwfs)[:2]  # type: ignore[no-any-return]
+                    return pot_calc.calculate(density, dft.ibzwfs)[:2]
                 comm = self._builder.communicators['D']
-                return pot_calc.calculate_without_orbitals(density, kpt_band_comm=comm)[:2]  # type: ignore[no-any-return]
+                return pot_calc.calculate_without_orbitals(density, kpt_band_comm=comm)[:2]
 
             start = self._start(density, atoms, pot_calc.charge, OwnStart(State.of(density), own_potential), carried)
             loop.start = start

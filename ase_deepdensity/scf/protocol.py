@@ -24,7 +24,8 @@ from gpaw import KohnShamConvergenceError
 from gpaw.mpi import broadcast_float
 from gpaw.new.scf import SCFContext, SCFLoop
 
-from ase_deepdensity.scf.own_start import OwnStart, State
+from ase_deepdensity.scf.own_start import OwnStart
+from ase_deepdensity.scf.own_start import State as State  # for those who look for it here
 from ase_deepdensity.scf.plausible import Bounds, described
 
 if TYPE_CHECKING:

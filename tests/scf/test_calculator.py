@@ -157,7 +157,7 @@ def plane_waves():
     return energy, niter, PAWDensity.from_gpaw(calc)
 
 
-NO_BOUNDS = Bounds((-np.inf, np.inf), np.inf, np.inf, (-np.inf, np.inf))
+NO_BOUNDS = Bounds((-np.inf, np.inf), np.inf, np.inf, (-np.inf, np.inf), np.inf)
 
 
 @pytest.mark.parametrize('bounds', [Bounds(), NO_BOUNDS])
