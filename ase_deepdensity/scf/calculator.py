@@ -53,8 +53,8 @@ class SeededGPAW(ASECalculator):
     on_mismatch
         What to do when the parameters are not those of the model's level of theory: 'error', or 'warn' and go on.
     txt
-        Where the log goes, as for GPAW.  A file is opened when a calculation begins, so that one that is refused
-        leaves it alone.
+        Where the log goes, as for GPAW.  A file is opened when a calculation is set up and its first iteration is
+        next: what ends in an error before leaves it alone.
     communicator
         As for GPAW.
     protocol
@@ -70,6 +70,8 @@ class SeededGPAW(ASECalculator):
         Parameters that are not those of the level; the message names each.
     ImportError
         A GPAW that is too old.
+    PredictionError
+        When a calculation begins: atoms, or for a state a grid, that there is no seed for.
     """
 
     loop_type: type[SeededLoop] = SeededLoop
@@ -205,13 +207,13 @@ class SeededGPAW(ASECalculator):
         builder.create_ibz_wave_functions = orbitals  # type: ignore[method-assign]
 
     def _remake_orbitals(self, ibzwfs: IBZWaveFunctions[Any], potential: Potential) -> None:
-        """As GPAW makes them for a new calculation."""
-        builder, density = self._builder, self.dft.density
+        """As GPAW makes them for a new calculation, and an eigensolver that does not know the old ones."""
+        builder, density, loop = self._builder, self.dft.density, self.dft.scf_loop
         fresh = builder.create_ibz_wave_functions(builder.create_basis_set(), potential)
         ibzwfs._wfs_u[:], ibzwfs.fermi_levels = fresh._wfs_u, None
+        loop.eigensolver = builder.create_eigensolver(loop.hamiltonian)
         if ibzwfs._wfs_u[0].has_eigs:
-            nelectrons = density.nvalence - density.charge + self.dft.pot_calc.charge
-            ibzwfs.calculate_occs(self.dft.scf_loop.occ_calc, nelectrons)
+            ibzwfs.calculate_occs(loop.occ_calc, density.nvalence - density.charge + self.dft.pot_calc.charge)
 
     def _rescue(self, start: Start, error: Exception) -> None:
         """Give a seed up whose first potential, or what was made of it, ended in an error.

@@ -207,7 +207,7 @@ class Output:
         residual = self.difference.electrons(density) / (density.nvalence - density.charge)
         self.residual = float(broadcast_float(residual, comm))
         """∫ |ñ_out − ñ_in| per electron."""
-        self.change = broadcast_float(_change(self.difference, density, mixer), comm)
+        self.change = float(broadcast_float(_change(self.difference, density, mixer), comm))
         """What GPAW's density criterion looks at, electrons."""
 
     def atomic_residual(self, occupations: NaturalOccupations) -> float:

@@ -83,7 +83,7 @@ Poison = Callable[[np.ndarray, list[np.ndarray], np.random.Generator, int], tupl
 
 
 def noise(nt, D, rng, case):  # type: ignore[no-untyped-def]
-    return nt * rng.uniform(0, 2 * 10.0**-case, nt.shape), D
+    return nt * (1 + rng.uniform(-1, 1, nt.shape) * (1.0, 0.3, 0.1)[case]), D
 
 
 def noise_of_D(nt, D, rng, case):  # type: ignore[no-untyped-def]

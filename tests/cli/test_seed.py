@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 
 import pytest
 from ase.build import bulk
 
+from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.cli.main import main
+from ase_deepdensity.cli.seed import _run_one
+from ase_deepdensity.cli.warn import plain_warnings
 from tests.tiny import water_box
 
 
@@ -52,3 +57,29 @@ def test_elements_the_model_lacks_are_refused_before_any_calculation(tmp_path, t
     bulk('Al', cubic=True).write(tmp_path / 'al.xyz')
     assert main(['seed', str(tmp_path / 'al.xyz'), str(tiny_file)]) == 2
     assert 'Al' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('terminal', 'quiet'), [(True, False), (True, True), (False, False)])
+def test_iterations_are_counted_on_a_terminal(terminal, quiet, monkeypatch, capsys, small_calc):
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: terminal, raising=False)
+    record, _ = _run_one('default', lambda: small_calc[0], small_calc[1], quiet)
+    bar = capsys.readouterr().err
+    assert ('default' in bar and f'{record.iterations - 1} iterations' in bar) == (terminal and not quiet)
+    assert record.iterations == len(record.energies)
+
+
+@pytest.fixture
+def small_calc():
+    """GPAW and atoms."""
+    from gpaw.new.ase_interface import GPAW
+
+    from tests.conftest import FAST
+
+    return GPAW(txt=None, **FAST), water_box((1, 1, 1), seed=3)
+
+
+def test_warnings_are_shown_once(capsys):
+    with plain_warnings(once=True):
+        for text in ('one', 'two', 'one'):
+            warnings.warn(text, UnfamiliarWarning, stacklevel=1)
+    assert capsys.readouterr().err == 'warning: one\nwarning: two\n'

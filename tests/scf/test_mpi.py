@@ -37,9 +37,9 @@ if world.rank == 0:
 """
 
 
-def figures(ranks: int, model: str, parallel: dict[str, int], folder) -> list:
+def figures(ranks: int, model: str, parallel: dict[str, int], folder, script: str = SCRIPT) -> list:
     """What the script prints on so many ranks."""
-    (folder / 'script.py').write_text(SCRIPT)
+    (folder / 'script.py').write_text(script)
     version = subprocess.run(['mpiexec', '--version'], capture_output=True, text=True).stdout
     options = ['--allow-run-as-root', '--oversubscribe'] if 'Open' in version else []
     environment = {k: v for k, v in os.environ.items() if not k.startswith(('OMPI_', 'PMI', 'GPAW_MPI'))}
@@ -74,3 +74,58 @@ def test_same_as_in_serial(parallel, serial, tiny_file, tmp_path):
                 assert force_v == pytest.approx(serial_v, abs=1e-3)
         else:
             assert mine == pytest.approx(theirs, rel=1e-5)
+
+
+REFUSED = """
+import json, sys, warnings
+warnings.simplefilter('ignore')
+from ase_deepdensity.reference.mpi import enable_mpi
+enable_mpi()
+import numpy as np
+from ase.build import bulk
+from gpaw.mpi import world
+from gpaw.new.ase_interface import GPAW
+from ase_deepdensity import PAWDensity, SeededGPAW
+from ase_deepdensity.scf.seed import StateSeed
+from tests.tiny import water_box
+
+class OnOneRank(StateSeed):
+    def evaluate(self, atoms, grid):
+        if world.rank == world.size - 1:
+            raise ValueError(f'rank {world.rank}')
+        return super().evaluate(atoms, grid)
+
+class Noisy(StateSeed):
+    def evaluate(self, atoms, grid):
+        nt_sR, D_asii = super().evaluate(atoms, grid)
+        return nt_sR, [(1.3 if 'domain' in parallel else 2) * D_sii for D_sii in D_asii]
+
+_, parallel = sys.argv[1], json.loads(sys.argv[2])
+if 'domain' in parallel:
+    level = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.25, 'xc': 'PBE'}
+    atoms = water_box((1, 1, 1), seed=3)
+else:
+    level = {'mode': {'name': 'pw', 'ecut': 200}, 'xc': 'PBE', 'kpts': (2, 2, 1)}
+    atoms = bulk('Al')
+own = GPAW(txt=None, parallel=parallel, **level)
+figures = [own.get_potential_energy(atoms), own.get_number_of_iterations()]
+state = PAWDensity.from_gpaw(own)
+for seed in OnOneRank(state), Noisy(state):
+    calc = SeededGPAW(seed, txt=None, parallel=parallel, **level)
+    figures += [calc.get_potential_energy(atoms), calc.get_number_of_iterations()]
+    figures += [calc.seed_report.accepted, calc.seed_report.held, calc.seed_report.reason]
+if world.rank == 0:
+    print(json.dumps([world.size, *figures]))
+"""
+
+
+@pytest.mark.parametrize('parallel', [{'domain': 2}, {'kpt': 2}])
+def test_refused_on_all_ranks(parallel, tmp_path):
+    """An error on one rank only is GPAW's own start on all; so are density matrices that a step shows to be bad."""
+    energy, niter, *both = figures(2, '', parallel, tmp_path, REFUSED)
+    for seeded, more, accepted, held, reason in (both[:5], both[5:]):
+        assert not accepted
+        assert seeded == pytest.approx(energy, abs=1e-8)
+        assert more == niter + held
+        assert reason == 'ValueError: rank 1' if held == 0 else reason.startswith('residual')
+    assert (both[3], both[8]) == (0, 1)
