@@ -238,6 +238,7 @@ class OnePassGPAW(SeededGPAW):
             + ('' if error is None else f'; energy off by about {error:.4f} eV')
             + ('' if kept else '; not good enough: these are the results of an SCF cycle')
         )
+        self.log.fd.flush()
         if kept:
             self._residual = Residual(self.dft)
             self._warn(report)
