@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest='kind', metavar='water|metal|molecule|chain', required=True)
+    kinds = parser.add_subparsers(dest='kind', metavar='KIND', required=True)
     water = _dynamics(kinds, 'water', 'flexible TIP3P-FB water in a periodic cube (needs OpenMM)', (300.0, 10.0, 1.0))
     water.add_argument('--molecules', type=int, default=32, metavar='N', help='in the liquid (default: %(default)s)')
     water.add_argument('--density', type=float, metavar='G/CM3', help='of the liquid (default: 0.997)')
@@ -40,6 +40,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chain.add_argument(
         '--jitter', type=float, default=0.5, metavar='Å', help='standard deviation of displacements (%(default)s)'
     )
+
+    for family, text in FAMILIES.items():
+        general = _kind(kinds, family, text, '')
+        general.set_defaults(number=None)
+        general.add_argument('--stage', metavar='NAME', help='of the plan, its other stages left out (a wrong name lists all)')
+
+
+FAMILIES = {
+    'plan': 'all of the following, in the order in which a model of the periodic table learns most (needs pymatgen, chgnet)',
+    'crystals': 'compounds of all elements: as they are, strained, rattled, with vacancies',
+    'surfaces': 'slabs, layers, molecules and atoms on metals',
+    'molecules': 'molecules of all elements, hydrogen-bonded pairs, salts',
+    'melts': "liquids of few atoms in a universal potential's dynamics",
+    'held-out': 'what models are judged by and never trained on',
+    'spin': 'magnetic crystals and radicals, with moments',
+}
+"""Parts of a plan for all elements."""
 
 
 def _kind(
@@ -73,16 +90,17 @@ def run(args: argparse.Namespace) -> int:
     from ase.io import write
     from tqdm import tqdm
 
-    if args.number < 1:
+    if args.number is not None and args.number < 1:
         raise ValueError(f'--number must be at least 1, not {args.number}')
     out = Path(args.out)
     if not out.parent.is_dir():
         raise ValueError(f'{out.parent}: no such folder')
     try:
-        frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry'))
+        frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry', mininterval=1))
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"sampling {args.kind} needs {error.name}, which is not installed: pip install 'ase_deepdensity[sampling]'"
+            f'sampling {args.kind} needs {error.name}, which is not installed: '
+            f"pip install 'ase_deepdensity[{'sampling-general' if args.kind in FAMILIES else 'sampling'}]'"
         ) from error
     temporary = out.with_name(f'.tmp-{out.name}')
     try:
@@ -90,11 +108,28 @@ def run(args: argparse.Namespace) -> int:
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
-    print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
+    if args.kind in FAMILIES:
+        print(f'{out}: {len(frames)} geometries\n{_summary(frames)}')
+    else:
+        print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
     return 0
 
 
+def _summary(frames: list[Atoms]) -> str:
+    """What geometries of a plan cover, and what they will cost."""
+    from ase_deepdensity.sampling.balance import coverage
+    from ase_deepdensity.sampling.chemistry import ELEMENTS
+    from ase_deepdensity.sampling.plan import estimated_hours
+
+    table = coverage([(sorted(set(atoms.symbols)), atoms.info['kind']) for atoms in frames], ELEMENTS)
+    return f'{table}\nestimated: {estimated_hours(frames):.1f} core-hours'
+
+
 def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
+    if args.kind in FAMILIES:
+        from ase_deepdensity.sampling.plan import structures
+
+        return structures(None if args.kind == 'plan' else args.kind, args.stage, args.seed)
     from ase_deepdensity.reference import geometries
 
     if args.kind == 'chain':

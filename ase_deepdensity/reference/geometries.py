@@ -152,7 +152,7 @@ def metal(
     rng = np.random.default_rng(seed)
     if sites is None:
         atoms = _without(bulk(symbol, cubic=True).repeat(repeat), vacancies, rng)
-        yield from _langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval)
+        yield from langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval)
         return
     primitive = bulk(symbol)
     supercells_scc = compact_supercells(primitive.cell.array, sites)
@@ -161,7 +161,7 @@ def metal(
     while True:
         supercell_cc = supercells_scc[rng.integers(len(supercells_scc))]
         atoms = _without(make_supercell(primitive, supercell_cc), vacancies, rng)
-        yield next(_langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval))
+        yield next(langevin(atoms, EMT(), 2.0, rng, temperature, equilibration, interval))
 
 
 def _without(atoms: Atoms, vacancies: int, rng: np.random.Generator) -> Atoms:
@@ -204,7 +204,7 @@ def organic(
     from tblite.ase import TBLite
 
     rng = np.random.default_rng(seed)
-    for atoms in _langevin(
+    for atoms in langevin(
         molecule(name), TBLite(method='GFN2-xTB', verbosity=0), 0.5, rng, temperature, equilibration, interval
     ):
         atoms.center(vacuum=vacuum)
@@ -246,7 +246,7 @@ def chain(
         yield Atoms(elements, positions_av, cell=[TUBE, TUBE, spacing * natoms], pbc=(False, False, True))
 
 
-def _langevin(
+def langevin(
     atoms: Atoms,
     calc: BaseCalculator,
     timestep: float,
