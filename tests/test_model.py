@@ -222,7 +222,7 @@ def tensor(name, change):
         (tensor('superposition.1', lambda t: t * np.inf), 'superposition.1 has numbers that are not finite'),
         (tensor('familiarity.limit_s', np.negative), 'familiarity.limit_s must be positive'),
         (tensor('familiarity.mean_sc', lambda t: t[:, :-1]), 'familiarity.mean_sc has the shape'),
-        (tensor('familiarity.kept_sxk', lambda t: t[:, :0]), 'familiarity'),
+        (tensor('familiarity.whiten_sck', lambda t: t[:, :, :0]), 'familiarity'),
         (tensor('network.pseudo.weight', lambda t: t * np.nan), 'network.pseudo.weight has numbers'),
         (tensor('network.pseudo.weight', lambda t: t.transpose(0, 1, 3, 2)), r'network.pseudo.weight is \('),
         (lambda header, arrays: arrays.update(more=np.zeros(3)), 'no part of a model: more'),

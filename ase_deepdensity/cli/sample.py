@@ -15,7 +15,7 @@ MAX_NUMBER = 10**6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest='kind', metavar='water|metal|molecule|chain', required=True)
+    kinds = parser.add_subparsers(dest='kind', metavar='KIND', required=True)
     water = _dynamics(kinds, 'water', 'flexible TIP3P-FB water in a periodic cube (needs OpenMM)', (300.0, 10.0, 1.0))
     water.add_argument(
         '--molecules', type=int, default=32, metavar='N', help='in the liquid or to cut from (default: %(default)s)'
@@ -65,6 +65,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='standard deviation of displacements (default: %(default)s)',
     )
 
+    for family, text in FAMILIES.items():
+        general = _kind(kinds, family, text, '')
+        general.set_defaults(number=None)
+        general.add_argument('--stage', metavar='NAME', help='of the plan, its other stages left out (a wrong name lists all)')
+
+
+FAMILIES = {
+    'plan': 'all of the following, in the order in which a model of the periodic table learns most (needs pymatgen, chgnet)',
+    'crystals': 'compounds of all elements: as they are, strained, rattled, with vacancies',
+    'surfaces': 'slabs, layers, molecules and atoms on metals',
+    'molecules': 'molecules of all elements, hydrogen-bonded pairs, salts',
+    'melts': "liquids of few atoms in a universal potential's dynamics",
+    'held-out': 'what models are judged by and never trained on',
+    'spin': 'magnetic crystals and radicals, with moments',
+}
+"""Parts of a plan for all elements."""
+
 
 def _kind(
     kinds: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, method: str
@@ -112,23 +129,27 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.files import replacing_path
 
-    if not 1 <= args.number <= MAX_NUMBER:
+    if args.number is not None and not 1 <= args.number <= MAX_NUMBER:
         raise ValueError(f'--number must be at least 1, not {args.number}, and at most {MAX_NUMBER}')
     out = check_output('OUT', args.out)
     _check_format(args.out, args.number)
     try:
-        frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry'))
+        frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry', mininterval=1))
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"sampling {args.kind} needs {error.name}, which is not installed: pip install 'ase_deepdensity[sampling]'"
+            f'sampling {args.kind} needs {error.name}, which is not installed: '
+            f"pip install 'ase_deepdensity[{'sampling-general' if args.kind in FAMILIES else 'sampling'}]'"
         ) from error
     with replacing_path(out) as temporary:
         write(temporary, frames)
-    print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
+    if args.kind in FAMILIES:
+        print(f'{out}: {len(frames)} geometries\n{_summary(frames)}')
+    else:
+        print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
     return 0
 
 
-def _check_format(name: str, number: int) -> None:
+def _check_format(name: str, number: int | None) -> None:
     """Refuse names of which ASE cannot tell a format that it can write and read again."""
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
@@ -140,11 +161,27 @@ def _check_format(name: str, number: int) -> None:
         ) from None
     if not (ioformat.can_write and ioformat.can_read):
         raise ValueError(f'OUT {name}: ASE cannot write and read the format {ioformat.name}; use .xyz or .traj')
-    if number > 1 and ioformat.single:
-        raise ValueError(f'OUT {name}: the format {ioformat.name} holds one geometry, not {number}; use .xyz or .traj')
+    if number != 1 and ioformat.single:
+        raise ValueError(
+            f'OUT {name}: the format {ioformat.name} holds one geometry, not {number or "many"}; use .xyz or .traj'
+        )
+
+
+def _summary(frames: list[Atoms]) -> str:
+    """What geometries of a plan cover, and what they will cost."""
+    from ase_deepdensity.sampling.balance import coverage
+    from ase_deepdensity.sampling.chemistry import ELEMENTS
+    from ase_deepdensity.sampling.plan import estimated_hours
+
+    table = coverage([(sorted(set(atoms.symbols)), atoms.info['kind']) for atoms in frames], ELEMENTS)
+    return f'{table}\nestimated: {estimated_hours(frames):.1f} core-hours'
 
 
 def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
+    if args.kind in FAMILIES:
+        from ase_deepdensity.sampling.plan import structures
+
+        return structures(None if args.kind == 'plan' else args.kind, args.stage, args.seed)
     from ase_deepdensity.arguments import real
     from ase_deepdensity.reference import geometries
 

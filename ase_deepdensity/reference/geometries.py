@@ -212,7 +212,7 @@ def metal(
     _check_vacancies(vacancies, nsites)
     rng = np.random.default_rng(seed)
     atoms = _without(bulk(symbol, cubic=True).repeat(repeat), vacancies, rng)
-    return _langevin(atoms, EMT(), METAL_TIMESTEP, rng, *times)
+    return langevin(atoms, EMT(), METAL_TIMESTEP, rng, *times)
 
 
 def _metal_cells(
@@ -224,7 +224,7 @@ def _metal_cells(
     while True:
         supercell_cc = supercells_scc[rng.integers(len(supercells_scc))]
         atoms = _without(make_supercell(primitive, supercell_cc), vacancies, rng)
-        yield next(_langevin(atoms, EMT(), METAL_TIMESTEP, rng, *times))
+        yield next(langevin(atoms, EMT(), METAL_TIMESTEP, rng, *times))
 
 
 def _check_vacancies(vacancies: int, nsites: int) -> None:
@@ -290,7 +290,7 @@ def _organic_dynamics(
 
     calc = TBLite(method='GFN2-xTB', verbosity=0)
     rng = np.random.default_rng(seed)
-    for atoms in _langevin(molecule(name), calc, ORGANIC_TIMESTEP, rng, temperature, equilibration, interval):
+    for atoms in langevin(molecule(name), calc, ORGANIC_TIMESTEP, rng, temperature, equilibration, interval):
         atoms.center(vacuum=vacuum)
         atoms.pbc = True
         yield atoms
@@ -337,7 +337,7 @@ def _random_chains(symbols: tuple[str, ...], natoms: int, seed: int, spacing: fl
         yield Atoms(elements, positions_av, cell=[TUBE, TUBE, spacing * natoms], pbc=(False, False, True))
 
 
-def _langevin(
+def langevin(
     atoms: Atoms,
     calc: BaseCalculator,
     timestep: float,

@@ -125,13 +125,13 @@ def _column(symbol: str) -> int:
     return number - noble - (14 if number > 71 else 0)
 
 
-def coverage(candidates: Sequence[Candidate], elements: Sequence[str]) -> str:
-    """A table: each element with its structures, groups of partners and kinds of bonding."""
-    lines = [f'{"":2} {"number":>6} {"partners":>8} {"kinds":>5}  kinds of bonding']
+def coverage(structures: Sequence[tuple[Sequence[str], str]], elements: Sequence[str]) -> str:
+    """A table: each element with its structures, given as (elements, kind), their groups of partners and kinds of bonding."""
+    lines = [f'   {"number":>6} {"partners":>8} {"kinds":>5}']
     for symbol in elements:
-        own = [candidate for candidate in candidates if symbol in candidate.elements]
-        kinds = Counter(candidate.kind for candidate in own)
-        partners = {name for candidate in own for name in partner_groups(symbol, candidate.elements)}
+        own = [(others, kind) for others, kind in structures if symbol in others]
+        kinds = Counter(kind for _, kind in own)
+        partners = {name for others, _ in own for name in partner_groups(symbol, others)}
         text = ', '.join(f'{kind} {n}' for kind, n in kinds.most_common())
         lines.append(f'{symbol:2} {len(own):6} {len(partners):8} {len(kinds):5}  {text}')
     return '\n'.join(lines)

@@ -67,7 +67,7 @@ def plausible(formula: Mapping[str, int]) -> bool:
     anion = max(formula, key=anion_rank)
     others = [symbol for symbol in formula if symbol != anion]
     charge = -2 if kind != 'halide' else -1
-    choices = [_oxidation_states(symbol) for symbol in others]
+    choices = [oxidation_states(symbol) for symbol in others]
     return any(
         charge * formula[anion] + sum(q * formula[symbol] for q, symbol in zip(qs, others, strict=True)) == 0
         for qs in product(*choices)
@@ -99,7 +99,7 @@ def electronegativity(symbol: str) -> float:
 
 
 @lru_cache(maxsize=128)
-def _oxidation_states(symbol: str) -> tuple[int, ...]:
+def oxidation_states(symbol: str) -> tuple[int, ...]:
     """Those that compounds of an element show."""
     from pymatgen.core import Element
 

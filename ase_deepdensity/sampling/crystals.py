@@ -10,10 +10,11 @@ from functools import lru_cache
 from ase import Atoms
 from ase.build import bulk
 from ase.collections import dcdft
+from ase.formula import Formula
 
 from ase_deepdensity.sampling.balance import SHARES, Balance
 from ase_deepdensity.sampling.chemistry import ELEMENTS, MAGNETIC, NOBLE, NONMETALS, anion_rank, fits, is_metal, kind_of_elements, plausible
-from ase_deepdensity.sampling.held_out import held_out_formulas, reduce_formula
+from ase_deepdensity.sampling.held_out import held_out_formulas, held_out_table, reduce_formula
 from ase_deepdensity.sampling.potential import energies
 from ase_deepdensity.sampling.prototypes import Prototype, prototypes, relaxed_volume
 
@@ -66,9 +67,11 @@ class Compound:
         return relaxed_volume(self.touching, energies)
 
 
-def compounds(rng: random.Random, *, per_prototype: int = 400, max_atoms: int = 4) -> Iterator[Compound]:
+def compounds(rng: random.Random, *, per_prototype: int = 400, min_atoms: int = 1, max_atoms: int = 4) -> Iterator[Compound]:
     """Plausible substitutions into each prototype, drawn at random without repetition; none of a held-out formula."""
     for prototype in prototypes(max_atoms):
+        if len(prototype.atoms) < min_atoms:
+            continue
         counts = prototype.atoms.symbols.formula.count()
         originals = sorted(counts, key=anion_rank)
         anions = ELEMENTS if all(map(is_metal, originals)) or prototype.name in FOR_METALS_TOO else NONMETALS
@@ -128,6 +131,17 @@ def _bound(formula: str, pool: Sequence[Compound]) -> Compound | None:
     energies_n = [(formation_energy(atoms), n) for n, (_, atoms) in enumerate(crystals) if atoms is not None]
     energy, n = min(energies_n, default=(0.0, 0))
     return crystals[n][0] if energy < -0.2 else None
+
+
+def held_out_compounds() -> list[Compound]:
+    """Those of ``held_out.txt``."""
+    by_name = {prototype.name: prototype for prototype in prototypes()}
+    result = []
+    for formula, _, name in held_out_table():
+        originals = sorted(by_name[name].elements, key=anion_rank)
+        places = dict(zip(originals, sorted(Formula(formula).count(), key=anion_rank), strict=True))
+        result.append(Compound(by_name[name], tuple(places[symbol] for symbol in by_name[name].elements)))
+    return result
 
 
 def formation_energy(atoms: Atoms) -> float:

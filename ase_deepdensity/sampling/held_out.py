@@ -31,15 +31,14 @@ def reason_to_hold_out(atoms: Atoms) -> str | None:
     """Why ``atoms`` must not be trained on; None if they may.
 
     Elemental crystals are judged by their volume per atom alone, whatever their structure: this holds out all strained
-    and rattled copies of the reference, and a few other structures with them.  Compounds are judged by their reduced
-    formula, molecules and complexes by formula and connectivity.
+    and rattled copies of the reference, and a few other structures with them.  All else is judged by its reduced
+    formula, molecules and complexes by connectivity as well.
     """
     symbols = set(atoms.symbols)
-    if atoms.pbc.all():
-        if len(symbols) == 1:
-            return _element_reason(next(iter(symbols)), atoms.get_volume() / len(atoms))
-        formula = reduced_formula(atoms)
-        return f'{formula} is held out as a whole' if formula in held_out_formulas() else None
+    if len(symbols) > 1 and (formula := reduced_formula(atoms)) in held_out_formulas():
+        return f'{formula} is held out as a whole'
+    if atoms.pbc.all() and len(symbols) == 1:
+        return _element_reason(next(iter(symbols)), atoms.get_volume() / len(atoms))
     if not atoms.pbc.any():
         return _held_out_molecules().get(connectivity(atoms))
     return None
@@ -69,9 +68,15 @@ def reduce_formula(counts: Mapping[str, int]) -> str:
 
 @cache
 def held_out_formulas() -> frozenset[str]:
-    """The compounds that are kept for validation, see :func:`.plan.choose_held_out`."""
-    text = files(__package__).joinpath('held_out.txt').read_text()
-    return frozenset(line.split()[0] for line in text.splitlines() if line and not line.startswith('#'))
+    """The compounds that are kept for validation."""
+    return frozenset(formula for formula, _, _ in held_out_table())
+
+
+def held_out_table() -> list[tuple[str, str, str]]:
+    """``held_out.txt``: reduced formula, kind of bonding, prototype; see :func:`.crystals.choose_held_out`."""
+    lines = files(__package__).joinpath('held_out.txt').read_text().splitlines()
+    rows = (line.split() for line in lines if line and not line.startswith('#'))
+    return [(formula, kind, prototype) for formula, kind, prototype in rows]
 
 
 @cache

@@ -1,75 +1,263 @@
-"""One list of structures for a model of the periodic table, in an order of which any first part is balanced."""
+"""One list of structures for a model of the periodic table, in an order of which any first part is balanced.
+
+The list has stages: crystals as they are, strained, rattled, surfaces, molecules and so on.  Each is ordered so that any
+first part of it covers elements and kinds of bonding evenly (:mod:`.balance`), and has a stretch of the list to itself or
+to share, the cheap ones first.
+"""
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from heapq import heapify, heappop, heapreplace
+from itertools import islice, product
 
 import numpy as np
 from ase import Atoms
+from ase.build import molecule
+from ase.collections import dcdft, g2
 
 from ase_deepdensity.level import Level
+from ase_deepdensity.sampling import melts, molecules, surfaces
 from ase_deepdensity.sampling.balance import SHARES, Balance
+from ase_deepdensity.sampling.chemistry import ELEMENTS, NOBLE, bonding_kind
 from ase_deepdensity.sampling.cost import estimated_seconds
-from ase_deepdensity.sampling.crystals import ELEMENT_SCALES, Compound, compounds
-from ase_deepdensity.sampling.distort import rattled, strained, stretched
+from ase_deepdensity.sampling.crystals import ELEMENT_SCALES, Compound, compounds, held_out_compounds
+from ase_deepdensity.sampling.distort import rattled, strained, stretched, supercell, with_vacancy
 from ase_deepdensity.sampling.held_out import reason_to_hold_out
-from ase_deepdensity.sampling.prototypes import scaled
+from ase_deepdensity.sampling.prototypes import prototypes, scaled
 
-Variant = Callable[[Atoms, np.random.Generator], Atoms]
+LEVEL = 'general-pw400'
+"""Of the calculations whose cost is estimated."""
+MOMENTS = {'Cr': 3.0, 'Mn': 4.0, 'Fe': 3.0, 'Co': 2.0, 'Ni': 1.0}
+"""Initial magnetic moments, μB."""
+
+Variant = Callable[[Atoms, np.random.Generator], Atoms | None]
 
 
-def _unchanged(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+@dataclass(frozen=True)
+class Stage:
+    """A part of the plan."""
+
+    name: str
+    family: str
+    """crystals, surfaces, molecules, melts or spin: what the command line calls it."""
+    make: Callable[[str, int], Iterator[Atoms]]
+    """Makes the structures of the stage ``name`` from a seed, with ``name`` and ``kind`` in their info."""
+    number: int
+    begin: float
+    end: float
+    """Where in the list its structures lie, 0 to 1; spin-polarised ones come last."""
+    seconds: float = 60.0
+    """A structure of which more is estimated is left out."""
+
+    def place(self, i: int) -> float:
+        """Of its i-th structure in the list."""
+        return self.begin + (self.end - self.begin) * (i + 0.5) / self.number
+
+    def structures(self, seed: int) -> Iterator[Atoms]:
+        """Those that may be trained on and are cheap enough, at most :attr:`number`."""
+        level = Level.load(LEVEL)
+        allowed = (
+            atoms
+            for atoms in self.make(self.name, seed)
+            if reason_to_hold_out(atoms) is None and estimated_seconds(atoms, level) < self.seconds
+        )
+        for atoms in islice(allowed, self.number):
+            atoms.info |= {'sampler': self.name, 'seed': seed}
+            yield atoms
+
+
+def structures(family: str | None = None, name: str | None = None, seed: int = 0) -> Iterator[Atoms]:
+    """The stages of a family, or the one of that name, or all, merged.  The same seed gives the same list.
+
+    Raises
+    ------
+    ValueError
+        No stage of that name in the family.
+    """
+    stages = [stage for stage in STAGES if family in (None, stage.family) and name in (None, stage.name)]
+    if family == 'held-out':
+        return held_out(seed)
+    if not stages:
+        known = ', '.join(stage.name for stage in STAGES if family in (None, stage.family))
+        raise ValueError(f'no stage {name!r}: use one of {known}')
+    return _merged(stages, seed)
+
+
+def _merged(stages: Sequence[Stage], seed: int) -> Iterator[Atoms]:
+    """Each structure at its place in the list; made when its turn comes."""
+    streams = [stage.structures(seed) for stage in stages]
+    heap = [(stage.place(0), n, 0) for n, stage in enumerate(stages)]
+    heapify(heap)
+    while heap:
+        _, n, i = heap[0]
+        atoms = next(streams[n], None)
+        if atoms is None:  # no more in this stage
+            heappop(heap)
+        else:
+            heapreplace(heap, (stages[n].place(i + 1), n, i + 1))
+            yield atoms
+
+
+def estimated_hours(frames: Iterable[Atoms]) -> float:
+    """CPU time of their reference calculations."""
+    level = Level.load(LEVEL)
+    return sum(estimated_seconds(atoms, level) for atoms in frames) / 3600
+
+
+def held_out(seed: int = 0) -> Iterator[Atoms]:
+    """What models are judged by: the crystals of ``dcdft``, the held-out compounds, some of them rattled or cut to slabs."""
+    for symbol in dcdft.names:
+        if symbol in ELEMENTS:
+            atoms = _labelled(Atoms(dcdft[symbol]), f'{symbol}-dcdft')
+            atoms.set_initial_magnetic_moments(None)
+            yield atoms
+    variants = [(_unchanged, 'crystal', 1), (_rattled_supercell, 'supercell', 3), (surfaces.slab, 'slab', 3)]
+    for variant, name, step in variants:
+        for compound in held_out_compounds()[::step]:
+            rng = np.random.default_rng([seed, zlib.crc32(f'{compound.name}-{name}'.encode())])
+            crystal = compound.relaxed()
+            atoms = None if crystal is None else variant(crystal, rng)
+            if atoms is not None:
+                yield _labelled(atoms, f'{compound.name}-{name}', compound.kind)
+
+
+def _crystals(variant: Variant, name: str, seed: int, *, atoms_from: int = 1, atoms_to: int = 4) -> Iterator[Atoms]:
+    """Compounds, each in a variant; elemental crystals at other volumes than their own."""
+    rng = random.Random(f'{seed} {name}')
+    by_kind: dict[str, list[Compound]] = {}
+    for compound in compounds(rng, min_atoms=atoms_from, max_atoms=atoms_to):
+        by_kind.setdefault(compound.kind, []).append(compound)
+    balance = Balance(rng, SHARES)
+    while any(by_kind.values()):
+        compound = balance.next(by_kind)
+        atoms = _variant(compound, variant, f'{compound.name}-{name}', seed)
+        if atoms is not None:
+            balance.count(compound)
+            yield atoms
+
+
+def _variant(compound: Compound, variant: Variant, name: str, seed: int) -> Atoms | None:
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    atoms = compound.relaxed()
+    if atoms is None:
+        return None
+    if len(compound.elements) == 1:
+        atoms = scaled(atoms, rng.choice(ELEMENT_SCALES) ** (1 / 3))
+    if reason_to_hold_out(atoms):  # a slab of it will not tell
+        return None
+    atoms = variant(atoms, rng)
+    if atoms is not None:
+        atoms.info = {'name': name, 'kind': compound.kind}
     return atoms
 
 
-CRYSTALS: tuple[tuple[str, Variant, int, float], ...] = (
-    ('crystal', _unchanged, 900, 15.0),
-    ('stretched', stretched, 500, 15.0),
-    ('strained', strained, 350, 30.0),
-    ('rattled', rattled, 350, 60.0),
+def _unchanged(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    return atoms.copy()
+
+
+def _rattled_supercell(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    return rattled(supercell(atoms, int(rng.integers(6, 13))), rng)
+
+
+def _vacancy(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    return rattled(with_vacancy(supercell(atoms, 8), rng), rng, size=0.03)
+
+
+def _antiferromagnetic(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
+    """Magnetic atoms with moments: of one sign, or of signs in turn for half of those that have two."""
+    magnetic = [a for a, symbol in enumerate(atoms.symbols) if symbol in MOMENTS]
+    if not magnetic:
+        return None
+    if len(magnetic) == 1 and rng.random() < 0.5:
+        atoms = supercell(atoms, 2 * len(atoms))
+    moments = np.array([MOMENTS.get(symbol, 0.0) for symbol in atoms.symbols])
+    magnetic_a = moments.nonzero()[0]
+    if len(magnetic_a) > 1 and rng.random() < 0.5:
+        moments[magnetic_a[1::2]] *= -1
+    atoms = rattled(atoms, rng, size=0.02) if rng.random() < 0.3 else atoms.copy()
+    atoms.set_initial_magnetic_moments(moments)
+    return atoms
+
+
+def _magnetic(name: str, seed: int) -> Iterator[Atoms]:
+    """Crystals of magnetic elements."""
+    for atoms in _crystals(_antiferromagnetic, name, seed):
+        if atoms.info['kind'] in ('metal', 'intermetallic', 'oxide', 'halide', 'chalcogenide', 'pnictide'):
+            yield atoms
+
+
+def _radicals(name: str, seed: int) -> Iterator[Atoms]:
+    """Molecules of ``g2`` with unpaired electrons."""
+    for molecule_name in g2.names:
+        atoms = molecule(molecule_name)
+        if 1 < len(atoms) <= 8 and atoms.get_initial_magnetic_moments().any():
+            boxed = molecules.boxed(atoms)
+            boxed.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
+            yield _labelled(boxed, f'{molecule_name}-{name}')
+
+
+def _covered(name: str, seed: int) -> Iterator[Atoms]:
+    rng = random.Random(f'{seed} {name}')
+    pairs = list(product(surfaces.metals_with_surfaces(), surfaces.ADSORBATES))
+    for symbol, adsorbate in rng.sample(pairs, len(pairs)):
+        atoms = surfaces.covered(symbol, adsorbate, rng)
+        yield _labelled(atoms, f'{symbol}+{adsorbate}-{name}', 'adsorbate')
+
+
+def _molecules(make: Callable[[], Iterable[tuple[str, Atoms]]], copies: int, name: str, seed: int) -> Iterator[Atoms]:
+    """Molecules in random order, as they are and rattled."""
+    rng = random.Random(f'{seed} {name}')
+    numpy_rng = np.random.default_rng(rng.getrandbits(32))
+    named = list(make())
+    for copy in range(copies):
+        for molecule_name, atoms in rng.sample(named, len(named)):
+            new = molecules.boxed(rattled(atoms, numpy_rng, size=0.05) if copy else atoms)
+            yield _labelled(new, f'{molecule_name}-{name}-{copy}')
+
+
+def _pairs(name: str, seed: int) -> Iterator[Atoms]:
+    rng = random.Random(f'{seed} {name}')
+    for n, (pair, atoms) in enumerate(molecules.hydrogen_bonded(rng)):
+        yield _labelled(atoms, f'{pair}-{name}-{n}')
+
+
+def _noble(name: str, seed: int) -> Iterator[Atoms]:
+    """Noble gases in rock salt, with each other and with some of all groups, further apart than bonds are."""
+    rng = random.Random(f'{seed} {name}')
+    rock_salt = next(prototype for prototype in prototypes(2) if prototype.name == 'AB_cF8_225_a_b-ClNa')
+    for gas, other in product(NOBLE, (*NOBLE, 'H', 'Li', 'C', 'O', 'F', 'Al', 'Cl', 'Pt')):
+        if gas != other:
+            compound = Compound(rock_salt, (gas, other))
+            yield _labelled(scaled(compound.touching, rng.uniform(1.3, 1.8)), f'{compound.name}-{name}', 'noble')
+
+
+def _labelled(atoms: Atoms, name: str, kind: str = '') -> Atoms:
+    atoms.info = {'name': name, 'kind': kind or bonding_kind(atoms)}
+    return atoms
+
+
+STAGES = (
+    Stage('crystal', 'crystals', partial(_crystals, _unchanged), 900, 0.0, 0.55, 20),
+    Stage('stretched', 'crystals', partial(_crystals, stretched), 500, 0.03, 0.7, 20),
+    Stage('larger', 'crystals', partial(_crystals, _unchanged, atoms_from=5, atoms_to=12), 400, 0.1, 1.0),
+    Stage('strained', 'crystals', partial(_crystals, strained), 350, 0.1, 0.9),
+    Stage('rattled', 'crystals', partial(_crystals, rattled), 350, 0.1, 0.95),
+    Stage('supercell', 'crystals', partial(_crystals, _rattled_supercell), 350, 0.3, 1.0, 120),
+    Stage('vacancy', 'crystals', partial(_crystals, _vacancy), 120, 0.4, 1.0, 120),
+    Stage('noble', 'crystals', _noble, 60, 0.1, 0.6),
+    Stage('slab', 'surfaces', partial(_crystals, surfaces.slab), 300, 0.2, 1.0, 90),
+    Stage('layer', 'surfaces', partial(_crystals, surfaces.layer), 200, 0.1, 0.8),
+    Stage('adsorbate', 'surfaces', _covered, 200, 0.25, 1.0, 90),
+    Stage('known', 'molecules', partial(_molecules, molecules.known, 2), 200, 0.05, 0.8),
+    Stage('simple', 'molecules', partial(_molecules, molecules.simple, 2), 400, 0.05, 0.9),
+    Stage('pair', 'molecules', _pairs, 150, 0.1, 1.0, 120),
+    Stage('salt', 'molecules', partial(_molecules, molecules.salts, 1), 72, 0.2, 0.9),
+    Stage('melt', 'melts', partial(_crystals, melts.melt, atoms_to=4), 80, 0.5, 1.0, 150),
+    Stage('magnetic', 'spin', _magnetic, 200, 1.0, 1.1, 60),
+    Stage('radical', 'spin', _radicals, 40, 1.0, 1.1),
 )
-"""Stages of a plan: name, what is done with the crystal, how many, seconds that one may take."""
-
-
-def plan(seed: int = 0) -> Iterator[Atoms]:
-    """The structures, from cheap symmetric crystals on; what is held out is left out."""
-    level = Level.load('general-pw400')
-    for n, (name, variant, number, seconds) in enumerate(CRYSTALS):
-        rng = random.Random(f'{seed} {name}')
-        yield from islice(_stage(name, variant, _by_kind(compounds(rng)), Balance(rng, SHARES), seed, level, seconds), number)
-
-
-def _by_kind(pool: Iterable[Compound]) -> dict[str, list[Compound]]:
-    by_kind: dict[str, list[Compound]] = {}
-    for compound in pool:
-        by_kind.setdefault(compound.kind, []).append(compound)
-    return by_kind
-
-
-def _stage(
-    name: str,
-    variant: Variant,
-    pool: dict[str, list[Compound]],
-    balance: Balance,
-    seed: int,
-    level: Level,
-    seconds: float,
-) -> Iterator[Atoms]:
-    while any(pool.values()):
-        compound = balance.next(pool)
-        atoms = compound.relaxed()
-        if atoms is None:
-            continue
-        full_name = f'{compound.name}-{name}'
-        rng = np.random.default_rng([seed, zlib.crc32(full_name.encode())])
-        if len(compound.elements) == 1:
-            atoms = scaled(atoms, rng.choice(ELEMENT_SCALES) ** (1 / 3))
-        atoms = variant(atoms, rng)
-        if reason_to_hold_out(atoms) or estimated_seconds(atoms, level) > seconds:
-            continue
-        atoms.info = {'name': full_name, 'kind': compound.kind, 'sampler': name, 'seed': seed}
-        balance.count(compound)
-        yield atoms

@@ -1,0 +1,79 @@
+"""Surfaces: slabs cut from crystals, layers, molecules and atoms on metals."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from ase import Atoms
+from ase.build import add_adsorbate, bcc110, fcc111, hcp0001, molecule, surface
+from ase.data import atomic_numbers, covalent_radii, reference_states
+
+from ase_deepdensity.sampling.chemistry import ELEMENTS, is_metal
+from ase_deepdensity.sampling.crystals import ELEMENT_SCALES
+from ase_deepdensity.sampling.distort import rattled
+
+VACUUM = 3.5
+"""Å on either side of a slab."""
+MILLER_INDICES = ((0, 0, 1), (1, 0, 0), (1, 1, 0), (1, 0, 1), (1, 1, 1))
+ADSORBATES = ('H', 'C', 'N', 'O', 'S', 'F', 'Cl', 'Na', 'CO', 'H2O', 'NH3', 'H2', 'N2')
+
+
+def slab(atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 12) -> Atoms | None:
+    """A slab of a crystal with a surface drawn at random; None where none has few enough atoms."""
+    indices = MILLER_INDICES[int(rng.integers(len(MILLER_INDICES)))]
+    for layers in 4, 3, 2:
+        cut = surface(atoms, indices, layers, vacuum=VACUUM)
+        if len(cut) <= max_atoms:
+            return rattled(cut, rng, size=0.03)
+    return None
+
+
+def layer(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
+    """One cell of a crystal along its third axis, cut open at the widest gap; None where that axis is oblique."""
+    if np.abs(atoms.cell.array[:2, 2]).max() > 1e-6:
+        return None
+    z_a = np.sort(atoms.get_scaled_positions()[:, 2])
+    gap_a = np.diff(np.append(z_a, z_a[0] + 1))
+    atoms = atoms.copy()
+    top = z_a[gap_a.argmax()]
+    relpos_ac = atoms.get_scaled_positions()
+    relpos_ac[:, 2] = (relpos_ac[:, 2] - top - 1e-6) % 1.0
+    atoms.set_scaled_positions(relpos_ac)
+    cell_cv = atoms.cell.array
+    cell_cv[2] = [0.0, 0.0, cell_cv[2, 2]]
+    atoms.set_cell(cell_cv)
+    atoms.pbc = (True, True, False)
+    atoms.center(vacuum=VACUUM, axis=2)
+    return atoms
+
+
+def metals_with_surfaces() -> list[str]:
+    """Metals of which ASE knows a cubic close-packed, body-centred or hexagonal crystal."""
+    return [
+        symbol
+        for symbol in ELEMENTS
+        if is_metal(symbol) and (reference_states[atomic_numbers[symbol]] or {}).get('symmetry') in ('fcc', 'bcc', 'hcp')
+    ]
+
+
+def covered(symbol: str, adsorbate: str, rng: random.Random) -> Atoms:
+    """An atom or a molecule on the densest surface of a metal, whose volume is not that of the held-out crystal."""
+    reference = reference_states[atomic_numbers[symbol]]
+    builder = {'fcc': fcc111, 'bcc': bcc110, 'hcp': hcp0001}[reference['symmetry']]
+    scale = rng.choice(ELEMENT_SCALES) ** (1 / 3)
+    lattice = {'a': reference['a'] * scale}
+    if 'c/a' in reference:
+        lattice['c'] = lattice['a'] * reference['c/a']
+    size = (1, 1, 4) if len(adsorbate) <= 2 and adsorbate != 'CO' else (2, 1, 3)
+    atoms = builder(symbol, size, **lattice, vacuum=VACUUM)
+    guest = Atoms(adsorbate) if adsorbate in atomic_numbers else molecule(adsorbate)
+    if adsorbate == 'CO':
+        guest.rotate(180, 'x')  # carbon down
+    place = rng.choice(['ontop', 'bridge'])
+    lowest = guest[int(guest.positions[:, 2].argmin())]
+    bond = covalent_radii[lowest.number] + covalent_radii[atomic_numbers[symbol]]
+    add_adsorbate(atoms, guest, rng.uniform(0.9, 1.1) * bond * (1.0 if place == 'ontop' else 0.8), place)
+    atoms.center(vacuum=VACUUM, axis=2)
+    atoms.info.clear()
+    return atoms
