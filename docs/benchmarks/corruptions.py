@@ -148,6 +148,10 @@ def sealed(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     return safetensors.numpy.save(arrays, metadata)
 
 
+ALLOWED = ('bound', None), ('card', {})
+"""Values that are odd elsewhere."""
+
+
 def _odd_field(content: Any, rng: np.random.Generator, only: tuple[str, ...] = ()) -> str:
     """Put an odd value somewhere, or take something away."""
     places = [(content, key) for key in only] if only else list(_places(content))
@@ -155,7 +159,7 @@ def _odd_field(content: Any, rng: np.random.Generator, only: tuple[str, ...] = (
     if rng.random() < 0.1:
         del holder[key]
         return f'{key} missing'
-    odd = [value for value in ODD if value != holder[key] and not (key == 'bound' and value is None)]
+    odd = [value for value in ODD if value != holder[key] and (key, value) not in ALLOWED]
     holder[key] = pick(odd, rng)
     return f'{key} {str(holder[key])[:20]}'
 
