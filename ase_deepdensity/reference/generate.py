@@ -16,6 +16,7 @@ from ase import Atoms
 
 from ase_deepdensity.dataset.files import Snapshot, geometry_hash, read_level, remove_stale_temporaries, write_snapshot
 from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, DatasetError, Failure, write_failure
+from ase_deepdensity.geometry import check_geometry, check_grid_memory
 from ase_deepdensity.level import Level
 from ase_deepdensity.reference.codes import code
 
@@ -144,6 +145,8 @@ def _one(
 
     record = failure_path(target)
     try:
+        check_geometry(atoms)
+        check_grid_memory(level.grid(atoms))
         snapshot = calculate(atoms, level, txt=txt, comm=comm)
     except Exception as error:
         reason = _reason(error)
