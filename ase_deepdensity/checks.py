@@ -21,9 +21,9 @@ MAX_SPACING = 0.4
 """Å: a coarser grid cannot hold a pseudo density (GPAW's usual ones are 0.15 to 0.2 Å)."""
 CHARGE = 1e-3
 """|e|: charges that differ by less are the same."""
-MAX_UNFAMILIAR = 1.5
-"""Distance from the training data, in units of their distance from each other, above which to warn."""
-MAX_STRANGE = 200.0
+MAX_UNFAMILIAR = 2.0
+"""Distance from the training data, in units of what most of them stay below, above which to warn."""
+MAX_STRANGE = 300.0
 """The same, above which a prediction means nothing."""
 FACTORS = 0.9, 1.1
 """What ñ may be multiplied with, at least and at most, to have the right number of electrons."""
@@ -209,7 +209,7 @@ def check_familiarity(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityMode
         worst = int(unfamiliar_a.argmax())
         raise PredictionError(
             f'{NOTHING.format(model=model.name)}: {_some_atoms(atoms, strange)} have environments that are up to '
-            f'{unfamiliar_a[worst]:.1f} times as far from the training data as these are from each other '
+            f'{unfamiliar_a[worst]:.3g} times as far from the training data as most of these are from the rest '
             f'(at most {MAX_STRANGE:g}){ALL_THE_SAME}'
         )
 
@@ -239,9 +239,8 @@ def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel)
         worst = int(unfamiliar_a.argmax())
         warnings.warn(
             f'{len(strange)} of {len(atoms)} atoms have environments unlike the training data of {model.name} '
-            f'(worst: atom {worst}, {atoms.symbols[worst]}, {unfamiliar_a[worst]:.1f} times as far as these are '
-            'from each other); '
-            'the density there may be wrong',
+            f'(worst: atom {worst}, {atoms.symbols[worst]}, {unfamiliar_a[worst]:.1f} times as far from '
+            'it as most of it is from the rest); the density there may be wrong',
             UnfamiliarWarning,
             stacklevel=4,
         )

@@ -24,8 +24,10 @@ class GeometryError(ValueError):
     """Atoms that are no geometry to work on, whatever the work is."""
 
 
-def check_geometry(atoms: Atoms) -> None:
+def check_geometry(atoms: Atoms, *, overlap: bool = True) -> None:
     """Refuse what no density can be calculated or predicted for.
+
+    ``overlap``: overlapping atoms too; without, what is left takes no time.
 
     Raises
     ------
@@ -38,7 +40,8 @@ def check_geometry(atoms: Atoms) -> None:
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(1)).tolist()
         raise GeometryError(f'the positions of atoms {bad[:10]} are not finite')
     _check_cell(atoms.cell.array)
-    _check_overlap(atoms)
+    if overlap:
+        _check_overlap(atoms)
 
 
 def _check_cell(cell_cv: np.ndarray) -> None:

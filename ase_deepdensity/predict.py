@@ -54,7 +54,8 @@ class AtomsCoefficients:
     output: Output
     """Of the network, in that order."""
     unfamiliar_a: np.ndarray
-    """(natoms,) distance of each environment from the training data, in units of their distance from each other."""
+    """(natoms,) distance of each environment from the training data, in units of what most of these stay
+    below."""
     extrapolate: bool = False
     """Is a density wanted even if it means nothing?"""
 

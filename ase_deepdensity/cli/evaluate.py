@@ -58,11 +58,9 @@ def run(args: argparse.Namespace) -> int:
 
     model, dataset = DensityModel.load(args.model), Dataset(args.dataset)
     differences = check_level(model, dataset.level, warn=args.on_mismatch == 'warn')
+    dtype = torch.float64 if args.float64 else torch.float32
     predictor, warm_up = (
-        Predictor(
-            model, level=dataset.level, device=args.device, dtype=torch.float64 if args.float64 else torch.float32
-        )
-        for _ in range(2)
+        Predictor(model, level=dataset.level, device=args.device, dtype=dtype, extrapolate=True) for _ in range(2)
     )
     if unknown := [chemical_symbols[Z] for Z in dataset.numbers if Z not in model.species]:
         raise ValueError(f'the data set has {", ".join(unknown)}; {model.name} knows {", ".join(model.symbols)} only')

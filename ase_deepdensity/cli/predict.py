@@ -176,7 +176,7 @@ def _familiarity_line(known: AtomsCoefficients) -> str:
     worst = int(known.unfamiliar_a.argmax())
     return (
         f'strangest  atom {worst} ({known.atoms.symbols[worst]}): {known.unfamiliar_a[worst]:.2f} times as far from '
-        'the training data as these are from each other'
+        'the training data as most of these are from the rest'
     )
 
 

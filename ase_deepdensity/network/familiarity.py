@@ -21,7 +21,7 @@ class Familiarity:
         d² = 1/n Σ_k (e_k·(x − mean))² / λ_k + 1/n |rest|² / σ²,   n features, divided by their standard deviations.
 
     Every λ and σ² has a floor: what never varied in training counts for much as soon as it does.  The distance is
-    divided by ``limit``, what 99 of 100 training atoms stay below where the covariance is that of the others.
+    divided by ``limit``, what 9 of 10 training atoms stay below where the covariance is that of the others.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _fit_species(x_ac: torch.Tensor, dimensions: int, floor: float) -> dict[str,
     square_a = (y_ac @ whiten_ck).square().sum(1)
     square_a += (y_ac.square().sum(1) - (y_ac @ vector_ck).square().sum(1)).clamp(min=0) / (n * outside)
     leverage_a = (square_a * n / natoms).clamp(max=0.98)  # of each atom in its own covariance
-    limit = (square_a / (1 - leverage_a)).sqrt().quantile(0.99).clamp(min=1e-3)
+    limit = (square_a / (1 - leverage_a)).sqrt().quantile(0.9).clamp(min=1e-3)
     return {
         'mean_sc': mean_c,
         'scale_sc': scale_c,

@@ -25,14 +25,15 @@ def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
     ------
     ValueError
         A file that is missing, unreadable or empty, or lacks the frames asked for; a frame that is no geometry to work on
-        (:func:`.check_geometry`).
+        (:func:`.check_geometry`; overlapping atoms are left to the work itself, which may have other frames to go on
+        with).
     """
     frames: list[Atoms] = []
     for name in map(str, names):
         new = _read(name)
         for i, atoms in enumerate(new):
             try:
-                check_geometry(atoms)
+                check_geometry(atoms, overlap=False)
             except GeometryError as error:
                 raise GeometryError(f'frame {i} of {name}: {error}') from None
         frames += new

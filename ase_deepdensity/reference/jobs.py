@@ -17,6 +17,7 @@ from ase import Atoms
 
 from ase_deepdensity.dataset.files import Snapshot, geometry_hash, write_snapshot
 from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, Failure, write_failure
+from ase_deepdensity.geometry import check_geometry, check_grid_memory
 from ase_deepdensity.level import Level
 from ase_deepdensity.reference.claims import take
 
@@ -70,6 +71,8 @@ class Jobs:
         from gpaw.mpi import broadcast_exception
 
         try:
+            check_geometry(self.frames[i])
+            check_grid_memory(self.level.grid(self.frames[i]))
             with _alarm(self.time_limit):
                 snapshot = self.calculate(self.frames[i], self.level, txt=txt, comm=comm)
         except Exception as error:

@@ -33,6 +33,7 @@ def test_exit_codes_and_last_lines(folder, capsys):
     *_, summary, failed = capsys.readouterr().out.splitlines()
     assert summary == '1 done, 0 there already, 1 failed'
     assert failed.startswith('failed: 00001-') and '.failed.json: ' in failed
+    assert 'GeometryError: atoms 0 (H) and 1 (H) overlap: they are 0.001 Å apart' in failed
     assert main(['generate', *arguments]) == 1, 'a failure stays one'
     assert main(['generate', 'bad.xyz@0', 'out', '--level', 'fast.json', '--quiet']) == 0
 

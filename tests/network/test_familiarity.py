@@ -24,15 +24,15 @@ def fit(**kwargs) -> Familiarity:
 def test_training_atoms_are_familiar(dimensions):
     distance_a = fit(dimensions=dimensions)(features(), SLICES)
     assert distance_a.shape == (500,)
-    assert 0 < distance_a.min() and distance_a.max() < 1.3
-    assert (distance_a > 1).float().mean() < 0.02
+    assert 0 < distance_a.min() and distance_a.max() < 2
+    assert (distance_a > 1).float().mean() < 0.12
 
 
 def test_new_atoms_like_these_and_unlike_these():
     x_ac = features()
     familiarity = Familiarity.fit([x_ac[20:160], x_ac[300:400]])
     new = familiarity(torch.cat([x_ac[160:300], x_ac[400:500]]), [slice(0, 140), slice(140, 240)])
-    assert new.quantile(0.95) < 1.3 and new.max() < 1.6
+    assert new.quantile(0.95) < 1.6 and new.max() < 2
     other_group = familiarity(x_ac[:20], [slice(0, 20), slice(20, 20)])
     assert other_group.min() > 2
     assert familiarity(10 * x_ac[300:305], [slice(0, 0), slice(0, 5)]).min() > 2
@@ -52,7 +52,7 @@ def test_features_that_never_vary():
     x_ac = features()
     x_ac[:, 3] = 2.0
     familiarity = Familiarity.fit([x_ac])
-    assert familiarity(x_ac, [slice(0, 500)]).max() < 1.5
+    assert familiarity(x_ac, [slice(0, 500)]).max() < 2
     x_ac[7, 3] += 0.5
     assert familiarity(x_ac, [slice(0, 500)])[7] > 3
 

@@ -36,9 +36,9 @@ def test_errors_name_the_file_and_the_frame(tmp_path):
     write(tmp_path / 'b.traj', [Atoms('H', [[np.nan, 0, 0]], cell=[3, 3, 3])])
     with pytest.raises(ValueError, match='frame 0 of .*b.traj: .*not finite'):
         read_frames([tmp_path / 'b.traj'])
-    write(tmp_path / 'd.xyz', [BOX, Atoms('H2', [[0, 0, 0], [0, 0, 0.02]], cell=[3, 3, 3])])
-    with pytest.raises(ValueError, match=r'frame 1 of .*d.xyz: atoms 0 \(H\) and 1 \(H\) overlap'):
-        read_frames([tmp_path / 'd.xyz'])
+    write(tmp_path / 'd.traj', [BOX, Atoms('H', cell=[1e-9] * 3, pbc=True)])
+    with pytest.raises(ValueError, match=r'frame 1 of .*d.traj: a cell must be at least 0.1 Å high'):
+        read_frames([tmp_path / 'd.traj'])
     write(tmp_path / 'c.traj', [Atoms(cell=[3, 3, 3])])
     with pytest.raises(ValueError, match='frame 0 of .*c.traj: there are no atoms'):
         read_frames([tmp_path / 'c.traj'])
