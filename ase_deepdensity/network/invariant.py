@@ -300,7 +300,7 @@ class InvariantNetwork(DensityNetwork):
             matrix_head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))
 
     def _fit_environments(self, s: int, T_aML: torch.Tensor) -> None:
-        """Scales of T of one species; an l that symmetry forbids in the training data gets no larger one than others."""
+        """Scales of T of one species; an l that symmetry forbids in the training data gets no huge one."""
         rms_Ml = (T_aML.square().mean(0) @ (self.of_l_Ll / self.of_l_Ll.sum(0))).sqrt()
         least_M1 = SMALLEST * rms_Ml.square().mean(1, keepdim=True).sqrt()
         self.T_scale_sMl[s] = 1 / torch.maximum(rms_Ml, least_M1).clamp(min=1e-3)
