@@ -14,6 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_L = 4
+MAX_CUTOFF = 100.0
+"""Å: nothing that belongs to an atom reaches farther."""
+MAX_NUMBER = 256
+"""Radial functions."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,13 @@ class SplineBasis:
     lmax: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff < np.inf:
-            raise ValueError(f'the cutoff of a basis must be a positive distance, not {self.cutoff!r}')
-        if not isinstance(self.number, int) or self.number < 2:
-            raise ValueError(f'a basis needs at least two radial functions, not {self.number!r}')
-        if not isinstance(self.lmax, int) or not 0 <= self.lmax <= MAX_L:
+        if not 0 < self.cutoff <= MAX_CUTOFF:
+            raise ValueError(
+                f'the cutoff of a basis must be a positive distance up to {MAX_CUTOFF:g} Å, not {self.cutoff!r}'
+            )
+        if type(self.number) is not int or not 2 <= self.number <= MAX_NUMBER:
+            raise ValueError(f'a basis needs at least two radial functions, at most {MAX_NUMBER}, not {self.number!r}')
+        if type(self.lmax) is not int or not 0 <= self.lmax <= MAX_L:
             raise ValueError(f'lmax must be from 0 to {MAX_L}, not {self.lmax!r}')
 
     @property

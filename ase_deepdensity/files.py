@@ -24,6 +24,8 @@ OF_THE_DISK = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG,
 )  # fmt: skip
 """Errors that tell of where a file is written, not of what writes it."""
+DAMAGE = AttributeError, LookupError, ArithmeticError, MemoryError, OSError, RuntimeError, TypeError, ValueError
+"""What reading something that is not as it should be may raise."""
 
 
 @contextmanager

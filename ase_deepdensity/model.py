@@ -5,29 +5,41 @@ The file is safetensors: tensors and one JSON header, nothing that could run.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from ase.data import chemical_symbols
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
+from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.familiarity import Familiarity
-from ase_deepdensity.network.registry import build_network
+from ase_deepdensity.network.heads import blocks
+from ase_deepdensity.network.registry import build_network, telling_shapes
 
-FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 2
+__all__ = [
+    'FORMAT',
+    'OLDEST',
+    'SHIPPED',
+    'SUFFIX',
+    'VERSION',
+    'Architecture',
+    'DensityModel',
+    'ModelError',
+    'model_path',
+    'shipped_models',
+]
 
-__all__ = ['SHIPPED', 'SUFFIX', 'Architecture', 'DensityModel', 'ModelError', 'model_path', 'shipped_models']
+MOST_PROJECTORS = 32
+"""Of an element."""
+MAX_PROJECTOR_L = 4
+PARTS = 'network', 'familiarity', 'superposition'
+"""What the tensors of a file belong to."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,46 @@ class Architecture:
     basis: SplineBasis
     """Radial functions of what is added to the superposition of atoms."""
 
+    def __post_init__(self) -> None:
+        numbers = list(self.species)
+        if not numbers or not all(type(Z) is int and 0 < Z < len(chemical_symbols) for Z in numbers):
+            raise ValueError(f'the species of a model must be atomic numbers, not {numbers}')
+        if numbers != sorted(set(numbers)):
+            raise ValueError(f'the species of a model must ascend, not be {numbers}')
+        if len(self.projectors) != len(numbers):
+            raise ValueError(f'{len(numbers)} species need as many lists of projectors, not {len(self.projectors)}')
+        for l_j in self.projectors:
+            known = all(type(l) is int and 0 <= l <= MAX_PROJECTOR_L for l in l_j)
+            if not known or len(l_j) > MOST_PROJECTORS:
+                raise ValueError(
+                    f'an element has at most {MOST_PROJECTORS} projectors with angular momenta of 0 to '
+                    f'{MAX_PROJECTOR_L}, not {l_j}'
+                )
+
     def build(self, *, empty: bool = False) -> DensityNetwork:
         """An untrained network; ``empty``: one that waits for a state dict."""
         return build_network(self.network, self.hypers, self.species, self.basis, self.projectors, empty=empty)
+
+    def check(self, state: dict[str, torch.Tensor]) -> None:
+        """Refuse tensors of another network before this one is built, which could take any amount of memory.
+
+        Raises
+        ------
+        ValueError
+            The message names the first that is missing or of another shape.
+        """
+        shapes = telling_shapes(self.network, self.hypers, self.species, self.basis, self.projectors)
+        for name, shape in shapes.items():
+            found = tuple(state[name].shape) if name in state else 'missing'
+            if found != shape:
+                raise ValueError(f'network.{name} is {found}, which should be {shape}')
+        of_matrices = sum(
+            sum(2 * block.L + 1 for block in blocks(l_j)) * sum(2 * l + 1 for l in l_j) ** 2 for l_j in self.projectors
+        )
+        if of_matrices > sum(tensor.numel() for tensor in state.values()):
+            raise ValueError(
+                f'the projectors {self.projectors} need {of_matrices} numbers for the atomic matrices alone'
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in JSON's types."""
@@ -130,10 +179,13 @@ class DensityModel:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def save(self, path: str | Path) -> None:
-        """Write the model; the file appears whole or not at all."""
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise ModelError(f'{path.parent}: no such folder')
+        """Write the model; the file appears whole or not at all.
+
+        Raises
+        ------
+        ModelError
+            Weights that are not finite, or no such folder.
+        """
         header = {
             'architecture': self.architecture.to_dict(),
             'level': self.level.to_dict(),
@@ -142,15 +194,9 @@ class DensityModel:
         }
         tensors = {f'network.{k}': v for k, v in self.network.state_dict().items()}
         tensors |= {f'familiarity.{k}': v for k, v in self.familiarity.state_dict().items()}
-        tensors |= {f'superposition.{Z}': torch.from_numpy(t.table_xp.copy()) for Z, t in self.superposition.items()}
-        metadata = {'format': FORMAT, 'version': str(VERSION), 'header': json.dumps(header)}
-        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-        try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
-            temporary.chmod(0o644)  # safetensors lets only the owner read
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        arrays = {k: v.detach().cpu().contiguous().numpy() for k, v in tensors.items()}
+        arrays |= {f'superposition.{Z}': t.table_xp for Z, t in self.superposition.items()}
+        write_content(path, header, arrays)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> DensityModel:
@@ -159,56 +205,39 @@ class DensityModel:
         Raises
         ------
         ModelError
-            Not a shipped name and no such file; truncated; not safetensors; not one of our models; of a later version.
+            Not a shipped name and no such file; truncated; not one of our models; changed since it was written; of a
+            later version; tensors that do not fit each other.
         """
         path = model_path(name_or_path)
-        header, tensors = _read(path)
-        try:
-            architecture = Architecture.from_dict(header['architecture'])
-            network = architecture.build(empty=True)
-            network.load_state_dict(_part(tensors, 'network.'))
-            familiarity = Familiarity.from_state_dict(_part(tensors, 'familiarity.'))
-            tables = {
-                int(Z): RadialTable(x_step, cutoff, tensors[f'superposition.{Z}'].numpy())
-                for Z, (x_step, cutoff) in header['superposition'].items()
-            }
-            model = cls(
-                architecture, network.eval(), Level.from_dict(header['level']), tables, familiarity, header['card']
-            )
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(f'{path}: a damaged model file: {error}') from error
-        return model
+        header, arrays = read_content(path)
+        with damage(path), torch.device('cpu'):
+            return cls._from_content(header, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Header and tensors of a model file of any version, upgraded to this one."""
-    try:
-        with safe_open(path, framework='pt') as file:
-            metadata = file.metadata() or {}
-            if metadata.get('format') != FORMAT:
-                raise ModelError(f'{path}: a safetensors file, but not an {FORMAT}')
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f'{path}: not a model file, or a truncated one ({error})') from None
-    try:
-        version, header = int(metadata['version']), json.loads(metadata['header'])
-    except (KeyError, ValueError) as error:
-        raise ModelError(f'{path}: a damaged model file: {error!r}') from None
-    if version > VERSION:
-        raise ModelError(f'{path}: model file version {version}; this program reads up to {VERSION}: update it')
-    if version < OLDEST:
-        raise ModelError(
-            f'{path}: model file version {version}, whose basis no longer exists; this program reads {OLDEST} to '
-            f'{VERSION}: train the model again'
+    @classmethod
+    def _from_content(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> DensityModel:
+        architecture = Architecture.from_dict(header['architecture'])
+        state = _part(tensors, 'network.')
+        architecture.check(state)
+        network = architecture.build(empty=True)
+        network.load_state_dict(state)
+        familiarity = Familiarity.from_state_dict(
+            _part(tensors, 'familiarity.'), len(architecture.species), network.ninvariants
         )
-    for step in range(version, VERSION):
-        header, tensors = UPGRADES[step](header, tensors)
-    return header, tensors
+        tables = _tables(header['superposition'], _part(tensors, 'superposition.'), architecture.species)
+        if strange := [name for name in tensors if name.partition('.')[0] not in PARTS]:
+            raise ValueError(f'tensors that are no part of a model: {", ".join(strange)}')
+        if not isinstance(header['card'], dict):
+            raise ValueError(f'its card is {header["card"]!r}')
+        return cls(architecture, network.eval(), Level.from_dict(header['level']), tables, familiarity, header['card'])
 
 
-Upgrade = Callable[[dict[str, Any], dict[str, torch.Tensor]], tuple[dict[str, Any], dict[str, torch.Tensor]]]
-UPGRADES: dict[int, Upgrade] = {}
-"""version → what makes a file of that version one of the next."""
+def _tables(
+    ends: dict[str, tuple[float, float]], tensors: dict[str, torch.Tensor], species: tuple[int, ...]
+) -> dict[int, RadialTable]:
+    """The superposition of atoms, a table for each species."""
+    if ends.keys() != tensors.keys() or ends.keys() != {str(Z) for Z in species}:
+        raise ValueError(f'tables of the elements {list(ends)} and {list(tensors)}, not {list(species)}')
+    return {Z: RadialTable(*ends[str(Z)], tensors[str(Z)].double().numpy()) for Z in species}
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
 
 from ase_deepdensity.arguments import did_you_mean
 
@@ -44,19 +40,3 @@ def model_path(name_or_path: str | Path) -> Path:
         hint = did_you_mean(name, [*shipped, *beside])
         raise ModelError(f'no model {name!r}: neither a file nor a shipped model ({", ".join(shipped)}){hint}')
     return path
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """What a model file says of itself: architecture, level, card; neither weights nor their checks.
-
-    Raises
-    ------
-    ModelError
-        Not a model file.
-    """
-    try:
-        with safe_open(path, framework='numpy') as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})['header'])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelError(f'{path}: not a model file, or a truncated one ({error})') from None
-    return header

@@ -1,17 +1,35 @@
 import json
+import os
 import pickle
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ase_deepdensity import model as model_module
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.level import PHYSICAL
-from ase_deepdensity.model import FORMAT, OLDEST, SHIPPED, VERSION, DensityModel, ModelError, model_path, shipped_models
+from ase_deepdensity.model import (
+    FORMAT,
+    OLDEST,
+    SHIPPED,
+    VERSION,
+    Architecture,
+    DensityModel,
+    ModelError,
+    model_path,
+    shipped_models,
+)
+from ase_deepdensity.network.registry import NETWORKS, telling_shapes
 from ase_deepdensity.predict import Predictor
-from tests.tolerances import EXACT
+from tests.corruptions import corruptions
+from tests.tolerances import EXACT, FLOAT32
+
+VERSION_2 = Path(__file__).parent / 'data' / 'model-2.safetensors'
 
 
 @pytest.fixture
@@ -46,18 +64,37 @@ def test_saving_leaves_one_file(tiny_model, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['a.safetensors']
 
 
-def test_a_failed_save_leaves_the_old_file(tiny_model, path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(tiny_model, path, small_files):
     old = path.read_bytes()
-
-    def no_space(tensors, file, metadata):
-        Path(file).write_bytes(b'half')
-        raise OSError('No space left on device')
-
-    monkeypatch.setattr(model_module, 'save_file', no_space)
-    with pytest.raises(OSError, match='No space'):
-        tiny_model.save(path)
+    for size in 0, 100, len(old) // 2, len(old) - 1:
+        with small_files(size), pytest.raises(OSError, match='too large.*tiny.safetensors'):
+            tiny_model.save(path)
     assert path.read_bytes() == old
     assert len(list(path.parent.iterdir())) == 1
+
+
+def test_nonsense_is_not_saved(tiny_model, path):
+    old = path.read_bytes()
+    spoilt = DensityModel.load(path)
+    spoilt.network.get_parameter('pseudo.weight').data[0, 1, 2, 3] = float('nan')
+    with pytest.raises(ModelError, match=r'no such model can be written: network\..* not finite'):
+        spoilt.save(path)
+    with pytest.raises(ModelError, match='nowhere: no such folder'):
+        tiny_model.save(path.parent / 'nowhere' / 'a.safetensors')
+    assert path.read_bytes() == old
+
+
+def test_version_2(tmp_path):
+    """Without a checksum; written by the program of the time.  The figures are its prediction."""
+    model = DensityModel.load(VERSION_2)
+    hydrogen = Atoms('H2', [(0, 0, 0), (0, 0, 0.75)])
+    hydrogen.center(vacuum=1.5)
+    model.save(tmp_path / 'new.safetensors')
+    assert contents(tmp_path / 'new.safetensors')[1].keys() == {'format', 'version', 'header', 'checksum'}
+    first, second = (Predictor(m).predict(hydrogen) for m in (model, DensityModel.load(tmp_path / 'new.safetensors')))
+    assert np.linalg.norm(first.nt_sR) == pytest.approx(10.249757981644482, rel=FLOAT32)
+    assert first.D_asii[0].sum() == pytest.approx(-0.009870225848389216, rel=FLOAT32)
+    assert np.array_equal(first.nt_sR, second.nt_sR), 'upgraded without a change'
 
 
 def test_truncated_file(path):
@@ -112,33 +149,108 @@ def test_later_version(path):
         DensityModel.load(path)
 
 
+def edited(path: Path, spoil) -> None:
+    """Change header and tensors of a file, and give it the right checksum."""
+    tensors, metadata = contents(path)
+    header = json.loads(metadata['header'])
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    spoil(header, arrays)
+    path.write_bytes(corruptions.sealed(header, arrays))
+
+
+def of(part, **changes):
+    return lambda header, arrays: header[part].update(changes)
+
+
+def hyper(**changes):
+    return lambda header, arrays: header['architecture']['hypers'].update(changes)
+
+
+def table(number, index, value):
+    return lambda header, arrays: header['superposition'][number].__setitem__(index, value)
+
+
 def without(key):
-    return lambda header: header.pop(key)
+    return lambda header, arrays: header.pop(key)
+
+
+def tensor(name, change):
+    return lambda header, arrays: arrays.update({name: change(arrays[name])})
 
 
 @pytest.mark.parametrize(
-    'spoil',
+    ('spoil', 'message'),
     [
-        *(without(key) for key in ('architecture', 'level', 'superposition', 'card')),
-        lambda header: header['architecture'].update(network='unheard-of'),
-        lambda header: header['architecture']['hypers'].update(channels=9),
-        lambda header: header['architecture']['hypers'].update(colour='blue'),
-        lambda header: header['architecture'].update(basis=None),
-        lambda header: header.update(level={'parameters': {'ecut': 3}}),
-        lambda header: header['superposition'].update({'7': [0.1, 2.0]}),
-        lambda header: header.update(superposition=[1, 2]),
+        *((without(key), key) for key in ('architecture', 'level', 'superposition', 'card')),
+        (of('architecture', network='unheard-of'), "no network 'unheard-of'"),
+        (of('architecture', network=[]), 'unhashable'),
+        (of('architecture', basis=None), 'not subscriptable'),
+        (of('architecture', basis={'cutoff': 2.5, 'number': 10**9, 'lmax': 2}), 'at most 256, not 1000000000'),
+        (of('architecture', basis={'cutoff': 1e9, 'number': 4, 'lmax': 2}), 'a positive distance up to 100 Å'),
+        (of('architecture', species=[8, 1]), 'must ascend'),
+        (of('architecture', species=[1, 1]), 'must ascend'),
+        (of('architecture', species=[1]), '1 species need as many lists of projectors, not 2'),
+        (of('architecture', species=[1, 300]), 'must be atomic numbers'),
+        (of('architecture', projectors=[[0, 0, 1], [0, 1, 0, 1, 99]]), 'at most 32 projectors with angular momenta'),
+        (of('architecture', projectors=[[0, 0, 1], [4] * 32]), 'numbers for the atomic matrices alone'),
+        (of('architecture', projectors=[[0, 0, 1], [0, 1, 0, 1]]), r'Unexpected key.* "matrices.1'),
+        (hyper(channels=9), r'network.*should be'),
+        (hyper(channels=10**9), 'channels must be a whole number from 1 to 1024, not 1000000000'),
+        (hyper(channels=8.0), 'channels must be a whole number'),
+        (hyper(layers=10**9), 'layers must be a whole number from 1 to 32'),
+        (hyper(layers=30), r'network.pseudo.weight is \(2, 3, 16, 8\), which should be \(2, 3, 240, 8\)'),
+        (hyper(radial=-1), 'radial must be a whole number'),
+        (hyper(lmax=-1), 'lmax must be a whole number from 0 to 8'),
+        (hyper(cutoff=float('nan')), 'cutoff must be a number above 0'),
+        (hyper(cutoff=1e6), 'cutoff must be a number above 0 and up to 100'),
+        (hyper(bound=0.0), 'bound must be a number above 0'),
+        (hyper(response_widths=[-0.1]), 'response_widths must be a number above 0'),
+        (hyper(response_widths=[0.1] * 1000), 'a list of at most 16 numbers'),
+        (hyper(colour='blue'), 'has no colour'),
+        (of('level', parameters={'ecut': 3}), 'level of theory'),
+        (lambda header, arrays: header.update(level=[]), 'not a level of theory'),
+        (lambda header, arrays: header.update(card='ok'), "its card is 'ok'"),
+        (lambda header, arrays: header.update(superposition=[1, 2]), 'no attribute'),
+        (of('superposition', **{'7': [0.1, 2.0]}), r"tables of the elements \['1', '8', '7'\]"),
+        (table('1', 0, -1e-9), 'x_step of a radial table must be a number above 0 .*, not -1e-09'),
+        (table('1', 0, float('nan')), 'x_step of a radial table must be a number above 0'),
+        (table('1', 0, 0.02), 'intervals of 0.02 Å² in a radial table end at .* not at its cutoff'),
+        (table('8', 1, 1e9), 'the cutoff of a radial table must be a number above 0 and up to 100'),
+        (table('8', 1, None), 'the cutoff of a radial table must be a number'),
+        (tensor('superposition.1', lambda t: t[:-1]), 'not at its cutoff'),
+        (tensor('superposition.1', lambda t: t[:, :3]), 'four finite numbers for each interval'),
+        (tensor('superposition.1', lambda t: t * np.inf), 'superposition.1 has numbers that are not finite'),
+        (tensor('familiarity.limit_s', np.negative), 'familiarity.limit_s must be positive'),
+        (tensor('familiarity.mean_sc', lambda t: t[:, :-1]), 'familiarity.mean_sc has the shape'),
+        (tensor('familiarity.kept_sxk', lambda t: t[:, :0]), 'familiarity'),
+        (tensor('network.pseudo.weight', lambda t: t * np.nan), 'network.pseudo.weight has numbers'),
+        (tensor('network.pseudo.weight', lambda t: t.transpose(0, 1, 3, 2)), r'network.pseudo.weight is \('),
+        (lambda header, arrays: arrays.update(more=np.zeros(3)), 'no part of a model: more'),
+        (lambda header, arrays: arrays.update({'network.more': np.zeros(3)}), 'Unexpected key.* "more"'),
     ],
 )
-def test_damaged_header(path, spoil):
-    tensors, metadata = contents(path)
-    header = json.loads(metadata['header'])
-    spoil(header)
-    save_file(tensors, path, metadata=metadata | {'header': json.dumps(header)})
-    with pytest.raises(ModelError, match=r'tiny.safetensors: a damaged model file'):
+def test_what_does_not_fit_is_refused_before_it_is_built(path, spoil, message):
+    edited(path, spoil)
+    with pytest.raises(ModelError, match=rf'(?s)tiny.safetensors: a damaged model file: .*{message}'):
         DensityModel.load(path)
 
 
-@pytest.mark.parametrize('changes', [{'version': 'first'}, {'header': '{'}, {'header': '[]'}])
+def test_a_change_that_fits_is_found_by_the_checksum(path):
+    """In weights, in the level, and in the free text of the card."""
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], 'little')
+    for place in start + 3, whole.index(b'dzp'), whole.index(b'tiny'), whole.index(b'NMAE'), len(whole) - 1:
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1
+        path.write_bytes(spoilt)
+        with pytest.raises(ModelError, match='a damaged model file: it has changed since it was written'):
+            DensityModel.load(path)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [{'version': 'first'}, {'version': '2'}, {'header': '{'}, {'header': '[]'}, {'checksum': ''}, {'more': ''}],
+)
 def test_damaged_metadata(path, changes):
     tensors, metadata = contents(path)
     save_file(tensors, path, metadata=metadata | changes)
@@ -147,17 +259,75 @@ def test_damaged_metadata(path, changes):
 
 
 def test_missing_tensor(path):
-    tensors, metadata = contents(path)
-    for key in [next(k for k in tensors if k.startswith(part)) for part in ('network', 'familiarity', 'superposition')]:
-        save_file({k: v for k, v in tensors.items() if k != key}, path, metadata=metadata)
+    whole = path.read_bytes()
+    for key in list(contents(path)[0])[::6]:
+        path.write_bytes(whole)
+        edited(path, lambda header, arrays, key=key: arrays.pop(key))
         with pytest.raises(ModelError, match=r'tiny.safetensors: a damaged model file'):
             DensityModel.load(path)
 
 
+def test_no_ordinary_file(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'link').symlink_to('nowhere')
+    (tmp_path / 'empty').touch()
+    for name in 'pipe', 'link', 'empty', '.':
+        with pytest.raises(ModelError):
+            DensityModel.load(tmp_path / name)
+
+
+def test_spoilt_files_are_refused(path):
+    """A thousand of a shipped one: docs/benchmarks/corruptions.py."""
+    DensityModel.load(VERSION_2).save(path)
+    whole = path.read_bytes()
+    for what, spoilt in corruptions.spoilt_files(whole, corruptions.MODEL, 200, seed=5):
+        path.write_bytes(spoilt)
+        try:
+            DensityModel.load(path)
+        except ModelError:
+            continue
+        pytest.fail(f'{what} was opened')
+
+
+def test_a_default_device_does_not_matter(path):
+    with torch.device('meta'):
+        model = DensityModel.load(path)
+    assert {parameter.device.type for parameter in model.network.parameters()} == {'cpu'}
+
+
+@pytest.mark.parametrize(
+    ('name', 'hypers'),
+    [
+        (
+            'equivariant',
+            {'lmax': 2, 'channels': 3, 'message_channels': 2, 'pseudo_channels': 5, 'response_widths': [0.1]},
+        ),
+        ('invariant', {'lmax': 1, 'embedding': 5, 'axes': 2, 'width': 7, 'radial': 3, 'matrix_channels': 6}),
+    ],
+)
+def test_all_sizes_follow_from_the_telling_shapes(name, hypers):
+    """Every size changes one of them, so that a file that has them is not far from what a network needs."""
+
+    def shapes(**changes):
+        architecture = Architecture(name, hypers | changes, (1, 8), ((0, 1), (0, 0, 1)), SplineBasis(3.0, 6, 1))
+        telling = telling_shapes(name, architecture.hypers, (1, 8), architecture.basis, architecture.projectors)
+        state = architecture.build(empty=True).state_dict()
+        assert {key: tuple(state[key].shape) for key in telling} == telling
+        return telling
+
+    before = shapes()
+    for field in fields(NETWORKS[name][1]):
+        if field.type == 'int':
+            value = (hypers | {}).get(field.name, field.default) + 1
+            assert shapes(**{field.name: value}) != before, f'{field.name} does not tell'
+
+
 def test_unknown_name(tmp_path):
-    with pytest.raises(ModelError, match=r"no model 'water-pbe-dzq': neither a file nor a shipped model"):
+    with pytest.raises(
+        ModelError, match=r"no model 'water-pbe-dzq': neither a file nor a shipped model .*did you mean water-pbe-dzp"
+    ):
         DensityModel.load('water-pbe-dzq')
-    with pytest.raises(ModelError, match='no model'):
+    with pytest.raises(ModelError, match='this is a folder'):
         DensityModel.load(tmp_path)
 
 

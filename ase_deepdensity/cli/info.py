@@ -66,7 +66,7 @@ def _list(paths: dict[str, Path]) -> Iterator[str]:
     """A line for each model, from its header alone, which is quick."""
     from ase.data import chemical_symbols
 
-    from ase_deepdensity.model_files import read_header
+    from ase_deepdensity.model_content import read_header
 
     if not paths:
         yield 'no models are shipped with this package'

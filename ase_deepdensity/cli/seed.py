@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ase_deepdensity.cli.outputs import PICTURES, check_output
 

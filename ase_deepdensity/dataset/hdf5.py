@@ -26,7 +26,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ase_deepdensity.files import replacing
+from ase_deepdensity.files import DAMAGE, replacing
 
 BLOCK = 512
 SIGNATURE = b'\x89HDF\r\n\x1a\n'
@@ -39,8 +39,6 @@ SMALL = 2**16
 """Bytes that may be allocated whatever the file says."""
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 """Others would let HDF5 load a library."""
-DAMAGE = AttributeError, LookupError, ArithmeticError, OSError, RuntimeError, TypeError, ValueError
-"""What reading something that is not as it should be may raise."""
 
 
 class _FormatError(ValueError):

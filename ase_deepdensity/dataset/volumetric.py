@@ -39,7 +39,8 @@ def write_cube_slabs(path: str | Path, atoms: Atoms, shape: Iterable[int], slabs
 
 def _cube_header(atoms: Atoms, shape: tuple[int, ...]) -> str:
     def line(first: int, *numbers: float) -> str:
-        return f'{first:5d}' + ''.join(f'{number:12.6f}' for number in numbers)
+        """Columns of 5 and 12 letters as usual; numbers that need more get more, and stay apart."""
+        return f'{first:5d}' + ''.join(f' {number:11.6f}' for number in numbers)
 
     lines = ['electrons/bohr³, written by ase_deepdensity', 'OUTER LOOP: X, MIDDLE LOOP: Y, INNER LOOP: Z']
     lines.append(line(len(atoms), 0.0, 0.0, 0.0))

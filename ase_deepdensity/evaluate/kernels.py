@@ -306,7 +306,7 @@ def _add_table(rho_x, start, table_xp, per_step, uv2, w0, ramp_k, count):
     for k in range(count):
         w = w0 + ramp_k[k]
         x = x0 + w * w * per_step
-        p = unsigned(min(int(x), top))
+        p = min(unsigned(int(x)), unsigned(top))  # unsigned: inside the table whatever x is
         t = x - ramp_k.dtype.type(p)
         rho_x[start + k] += ((table_xp[p, 0] * t + table_xp[p, 1]) * t + table_xp[p, 2]) * t + table_xp[p, 3]
 
@@ -320,7 +320,7 @@ def _table_slopes(rho_x, start, table_xp, per_step, uv2, w0, ramp_k, count):
     for k in range(count):
         w = w0 + ramp_k[k]
         x = x0 + w * w * per_step
-        p = unsigned(min(int(x), top))
+        p = min(unsigned(int(x)), unsigned(top))  # unsigned: inside the table whatever x is
         t = x - ramp_k.dtype.type(p)
         slope = (3 * table_xp[p, 0] * t + 2 * table_xp[p, 1]) * t + table_xp[p, 2]
         sum0 += rho_x[start + k] * slope

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike
 from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
+from ase_deepdensity.arguments import real
+from ase_deepdensity.basis import MAX_CUTOFF
 from ase_deepdensity.evaluate import sums
 from ase_deepdensity.evaluate.collocation import block, frame, index
 from ase_deepdensity.grid import Grid
@@ -28,11 +30,28 @@ class RadialTable:
         Where the function ends, Å.
     table_xp
         (intervals, 4) polynomial coefficients of t = r²/x_step − interval, highest power first, electrons/Å³.
+
+    Raises
+    ------
+    ValueError
+        Intervals that do not end at the cutoff, or numbers that are not positive or not finite where they must be.
     """
 
     x_step: float
     cutoff: float
     table_xp: np.ndarray
+
+    def __post_init__(self) -> None:
+        step = real('x_step of a radial table', self.x_step, above=0, unit='Å²')
+        cutoff = real('the cutoff of a radial table', self.cutoff, above=0, most=MAX_CUTOFF, unit='Å')
+        table_xp = self.table_xp
+        if table_xp.ndim != 2 or table_xp.shape[1] != 4 or not np.isfinite(table_xp).all():
+            raise ValueError(f'a radial table needs four finite numbers for each interval, not {table_xp.shape}')
+        if abs(len(table_xp) * step - cutoff**2) > 1e-6 * cutoff**2:
+            raise ValueError(
+                f'{len(table_xp)} intervals of {step!r} Å² in a radial table end at {(len(table_xp) * step) ** 0.5} Å, '
+                f'not at its cutoff, {cutoff!r} Å'
+            )
 
     @classmethod
     def fit(cls, r_g: ArrayLike, n_g: ArrayLike, intervals: int = 1024) -> RadialTable:

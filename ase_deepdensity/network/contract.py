@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.electron_gas import Waves
 from ase_deepdensity.network.graph import Graph, by_species
 
@@ -118,6 +119,21 @@ class DensityNetwork(torch.nn.Module, ABC):
         super().__init__()
         self.species = tuple(species)
         self.cutoff = cutoff
+
+    @classmethod
+    @abstractmethod
+    def telling_shapes(
+        cls, species: Sequence[int], hypers: Any, basis: SplineBasis, l_sj: Sequence[Sequence[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        """Shapes of those tensors of the state dict that the others follow from and that are the largest of their kind.
+
+        A file that has them cannot ask for much more memory than its own size.  Arguments are those of the network.
+        """
+
+    @property
+    @abstractmethod
+    def ninvariants(self) -> int:
+        """Length of ``invariants_ac`` of what it puts out."""
 
     @property
     def sees_kpoints(self) -> bool:

@@ -16,6 +16,7 @@ from ase_deepdensity.network.electron_gas import BANDS_u, Waves
 from ase_deepdensity.network.graph import Graph, join
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel
+from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
 
 MESSAGE = 0.3
@@ -47,6 +48,9 @@ class EquivariantHypers:
     bound: float | None = None
     """What enters products stays below this (RMS over its components), smoothly.  Without, products of three in each
     layer grow with the ninth power of an unusual environment, and hot metals overflow at the first step."""
+
+    def __post_init__(self) -> None:
+        check_hypers(self)
 
 
 @dataclass
@@ -205,6 +209,27 @@ class EquivariantNetwork(DensityNetwork):
             AtomicMatrixHead(l_j, hypers.lmax, total, hypers.pseudo_channels, empty) for l_j in l_sj
         )
         self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
+
+    @classmethod
+    def telling_shapes(
+        cls, species: Sequence[int], hypers: EquivariantHypers, basis: SplineBasis, l_sj: Sequence[Sequence[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        nspecies, size, nl = len(species), hypers.channels, hypers.lmax + 1
+        inputs = nspecies * hypers.radial + len(hypers.response_widths) * len(BANDS_u)
+        shapes: dict[str, tuple[int, ...]] = {
+            'input_scale_lx': (nl, inputs),
+            'pseudo.weight': (nspecies, nl, hypers.layers * size, 2 * hypers.pseudo_channels),
+        }
+        for t in range(hypers.layers):
+            shapes[f'layers.{t}.mix.weight'] = (nspecies, nl, 2 * size, size)
+            shapes[f'layers.{t}.skip.weight'] = (nspecies, nl, inputs + (2 * size if t else 0), size)
+        for t in range(hypers.layers - 1):
+            shapes[f'messages.{t}.mix.weight'] = (1, nl, 2 * hypers.radial * hypers.message_channels, size)
+        return shapes
+
+    @property
+    def ninvariants(self) -> int:
+        return self.hypers.layers * self.hypers.channels
 
     @property
     def sees_kpoints(self) -> bool:

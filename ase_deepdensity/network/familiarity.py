@@ -71,7 +71,27 @@ class Familiarity:
         return {name: getattr(self, name) for name in self.NAMES}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, torch.Tensor]) -> Familiarity:
+    def from_state_dict(
+        cls, state: dict[str, torch.Tensor], nspecies: int | None = None, nfeatures: int | None = None
+    ) -> Familiarity:
+        """What :meth:`state_dict` has made; for a network with so many species and invariant features, if given.
+
+        Raises
+        ------
+        ValueError
+            Tensors that are missing, too many, or do not fit.
+        """
+        if state.keys() != set(cls.NAMES):
+            raise ValueError(f'familiarity has the tensors {sorted(state)}, not {sorted(cls.NAMES)}')
+        k, nkept = state['whiten_sck'].shape[-1], state['kept_sxk'].shape[1]
+        nspecies = len(state['limit_s']) if nspecies is None else nspecies
+        nfeatures = state['mean_sc'].shape[-1] if nfeatures is None else nfeatures
+        shapes = (nspecies, nfeatures), (nspecies, nfeatures, k), (nspecies, nkept, k), (nspecies,)
+        for name, shape in zip(cls.NAMES, shapes, strict=True):
+            if tuple(state[name].shape) != shape or 0 in shape:
+                raise ValueError(f'familiarity.{name} has the shape {tuple(state[name].shape)}, not {shape}')
+        if not (state['limit_s'] > 0).all():
+            raise ValueError(f'familiarity.limit_s must be positive, not {state["limit_s"].tolist()}')
         return cls(*(state[name] for name in cls.NAMES))
 
 

@@ -16,6 +16,7 @@ from ase_deepdensity.network.equivariant import EquivariantHypers, Layer
 from ase_deepdensity.network.graph import Graph
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.network.radial import bessel, splines, switch
+from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
 
 SMALLEST = 0.1
@@ -46,6 +47,11 @@ class InvariantHypers:
     """Distance from a nucleus below which directions lose their meaning, Å."""
     matrix_channels: int = 24
     """Features per atom, l and m for the atomic density matrices."""
+
+    def __post_init__(self) -> None:
+        check_hypers(self)
+        if self.axes > self.embedding:
+            raise ValueError(f'axes must not be more than embedding, {self.embedding}, not {self.axes}')
 
     @property
     def descriptor(self) -> int:
@@ -136,7 +142,7 @@ class MatrixNet(torch.nn.Module):
 
     def __init__(self, hypers: InvariantHypers, l_sj: Sequence[Sequence[int]], empty: bool):
         super().__init__()
-        self.lmax = 2 * max((l for l_j in l_sj for l in l_j), default=0)
+        self.lmax = self.largest_l(l_sj)
         size, M = hypers.matrix_channels, hypers.embedding
         layer = EquivariantHypers(lmax=self.lmax, channels=size, bound=3.0)
         self.products = SphereProducts(self.lmax)
@@ -145,6 +151,11 @@ class MatrixNet(torch.nn.Module):
         self.second = Layer(layer, M + size, len(l_sj))
         self.pseudo = SphericalLinear(self.lmax, 2 * size, 2 * size, len(l_sj))
         self.heads = torch.nn.ModuleList(AtomicMatrixHead(l_j, self.lmax, 2 * size, size, empty) for l_j in l_sj)
+
+    @staticmethod
+    def largest_l(l_sj: Sequence[Sequence[int]]) -> int:
+        """Of what a matrix consists of."""
+        return 2 * max((l for l_j in l_sj for l in l_j), default=0)
 
     def forward(self, D_ax: torch.Tensor, T_aML: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
         """Standardised descriptors, T (natoms, M, L), atoms of each species → for each species (natoms, ni, ni)."""
@@ -236,6 +247,31 @@ class InvariantNetwork(DensityNetwork):
 
         D_saii = self.matrices(D_ax, T_aML, slices)
         return PointwiseDensity(D_saii, D_ax, contribution, slices, self.basis.cutoff)
+
+    @classmethod
+    def telling_shapes(
+        cls, species: Sequence[int], hypers: InvariantHypers, basis: SplineBasis, l_sj: Sequence[Sequence[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        nspecies, M, width, nl = len(species), hypers.embedding, hypers.width, hypers.lmax + 1
+        size = hypers.matrix_channels
+        shapes: dict[str, tuple[int, ...]] = {
+            'T_scale_sMl': (nspecies, M, nl),
+            'matrices.scalars.weight': (M, hypers.descriptor),
+            'matrices.second.skip.weight': (nspecies, MatrixNet.largest_l(l_sj) + 1, M + size, size),
+        }
+        for e in range(nspecies**2):
+            shapes[f'embeddings.{e}.first.weight'] = (M, hypers.radial)
+            shapes[f'embeddings.{e}.second.outward.weight'] = (M, M)
+        for s in range(nspecies):
+            shapes[f'fitting.{s}.atom.0.weight'] = (2 * width, hypers.descriptor)
+            shapes[f'fitting.{s}.atom.2.weight'] = ((hypers.depth + 1) * width, 2 * width)
+            shapes[f'fitting.{s}.electron.weight'] = (width, M * nl)
+            shapes[f'fitting.{s}.readout.weight'] = (basis.number, width)
+        return shapes
+
+    @property
+    def ninvariants(self) -> int:
+        return self.hypers.descriptor
 
     @property
     def mean_sii(self) -> list[torch.Tensor]:

@@ -34,10 +34,34 @@ def build_network(
     ValueError
         A network or a hyper-parameter that does not exist.
     """
+    network, sizes = _parse(name, hypers)
+    return network(species, sizes, basis, projectors, empty)  # type: ignore[call-arg]
+
+
+def telling_shapes(
+    name: str,
+    hypers: dict[str, Any],
+    species: Sequence[int],
+    basis: SplineBasis,
+    projectors: Sequence[Sequence[int]],
+) -> dict[str, tuple[int, ...]]:
+    """:meth:`.DensityNetwork.telling_shapes` of the network that these would build.
+
+    Raises
+    ------
+    ValueError
+        A network or a hyper-parameter that does not exist.
+    """
+    network, sizes = _parse(name, hypers)
+    return network.telling_shapes(species, sizes, basis, projectors)
+
+
+def _parse(name: str, hypers: dict[str, Any]) -> tuple[type[DensityNetwork], Any]:
+    """The class of a network, and its hyper-parameters."""
     if name not in NETWORKS:
         raise ValueError(f'no network {name!r}; there are {", ".join(NETWORKS)}')
     network, hypers_type = NETWORKS[name]
     allowed = [field.name for field in fields(hypers_type)]
     if unknown := sorted(hypers.keys() - set(allowed)):
         raise ValueError(f'the {name} network has no {", ".join(unknown)}; it has {", ".join(allowed)}')
-    return network(species, hypers_type(**hypers), basis, projectors, empty)  # type: ignore[call-arg]
+    return network, hypers_type(**hypers)

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import read, write
 from ase.io.cube import read_cube_data
 from ase.units import Bohr
 
@@ -45,6 +47,48 @@ def test_chgcar(state, tmp_path):
     assert np.abs(chgcar.chg[0] - n_R).max() < 1e-8 * np.abs(n_R).max()
     assert chgcar.atoms[0].get_chemical_formula() == state.atoms.get_chemical_formula()
     assert chgcar.atoms[0].cell.array == pytest.approx(state.grid.cell_cv)
+
+
+FAR = [(0, 0, 0), (-7000.123456, 1, 2), (60000.5, -99999.9, -529.2), (-529.17, 5291.8, 5291.7), (1e7, -1e7, 0.5)]
+"""Å: also just where the usual columns of a cube file (bohr) are full."""
+
+
+@pytest.mark.parametrize('length', [3.0, 60000.0])
+def test_columns_stay_apart(tmp_path, length):
+    """Wherever atoms are and however large the cell is."""
+    from ase.build import sort
+    from ase.calculators.vasp import VaspChargeDensity
+
+    atoms = Atoms('OHHNC', FAR, cell=[[length, 0, 0], [-length, length, 0], [0, 0, -length]], pbc=True)
+    n_R = np.random.default_rng(0).normal(size=(2, 1, 3))
+    write_cube(tmp_path / 'a.cube', atoms, n_R)
+    header = (tmp_path / 'a.cube').read_text().splitlines()[2 : 6 + len(atoms)]
+    assert [len(line.split()) for line in header] == [4] * 4 + [5] * len(atoms)
+    copy, copy_R = read_cube(tmp_path / 'a.cube')
+    assert np.abs(copy.positions - atoms.positions).max() < 1e-6
+    assert np.abs(copy.cell.array - atoms.cell.array).max() < 1e-5
+    assert copy_R == pytest.approx(n_R, rel=1e-6)
+    assert read(tmp_path / 'a.cube').numbers.tolist() == atoms.numbers.tolist()
+    write_chgcar(tmp_path / 'CHGCAR', atoms, n_R)
+    chgcar = VaspChargeDensity(str(tmp_path / 'CHGCAR'))
+    assert np.abs(chgcar.atoms[0].positions - sort(atoms).positions).max() < 1e-6
+    assert chgcar.chg[0] == pytest.approx(n_R, rel=1e-8)
+
+
+def test_columns_are_the_usual_ones_where_these_suffice(molecule_state, tmp_path):
+    write_cube(tmp_path / 'a.cube', molecule_state.atoms, np.ones((2, 3, 4)))
+    ours = (tmp_path / 'a.cube').read_text().splitlines()[2:9]
+    write(tmp_path / 'ase.cube', molecule_state.atoms, data=np.ones((2, 3, 4)))
+    assert ours == (tmp_path / 'ase.cube').read_text().splitlines()[2:9]
+
+
+def test_more_atoms_than_five_digits_can_count(tmp_path):
+    natoms = 100001
+    atoms = Atoms(numbers=np.ones(natoms, int), positions=np.linspace(0, 50, 3 * natoms).reshape(-1, 3), cell=[50] * 3)
+    write_cube(tmp_path / 'a.cube', atoms, np.ones((1, 1, 2)))
+    copy, copy_R = read_cube(tmp_path / 'a.cube')
+    assert len(copy) == natoms and np.abs(copy.positions - atoms.positions).max() < 1e-6
+    assert copy_R.shape == (1, 1, 2)
 
 
 def test_failed_write_leaves_the_old_file(molecule_state, tmp_path):

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ase_deepdensity.evaluate.superposition import RadialTable, superpose
+from ase_deepdensity.evaluate.superposition import RadialTable, superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
 
 CUTOFF = 3.1
@@ -48,3 +50,33 @@ def test_slabs(table):
     arguments = np.array([[0.1, 3.9, 2.0]]), np.array([1]), {1: table}
     slabs = [superpose(slab, *arguments) for slab in grid.slabs(300)]
     np.testing.assert_allclose(np.concatenate(slabs), superpose(grid, *arguments), atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'x_step': -1e-9}, 'x_step of a radial table must be a number above 0'),
+        ({'x_step': np.nan}, 'x_step of a radial table must be a number above 0'),
+        ({'x_step': 1.0}, 'intervals of 1.0 Å² in a radial table end at 32.0 Å, not at its cutoff'),
+        ({'cutoff': np.inf}, 'the cutoff of a radial table must be a number above 0 and up to 100'),
+        ({'cutoff': 1e6, 'x_step': 1e12 / 1024}, 'the cutoff of a radial table must be a number above 0 and up to 100'),
+        ({'table_xp': np.zeros((0, 4))}, 'not at its cutoff'),
+        ({'table_xp': np.zeros((1024, 3))}, 'four finite numbers for each interval'),
+        ({'table_xp': np.full((1024, 4), np.inf)}, 'four finite numbers for each interval'),
+    ],
+)
+def test_what_is_no_table(table, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(table, **changes)
+
+
+@pytest.mark.parametrize('changes', [{'x_step': -1e-9}, {'x_step': 1e-300}, {'x_step': np.nan}])
+def test_loops_stay_inside_the_table(table, changes):
+    """Whatever gets past the checks: once this was a segmentation fault."""
+    for name, value in changes.items():
+        object.__setattr__(table, name, value)
+    grid = Grid(np.eye(3) * 3, (12, 12, 12), (1, 1, 0))
+    position_av = np.array([[0.1, 0.2, 0.3]])
+    assert superpose(grid, position_av, np.array([1]), {1: table}).shape == grid.shape
+    gradient_av = superposition_gradient(np.ones(grid.shape), grid, position_av, np.array([1]), {1: table})
+    assert gradient_av.shape == (1, 3)
