@@ -56,11 +56,11 @@ class Waves:
     Parameters
     ----------
     G_xv
-        Å⁻¹.
+        (nwaves, 3) wave vectors, Å⁻¹.
     Y_xm
-        Spherical harmonics of their directions.
+        (nwaves, (lmax+1)²) spherical harmonics of their directions.
     weight_xwu
-        2 u χ / V, Å⁻³ per eV Å³, for each width of the Fermi level and each function u.
+        (nwaves, nwidths, nfunctions) 2 u χ / V, Å⁻³ per eV Å³, for each width of the Fermi level and each function u.
     """
 
     G_xv: torch.Tensor
@@ -69,10 +69,16 @@ class Waves:
 
     @classmethod
     def of(cls, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, widths: Sequence[float], lmax: int) -> Waves:
-        """For a cell (Å) with valence electrons, at all k-points of its Brillouin zone (scaled), equally weighted.
+        """For a cell with valence electrons, at all k-points of its Brillouin zone, equally weighted.
 
         Parameters
         ----------
+        cell_cv
+            (3, 3) lattice vectors in rows, Å.
+        kpt_Kc
+            (K, 3) k-points, in units of the reciprocal lattice vectors.
+        electrons
+            Valence electrons in the cell.
         widths
             Of the Fermi–Dirac distribution, eV: each gives ``len(BANDS_u)`` features.
         """
@@ -80,7 +86,10 @@ class Waves:
         return _waves(cell_cv.tobytes(), kpt_Kc.tobytes(), float(electrons), tuple(widths), lmax)
 
     def features(self, R_av: torch.Tensor) -> torch.Tensor:
-        """Σ_x weight_xwu cut_x Y_xm Re[i^l Σ_J exp(iG·(R_I − R_J))] of each atom I: (m, natoms, wu), float64."""
+        """Σ_x weight_xwu cut_x Y_xm Re[i^l Σ_J exp(iG·(R_I − R_J))] of each atom I: (m, natoms, wu), float64.
+
+        ``R_av``: (natoms, 3) positions, Å.
+        """
         starts = range(0, len(self.G_xv), WAVES)
         return torch.stack([self._part(R_av.double(), slice(start, start + WAVES)) for start in starts]).sum(0)
 

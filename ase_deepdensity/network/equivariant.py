@@ -55,13 +55,17 @@ class EquivariantHypers:
 
 @dataclass
 class Edges:
-    """Distances and directions to neighbours, expanded once for all layers."""
+    """Distances and directions to the neighbours of each atom, expanded once for all layers."""
 
     R_akn: torch.Tensor
+    """(natoms, k, radial) Bessel functions of the distance, Å^(−3/2); zero for places without a neighbour."""
     Y_amk: torch.Tensor
+    """(natoms, (lmax+1)², k) spherical harmonics of the direction from the atom to the neighbour."""
     neighbor_ak: torch.Tensor
+    """(natoms, k) index of the neighbour, int64."""
 
     def rows(self, atoms: slice) -> Edges:
+        """Those of some atoms."""
         return Edges(self.R_akn[atoms], self.Y_amk[atoms], self.neighbor_ak[atoms])
 
 
@@ -78,6 +82,7 @@ class Message(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.tensor(0.3), requires_grad=False)
 
     def forward(self, h_mac: torch.Tensor, edges: Edges) -> torch.Tensor:
+        """Features of all atoms (m, natoms, channels) → what each is told, of the same shape."""
         sent_amc = self.send(h_mac, [slice(None)]).permute(1, 0, 2).contiguous()
         scalars_ac = self.scalars(h_mac[0])
         natoms = len(edges.R_akn)
@@ -257,6 +262,7 @@ class EquivariantNetwork(DensityNetwork):
         return (is_z_akz[:, :, :, None] * x_akn[:, :, None, :]).flatten(2)
 
     def forward(self, graph: Graph) -> Coefficients:
+        """Coefficients, matrices and invariants (natoms, layers · channels) of all atoms of a graph."""
         edges = self._edges(graph)
         slices = graph.slices
         A_max = self._inputs(graph, edges) * self.input_scale_lx[self.l_m][:, None]

@@ -19,6 +19,8 @@ from ase_deepdensity.network.radial import bessel, splines, switch
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
 
+SMALLEST = 0.1
+"""Size of the part of T of one l that hardly occurs in the training data, in units of that of all."""
 STRANGE = 5.0
 """Standard deviations from the training data beyond which one environment is as strange as another."""
 
@@ -336,8 +338,10 @@ class InvariantNetwork(DensityNetwork):
             matrix_head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))
 
     def _fit_environments(self, s: int, T_aML: torch.Tensor) -> None:
+        """Scales of T of one species; an l that symmetry forbids in the training data gets no huge one."""
         rms_Ml = (T_aML.square().mean(0) @ (self.of_l_Ll / self.of_l_Ll.sum(0))).sqrt()
-        self.T_scale_sMl[s] = 1 / rms_Ml.clamp(min=1e-3)
+        least_M1 = SMALLEST * rms_Ml.square().mean(1, keepdim=True).sqrt()
+        self.T_scale_sMl[s] = 1 / torch.maximum(rms_Ml, least_M1).clamp(min=1e-3)
 
     def _fit_descriptors(self, s: int, T_aML: torch.Tensor) -> None:
         D_ax = self._descriptors(T_aML)

@@ -73,9 +73,14 @@ class Clock:
             return min(1.0, step / self.steps)
         return min(1.0, (self.seconds + self.ending) / self.limit)
 
-    def is_over(self, step: int) -> bool:
-        """Whether these were all steps; with too little time for anything there is one."""
-        return step > 0 and self.fraction(step) >= 1.0
+    def is_over(self, step: int, validating: bool = False) -> bool:
+        """Whether these were all steps; with too little time for anything there is one.
+
+        ``validating``: a validation is due, after which there must be time for another one to go on.
+        """
+        if self.limit is None:
+            return step >= self.steps
+        return step > 0 and self.seconds + self.ending * (2 if validating else 1) >= self.limit
 
     def rate(self, step: int) -> float:
         """Of learning, in units of the highest: a parabola up, then half a cosine down to 0.3 %."""

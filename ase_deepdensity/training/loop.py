@@ -163,8 +163,9 @@ class Trainer:
                 step += 1
                 bar.update()
                 self.clock.step_taken()
-                self.finished = self.clock.is_over(step)
-                if step % self.config.validate_every == 0 or self.finished:
+                due = step % self.config.validate_every == 0
+                self.finished = self.clock.is_over(step, due)
+                if due or self.finished:
                     row = self._validate(step, recent)
                     recent = []
                     bar.set_postfix_str(
