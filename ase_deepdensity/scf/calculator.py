@@ -308,14 +308,15 @@ class SeededGPAW(ASECalculator):
         """
         self._predicted = None
         self.seed.fill(density, atoms, self._builder.communicators['D'])
-        symmetries = self._builder.ibz.symmetries
-        if len(symmetries) > 1:
-            density.symmetrize(symmetries)
         integral = _integral(density)
         density.normalize(background_charge)
         factor = _integral(density) / integral if integral else float('inf')
         if violation := self.protocol.bounds.violation(density, own, factor, self._occupations):
             raise SeedError(violation)
+        symmetries = self._builder.ibz.symmetries
+        if len(symmetries) > 1:  # not before the verdict, from which it would hide much
+            density.symmetrize(symmetries)
+            density.normalize(background_charge)
         self._predicted = State.of(density)
         if carried is not None:
             carried.add_to(density)

@@ -33,7 +33,8 @@ class Bounds:
     occupations: tuple[float, float] = (-0.2, 2.2)
     """Of an atom's natural orbitals, see :class:`.NaturalOccupations`; of a converged density 0 to 1.1."""
     peak: float = 3.0
-    """|ñ| anywhere, of the highest ñ of GPAW's own start, of a converged density 1.0 to 1.6; single points weigh little in integrals."""
+    """|ñ| anywhere, of the highest ñ of GPAW's own start; of a converged density 1.0 to 1.6.  Single points weigh
+    little in integrals."""
 
     def violation(self, density: Density, own: State, factor: float, occupations: NaturalOccupations) -> str:
         """What is wrong with a normalised density, the same on all ranks; empty: nothing.
