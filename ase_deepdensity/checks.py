@@ -29,6 +29,10 @@ class UnfamiliarWarning(UserWarning):
     """Atoms whose environments are unlike those that the model was trained on."""
 
 
+class DoubtfulPassWarning(UserWarning):
+    """One pass of GPAW at a prediction whose residual is larger than for atoms that the model knows."""
+
+
 def check_atoms(atoms: Atoms, model: DensityModel) -> None:
     """Refuse what cannot be predicted, before any work.
 

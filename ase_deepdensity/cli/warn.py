@@ -18,7 +18,7 @@ def plain_warnings(*, once: bool = False) -> Iterator[None]:
     once
         The same text only the first time.
     """
-    from ase_deepdensity.checks import UnfamiliarWarning
+    from ase_deepdensity.checks import DoubtfulPassWarning, UnfamiliarWarning
 
     shown: set[str] = set()
 
@@ -29,6 +29,7 @@ def plain_warnings(*, once: bool = False) -> Iterator[None]:
         print(f'warning: {message}', file=sys.stderr)
 
     with warnings.catch_warnings():
-        warnings.simplefilter('always', UnfamiliarWarning)
+        for category in UnfamiliarWarning, DoubtfulPassWarning:
+            warnings.simplefilter('always', category)
         warnings.showwarning = show
         yield
