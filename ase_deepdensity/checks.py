@@ -42,6 +42,10 @@ class UnfamiliarWarning(UserWarning):
     """Atoms whose environments are unlike those that the model was trained on."""
 
 
+class DoubtfulPassWarning(UserWarning):
+    """One pass of GPAW at a prediction whose residual is larger than for atoms that the model knows."""
+
+
 @contextmanager
 def warning_instead(extrapolate: bool) -> Iterator[None]:
     """Where extrapolation is wanted, a prediction that means nothing is a warning, not an error."""

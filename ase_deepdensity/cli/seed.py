@@ -75,7 +75,7 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
         runs.append(run_one('oracle', lambda: SeededGPAW(state, txt=txt('oracle'), **parameters))[0])
     if not args.one_pass:
         return runs, None
-    record, calc = run_one('one pass', lambda: OnePassGPAW(model, txt=txt('one-pass'), **parameters))
+    record, calc = run_one('one pass', lambda: OnePassGPAW(model, until={}, txt=txt('one-pass'), **parameters))
     return [*runs, record], getattr(calc, 'report', None)
 
 

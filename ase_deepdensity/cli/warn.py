@@ -29,8 +29,9 @@ def warnings_as_lines() -> Iterator[None]:
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """The same for one piece of work: warnings about its atoms come even if others have been warned about before."""
-    from ase_deepdensity.checks import UnfamiliarWarning
+    from ase_deepdensity.checks import DoubtfulPassWarning, UnfamiliarWarning
 
     with warnings_as_lines():
-        warnings.simplefilter('always', UnfamiliarWarning)
+        for category in UnfamiliarWarning, DoubtfulPassWarning:
+            warnings.simplefilter('always', category)
         yield

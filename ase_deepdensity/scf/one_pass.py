@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from gpaw.new.scf import SCFContext
 
+from ase_deepdensity.checks import DoubtfulPassWarning
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import is_news
 from ase_deepdensity.scf.calculator import SeededGPAW
@@ -34,10 +35,6 @@ LOCAL, ATOMIC = 2.0, 4.0
 """Near any atom the residual may be so many times as large as in all, and its density matrix, electrons, as far off."""
 PROTOCOL = Protocol(refused=0.35)
 """Of a cycle that goes on from a prediction: one that is no worse than a superposition of atoms is no worse a start."""
-
-
-class DoubtfulPassWarning(UserWarning):
-    """One pass at a prediction whose residual is larger than for atoms that the model knows."""
 
 
 @dataclass(frozen=True)

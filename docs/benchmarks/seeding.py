@@ -105,7 +105,7 @@ def measure(system: System, model: DensityModel, number: int | None) -> list[dic
         seeded, calc = run('seeded', lambda: SeededGPAW(model, txt=None, **parameters), atoms)
         seeded_av = calc.get_forces()
         oracle, _ = run('oracle', lambda state=state: SeededGPAW(state, txt=None, **parameters), atoms)
-        one, calc = run('one pass', lambda: OnePassGPAW(model, txt=None, **parameters), atoms)
+        one, calc = run('one pass', lambda: OnePassGPAW(model, until={}, txt=None, **parameters), atoms)
         one_av, one_seconds = timed(calc.get_forces)
         rows.append(
             {record.label: record.to_dict() for record in (default, seeded, oracle, one)}
@@ -144,7 +144,7 @@ def calculators(model: DensityModel) -> dict[str, Callable[[], Any]]:
         'GPAW': lambda: GPAW(txt=None, **parameters),
         'seeded': lambda: SeededGPAW(model, txt=None, **parameters),
         'seeded, nothing carried': lambda: SeededGPAW(model, txt=None, carry=False, **parameters),
-        'one pass': lambda: OnePassGPAW(model, txt=None, **parameters),
+        'one pass': lambda: OnePassGPAW(model, until={}, txt=None, **parameters),
     }
 
 

@@ -27,7 +27,8 @@ level = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE', 'kpts': (3, 1, 1
 atoms = water_box((1, 1, 1), seed=3)
 figures = []
 for cls in SeededGPAW, OnePassGPAW:
-    atoms.calc = cls(model, txt=None, on_mismatch='warn', **level)
+    more = {} if cls is SeededGPAW else {'until': {}}
+    atoms.calc = cls(model, txt=None, on_mismatch='warn', **level, **more)
     for step in range(2):
         figures += [atoms.get_potential_energy(), atoms.calc.get_number_of_iterations(), atoms.get_forces().tolist()]
         figures.append((atoms.calc.seed_report if cls is SeededGPAW else atoms.calc.report).residual)

@@ -15,9 +15,8 @@ from ase.optimize import BFGS
 from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import DensityModel, OnePassGPAW
-from ase_deepdensity.checks import PredictionError
+from ase_deepdensity.checks import DoubtfulPassWarning, PredictionError
 from ase_deepdensity.scf.calculator import physical
-from ase_deepdensity.scf.one_pass import DoubtfulPassWarning
 from tests.conftest import water_molecule
 from tests.scf.conftest import DZP
 from tests.tiny import water_box
@@ -25,7 +24,7 @@ from tests.tolerances import SAME_ENERGY, SAME_FORCE, SAME_STRESS
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning'),
-    pytest.mark.filterwarnings('ignore::ase_deepdensity.scf.one_pass.DoubtfulPassWarning'),
+    pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.DoubtfulPassWarning'),
 ]
 
 
