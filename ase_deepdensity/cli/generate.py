@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--start', metavar='MODEL', help="start GPAW's cycles from this model's predictions (a model of the same level)"
     )
     add('--workers', type=int, default=1, metavar='N', help='processes to share the work, one core each (%(default)s)')
-    add('--time-limit', type=float, metavar='SECONDS', help='give up a calculation that takes longer: it has failed')
+    add('--time-limit', type=float, metavar='SECONDS', help='of CPU time: a calculation that takes more has failed')
     add('--retry-failed', action='store_true', help='calculate again what an earlier run recorded as failed')
     add(
         '--ranks-per-snapshot',

@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for family, text in FAMILIES.items():
         general = _kind(kinds, family, text, '')
         general.set_defaults(number=None)
-        general.add_argument('--stage', metavar='NAME', help='of the plan, its other stages left out (a wrong name lists all)')
+        general.add_argument(
+            '--stage', metavar='NAME', help='of the plan, its other stages left out (a wrong name lists all)'
+        )
 
 
 FAMILIES = {

@@ -75,7 +75,7 @@ def generate(
     Parameters
     ----------
     time_limit
-        Seconds after which a calculation is given up and recorded as failed.
+        CPU seconds after which a calculation is given up and recorded as failed.
     calculate
         Stands in for the level's own (:class:`.Code`).  With ``workers`` it must be possible to pickle it.
 

@@ -36,7 +36,7 @@ class Jobs:
     calculate: Callable[..., Snapshot]
     retry_failed: bool = False
     time_limit: float | None = None
-    """Seconds that one calculation may take."""
+    """CPU seconds that one calculation may take."""
 
     def status(self, i: int) -> str:
         """'done', 'new', or the reason of a recorded failure."""
@@ -73,7 +73,7 @@ class Jobs:
         try:
             check_geometry(self.frames[i])
             check_grid_memory(self.level.grid(self.frames[i]))
-            with _alarm(self.time_limit):
+            with _time_limit(self.time_limit):
                 snapshot = self.calculate(self.frames[i], self.level, txt=txt, comm=comm)
         except Exception as error:
             return self.record_failure(i, _reason(error), comm.rank == 0, traceback=traceback.format_exc())
@@ -114,22 +114,22 @@ def failure_path(target: Path) -> Path:
 
 
 @contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer (in the main thread of a process, where signals are handled)."""
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError in what takes more CPU time (in the main thread of a process, where signals are handled)."""
     if seconds is None:
         yield
         return
 
     def stop(number: int, frame: object) -> None:
-        raise TimeoutError(f'the calculation takes longer than {seconds:g} s')
+        raise TimeoutError(f'the calculation takes more than {seconds:g} s of CPU time')
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _reason(error: Exception) -> str:

@@ -66,6 +66,11 @@ class Compound:
         """At the potential's volume; None where the potential knows no minimum."""
         return relaxed_volume(self.touching, energies)
 
+    def is_bound(self, highest: float) -> bool:
+        """Is its energy of formation below ``highest``, eV per atom?"""
+        atoms = self.relaxed()
+        return atoms is not None and formation_energy(atoms) < highest
+
 
 def compounds(rng: random.Random, *, per_prototype: int = 400, min_atoms: int = 1, max_atoms: int = 4) -> Iterator[Compound]:
     """Plausible substitutions into each prototype, drawn at random without repetition; none of a held-out formula."""

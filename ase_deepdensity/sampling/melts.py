@@ -15,7 +15,7 @@ EXPANSION = 1.12
 
 
 def melt(
-    atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 12, temperature: float = 1500.0, time: float = 0.4
+    atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 12, temperature: float = 1500.0, time: float = 0.2
 ) -> Atoms:
     """After ``time`` picoseconds of Langevin dynamics at ``temperature`` (K), 2 fs a step."""
     expanded = scaled(supercell(atoms, max_atoms), EXPANSION ** (1 / 3))

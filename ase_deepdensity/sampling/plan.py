@@ -126,8 +126,13 @@ def held_out(seed: int = 0) -> Iterator[Atoms]:
                 yield _labelled(atoms, f'{compound.name}-{name}', compound.kind)
 
 
-def _crystals(variant: Variant, name: str, seed: int, *, atoms_from: int = 1, atoms_to: int = 4) -> Iterator[Atoms]:
-    """Compounds, each in a variant; elemental crystals at other volumes than their own."""
+def _crystals(
+    variant: Variant, name: str, seed: int, *, atoms_from: int = 1, atoms_to: int = 4, bound: float = np.inf
+) -> Iterator[Atoms]:
+    """Compounds, each in a variant; elemental crystals at other volumes than their own.
+
+    ``bound`` is the highest energy of formation that is taken, eV per atom, as the universal potential has it.
+    """
     rng = random.Random(f'{seed} {name}')
     by_kind: dict[str, list[Compound]] = {}
     for compound in compounds(rng, min_atoms=atoms_from, max_atoms=atoms_to):
@@ -135,6 +140,8 @@ def _crystals(variant: Variant, name: str, seed: int, *, atoms_from: int = 1, at
     balance = Balance(rng, SHARES)
     while any(by_kind.values()):
         compound = balance.next(by_kind)
+        if np.isfinite(bound) and len(compound.elements) > 1 and not compound.is_bound(bound):
+            continue
         atoms = _variant(compound, variant, f'{compound.name}-{name}', seed)
         if atoms is not None:
             balance.count(compound)
@@ -154,6 +161,16 @@ def _variant(compound: Compound, variant: Variant, name: str, seed: int) -> Atom
     if atoms is not None:
         atoms.info = {'name': name, 'kind': compound.kind}
     return atoms
+
+
+def _originals(name: str, seed: int) -> Iterator[Atoms]:
+    """The compounds that gave prototypes their names."""
+    for prototype in prototypes():
+        compound = Compound(prototype, tuple(prototype.elements))
+        if set(compound.elements) <= set(ELEMENTS):
+            atoms = _variant(compound, _unchanged, f'{compound.name}-{name}', seed)
+            if atoms is not None:
+                yield atoms
 
 
 def _unchanged(atoms: Atoms, rng: np.random.Generator) -> Atoms:
@@ -241,23 +258,28 @@ def _labelled(atoms: Atoms, name: str, kind: str = '') -> Atoms:
     return atoms
 
 
+BOUND = -0.15
+"""eV per atom."""
+
 STAGES = (
-    Stage('crystal', 'crystals', partial(_crystals, _unchanged), 900, 0.0, 0.55, 20),
-    Stage('stretched', 'crystals', partial(_crystals, stretched), 500, 0.03, 0.7, 20),
-    Stage('larger', 'crystals', partial(_crystals, _unchanged, atoms_from=5, atoms_to=12), 400, 0.1, 1.0),
-    Stage('strained', 'crystals', partial(_crystals, strained), 350, 0.1, 0.9),
-    Stage('rattled', 'crystals', partial(_crystals, rattled), 350, 0.1, 0.95),
-    Stage('supercell', 'crystals', partial(_crystals, _rattled_supercell), 350, 0.3, 1.0, 120),
-    Stage('vacancy', 'crystals', partial(_crystals, _vacancy), 120, 0.4, 1.0, 120),
+    Stage('crystal', 'crystals', partial(_crystals, _unchanged), 700, 0.0, 0.6, 20),
+    Stage('bound', 'crystals', partial(_crystals, _unchanged, bound=BOUND), 500, 0.0, 0.5, 20),
+    Stage('original', 'crystals', _originals, 200, 0.0, 0.7),
+    Stage('stretched', 'crystals', partial(_crystals, stretched, bound=BOUND), 450, 0.03, 0.7, 20),
+    Stage('larger', 'crystals', partial(_crystals, _unchanged, atoms_from=5, atoms_to=12), 300, 0.1, 1.0),
+    Stage('strained', 'crystals', partial(_crystals, strained, bound=BOUND), 350, 0.1, 0.9),
+    Stage('rattled', 'crystals', partial(_crystals, rattled, bound=BOUND), 350, 0.1, 0.95),
+    Stage('supercell', 'crystals', partial(_crystals, _rattled_supercell, bound=BOUND), 350, 0.3, 1.0, 120),
+    Stage('vacancy', 'crystals', partial(_crystals, _vacancy, bound=BOUND), 100, 0.4, 1.0, 120),
     Stage('noble', 'crystals', _noble, 60, 0.1, 0.6),
-    Stage('slab', 'surfaces', partial(_crystals, surfaces.slab), 300, 0.2, 1.0, 90),
-    Stage('layer', 'surfaces', partial(_crystals, surfaces.layer), 200, 0.1, 0.8),
+    Stage('slab', 'surfaces', partial(_crystals, surfaces.slab, bound=BOUND), 300, 0.2, 1.0, 90),
+    Stage('layer', 'surfaces', partial(_crystals, surfaces.layer, bound=BOUND), 200, 0.1, 0.8),
     Stage('adsorbate', 'surfaces', _covered, 200, 0.25, 1.0, 90),
     Stage('known', 'molecules', partial(_molecules, molecules.known, 2), 200, 0.05, 0.8),
     Stage('simple', 'molecules', partial(_molecules, molecules.simple, 2), 400, 0.05, 0.9),
     Stage('pair', 'molecules', _pairs, 150, 0.1, 1.0, 120),
     Stage('salt', 'molecules', partial(_molecules, molecules.salts, 1), 72, 0.2, 0.9),
-    Stage('melt', 'melts', partial(_crystals, melts.melt, atoms_to=4), 80, 0.5, 1.0, 150),
+    Stage('melt', 'melts', partial(_crystals, melts.melt, bound=BOUND), 60, 0.5, 1.0, 150),
     Stage('magnetic', 'spin', _magnetic, 200, 1.0, 1.1, 60),
     Stage('radical', 'spin', _radicals, 40, 1.0, 1.1),
 )
