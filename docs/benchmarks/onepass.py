@@ -74,7 +74,10 @@ def judged(r: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    """Largest errors by what the defaults make of the predictions, and how the residuals go with the errors."""
+    """Largest errors by what the defaults make of the predictions, and how the residuals go with the errors.
+
+    The latter where there was one pass: other predictions are no densities.
+    """
     print('| | number | NMAE, % | ΔE, meV/atom: largest, median | ΔF, eV/Å: largest, median |\n|---|---|---|---|---|')
     for name in CLASSES:
         chosen = [r for r in rows if judged(r) == name]
@@ -85,6 +88,7 @@ def table(rows: list[dict[str, Any]]) -> None:
                 f'| {name} | {len(chosen)} | {min(nmaes):.2f} to {max(nmaes):.2f} '
                 f'| {max(energies):.2f}, {np.median(energies):.2f} | {max(forces):.3f}, {np.median(forces):.3f} |'
             )
+    rows = [r for r in rows if r['one pass']]
     for name in RESIDUALS:
         correlations = [
             f'{key.split(",")[0]} {spearmanr([r[name] for r in rows], [abs(r[key]) for r in rows])[0]:.2f}'
