@@ -82,6 +82,11 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(beginning + os.fsdecode(os.fsencode(path.name)[-room:]))
 
 
+def whole_files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder whose names end so, sorted, without those that are still being written."""
+    return sorted(path for path in folder.glob(f'*{suffix}') if not path.name.startswith('.'))
+
+
 def remove_stale_temporaries(folder: Path) -> None:
     """Remove what killed processes of this machine have left half-written."""
     for temporary in folder.glob('.tmp.*.*.*'):

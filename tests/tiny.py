@@ -42,7 +42,7 @@ def build_model(
     species: tuple[int, ...] = SPECIES,
     **hypers: object,
 ) -> DensityModel:
-    """The model, with GPAW's superposition of atoms and random weights that add about a tenth to it."""
+    """The model, with GPAW's superposition of atoms and random weights that add a few hundredths to it."""
     torch.manual_seed(seed)
     level = level.with_versions(species)
     projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in level.setups(species))
@@ -51,7 +51,7 @@ def build_model(
     built = architecture.build().eval()
     for name, buffer in built.named_buffers():
         if '.scale' in name:
-            buffer.fill_(0.02)
+            buffer.fill_(0.01)
         if name == 'input_scale_lx':
             buffer[:, len(species) * HYPERS['radial'] :] = 3000.0  # so that k-points count, where they are told
     tables = {number: RadialTable.fit(*table) for number, table in atomic_tables(level, species).items()}

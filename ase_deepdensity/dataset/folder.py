@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 
 from ase_deepdensity.dataset.files import Snapshot, read_level, read_numbers, read_snapshot
 from ase_deepdensity.dataset.hdf5 import stored_checksum
-from ase_deepdensity.files import replacing
+from ase_deepdensity.files import replacing, whole_files
 from ase_deepdensity.level import Level
 
 SNAPSHOT_SUFFIX, FAILURE_SUFFIX = '.h5', '.failed.json'
@@ -150,7 +150,7 @@ class Failure:
 
 def read_failures(folder: str | Path) -> list[Failure]:
     """The recorded failures of a folder, sorted by name."""
-    files = sorted(Path(folder).glob(f'*{FAILURE_SUFFIX}'))
+    files = whole_files(Path(folder), FAILURE_SUFFIX)
     return [Failure(file, str(json.loads(file.read_text())['reason'])) for file in files]
 
 
@@ -166,9 +166,9 @@ def _snapshot_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DatasetError(f'{path}: no such file or folder')
-    files = sorted(file for file in path.glob(f'*{SNAPSHOT_SUFFIX}') if not file.name.startswith('.'))
+    files = whole_files(path, SNAPSHOT_SUFFIX)
     if not files:
-        failed = len(list(path.glob(f'*{FAILURE_SUFFIX}')))
+        failed = len(whole_files(path, FAILURE_SUFFIX))
         hint = f'{failed} failed calculations are recorded there' if failed else 'make some with "deepdensity generate"'
         raise DatasetError(f'{path}: no snapshots (*{SNAPSHOT_SUFFIX}) in this folder; {hint}')
     return files

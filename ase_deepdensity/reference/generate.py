@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.dataset.files import Snapshot, read_level, remove_stale_temporaries
+from ase_deepdensity.dataset.files import Snapshot, read_level
 from ase_deepdensity.dataset.folder import SNAPSHOT_SUFFIX, DatasetError, Failure
+from ase_deepdensity.files import remove_stale_temporaries, whole_files
 from ase_deepdensity.level import Level
 from ase_deepdensity.reference.codes import code
 from ase_deepdensity.reference.jobs import Jobs, failure_path, targets_in
@@ -183,9 +184,7 @@ def _prepare(out: Path, level: Level) -> None:
         raise DatasetError(f'{out}: is a file; snapshots need a folder')
     out.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(out)
-    for path in sorted(out.glob(f'*{SNAPSHOT_SUFFIX}')):
-        if path.name.startswith('.'):
-            continue
+    for path in whole_files(out, SNAPSHOT_SUFFIX):
         if differences := level.differences(read_level(path)):
             raise DatasetError(
                 f'{path} is at another level of theory: {"; ".join(differences)}; give another folder for this level'

@@ -17,6 +17,7 @@ from ase import Atoms
 
 from ase_deepdensity.dataset.files import Snapshot, geometry_hash, write_snapshot
 from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, Failure, write_failure
+from ase_deepdensity.files import whole_files
 from ase_deepdensity.geometry import check_geometry, check_grid_memory
 from ase_deepdensity.level import Level
 from ase_deepdensity.reference.claims import take
@@ -97,7 +98,7 @@ def targets_in(out: Path, frames: Sequence[Atoms], level: Level) -> list[Path]:
     known = {
         path.name.removesuffix(suffix).rpartition('-')[2]: path.with_name(path.name.removesuffix(suffix) + SNAPSHOT_SUFFIX)
         for suffix in (FAILURE_SUFFIX, SNAPSHOT_SUFFIX)
-        for path in sorted(out.glob(f'*{suffix}'))
+        for path in whole_files(out, suffix)
     }
     hashes = [job_hash(frame, level) for frame in frames]
     return [known.setdefault(name, out / f'{i:05d}-{name}{SNAPSHOT_SUFFIX}') for i, name in enumerate(hashes)]

@@ -10,7 +10,7 @@ from ase.io import write
 
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.files import temporary_path
+from ase_deepdensity.files import temporary_path, whole_files
 from tests.conftest import FAST, water_molecule
 from tests.reference.test_gpaw import hydrogen
 from tests.tolerances import SAME_ENERGY
@@ -68,7 +68,7 @@ def test_killed_run_is_continued(folder):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'--level': 'dzq'}, "no level of theory 'dzq': use pw400, dzp, ks1d, or a JSON file of GPAW parameters; did"),
+        ({'--level': 'dzq'}, "no level of theory 'dzq': use pw400, dzp, general-pw400, ks1d, or a JSON file of GPAW parameters; did"),
         (
             {'--level': '{"mode": "lcao", "xc": "PBX"}'},
             "level of theory 'l': GPAW refuses the parameters: Unknown func",
@@ -97,7 +97,7 @@ def test_errors_come_before_any_work(folder, changes, message, capsys):
 
 def _wait_for_snapshots(folder, number: int, process: subprocess.Popen) -> None:
     for _ in range(1200):
-        if folder.is_dir() and len(list(folder.glob('*.h5'))) >= number:
+        if folder.is_dir() and len(whole_files(folder, '.h5')) >= number:
             return
         assert process.poll() is None, 'the run ended before it could be killed'
         time.sleep(0.05)

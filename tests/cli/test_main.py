@@ -47,7 +47,7 @@ def test_unknown_command(capsys):
         (['--versoin'], '--version'),
         (['predict', 'a.xyz', 'model', '--outt', 'a.cube'], '--out'),
         (['predict', 'a.xyz', 'model', '--quantity', 'al-electron'], 'all-electron'),
-        (['sample', 'metl', 'a.xyz'], 'metal'),
+        (['sample', 'watr', 'a.xyz'], 'water'),
         (['sample', 'metal', 'a.xyz', '--temprature', '300'], '--temperature'),
     ],
 )
@@ -154,7 +154,7 @@ def test_user_errors_are_one_line(capsys):
     assert main(['generate', 'nothing.xyz', 'out', '--level', 'dzp']) == 2
     assert capsys.readouterr().err == 'deepdensity: error: nothing.xyz: no such file\n'
     assert main(['generate', 'nothing.xyz', 'out', '--level', 'dzq']) == 2
-    assert capsys.readouterr().err.startswith("deepdensity: error: no level of theory 'dzq': use pw400, dzp, ks1d")
+    assert capsys.readouterr().err.startswith("deepdensity: error: no level of theory 'dzq': use pw400, dzp, general-pw400, ks1d")
 
 
 def test_traceback_of_a_kind_of_sample(tmp_path):
