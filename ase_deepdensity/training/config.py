@@ -33,17 +33,17 @@ class TrainingConfig:
     batch: int = 1
     """Snapshots in each step; several cost little more than one where molecules are small."""
     minutes: float | None = None
-    """Take as many steps as fit into this time, instead of ``steps``."""
+    """Wall time for all of the training, instead of ``steps``; see :class:`.Clock`."""
     learning_rate: float = 4e-3
     """Of Adam, at the start of a cosine schedule."""
     warmup: int = 50
-    """Steps in which the learning rate rises to its start."""
+    """Steps in which the learning rate rises to its start, as a parabola."""
     weight_decay: float = 0.0
     """Of AdamW."""
     stride: int = 2
     """Each step takes every ``stride``-th grid point along each axis, a new coset each time."""
     matrix_weight: float = 5.0
-    """Weight of ε_D (1 is the trivial model) beside the NMAE in %."""
+    """Weight of ε_D (1 is the trivial model; mean of the elements in a step) beside the NMAE in %."""
     smoothing: float = 0.002
     """Below this error, electrons/Å³, the loss on the grid is quadratic instead of linear."""
     averaging: float = 0.998

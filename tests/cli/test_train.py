@@ -51,3 +51,27 @@ def test_errors(folder, capsys, monkeypatch, arguments, message):
     assert main(['train', '--out', 'm', '--quiet', *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (folder / 'm.safetensors').exists()
+
+
+def test_an_interrupted_training_says_how_to_go_on(folder, capsys, monkeypatch):
+    from ase_deepdensity.training.loop import Trainer
+
+    step = Trainer._step
+
+    def interrupted(self, number):
+        if number == last:
+            raise KeyboardInterrupt
+        return step(self, number)
+
+    monkeypatch.setattr(Trainer, '_step', interrupted)
+    command = ['train', 'data', '--out', 'm', '--config', 'c.json', '--steps', '20', '--quiet']
+    last = 5
+    assert main(command) == 130
+    assert 'no checkpoint was written yet: the same command starts anew' in capsys.readouterr().err
+    last = 15
+    assert main(command) == 130
+    assert 'the same command continues from m.checkpoint' in capsys.readouterr().err
+    last = 99
+    assert main(command) == 0
+    assert 'continuing m.checkpoint at step 10' in capsys.readouterr().out
+    assert not (folder / 'm.lock').exists()
