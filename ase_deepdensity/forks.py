@@ -12,5 +12,5 @@ def one_torch_thread() -> None:
     work.  On one thread torch never asks OpenMP.  PyTorch's own data loaders do the same in their workers.
     """
     torch = sys.modules.get('torch')
-    if hasattr(torch, 'set_num_threads'):  # not if torch was being imported just then
+    if torch is not None and hasattr(torch, 'set_num_threads'):  # not if torch was being imported just then
         torch.set_num_threads(1)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numba
@@ -35,7 +34,7 @@ WIDTH = MAX_L + 1
 unsigned = np.uint64
 
 
-def jit(function: Callable) -> Callable:
+def jit(function):
     """Compile for numba; the machine code is kept beside this file, or else in the user's cache, where there is one."""
     options = {'nogil': True, 'fastmath': True, 'error_model': 'numpy'}
     try:
