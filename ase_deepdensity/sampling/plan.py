@@ -250,7 +250,7 @@ def _noble(name: str, seed: int) -> Iterator[Atoms]:
     for gas, other in product(NOBLE, (*NOBLE, 'H', 'Li', 'C', 'O', 'F', 'Al', 'Cl', 'Pt')):
         if gas != other:
             compound = Compound(rock_salt, (gas, other))
-            yield _labelled(scaled(compound.touching, rng.uniform(1.3, 1.8)), f'{compound.name}-{name}', 'noble')
+            yield _labelled(scaled(compound.touching, rng.uniform(1.5, 2.3)), f'{compound.name}-{name}', 'noble')
 
 
 def _labelled(atoms: Atoms, name: str, kind: str = '') -> Atoms:
