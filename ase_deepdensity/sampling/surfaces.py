@@ -65,7 +65,7 @@ def covered(symbol: str, adsorbate: str, rng: random.Random) -> Atoms:
     lattice = {'a': reference['a'] * scale}
     if 'c/a' in reference:
         lattice['c'] = lattice['a'] * reference['c/a']
-    size = (1, 1, 4) if len(adsorbate) <= 2 and adsorbate != 'CO' else (2, 1, 3)
+    size = (1, 1, 4) if adsorbate in atomic_numbers else (2, 2, 2)
     atoms = builder(symbol, size, **lattice, vacuum=VACUUM)
     guest = Atoms(adsorbate) if adsorbate in atomic_numbers else molecule(adsorbate)
     if adsorbate == 'CO':
