@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 from ase.build import make_supercell
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
 
 def strained(atoms: Atoms, rng: np.random.Generator, *, size: float = 0.03) -> Atoms:
@@ -57,6 +58,11 @@ def with_vacancy(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     atoms = atoms.copy()
     del atoms[int(rng.integers(len(atoms)))]
     return atoms
+
+
+def overlaps(atoms: Atoms) -> bool:
+    """Are any two atoms nearer than 0.65 of the sum of their covalent radii?"""
+    return len(neighbor_list('i', atoms, natural_cutoffs(atoms, mult=0.65))) > 0
 
 
 def _deformed(atoms: Atoms, deformation_vv: np.ndarray) -> Atoms:

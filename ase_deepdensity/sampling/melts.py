@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from ase import Atoms
 
@@ -19,4 +21,6 @@ def melt(
 ) -> Atoms:
     """After ``time`` picoseconds of Langevin dynamics at ``temperature`` (K), 2 fs a step."""
     expanded = scaled(supercell(atoms, max_atoms), EXPANSION ** (1 / 3))
-    return next(langevin(expanded, calculator(), 2.0, rng, temperature, time, time))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # pymatgen of the constraint on the centre of mass
+        return next(langevin(expanded, calculator(), 2.0, rng, temperature, time, time))

@@ -26,7 +26,7 @@ from ase_deepdensity.sampling.balance import SHARES, Balance
 from ase_deepdensity.sampling.chemistry import ELEMENTS, NOBLE, bonding_kind
 from ase_deepdensity.sampling.cost import estimated_seconds
 from ase_deepdensity.sampling.crystals import ELEMENT_SCALES, Compound, compounds, held_out_compounds
-from ase_deepdensity.sampling.distort import rattled, strained, stretched, supercell, with_vacancy
+from ase_deepdensity.sampling.distort import overlaps, rattled, strained, stretched, supercell, with_vacancy
 from ase_deepdensity.sampling.held_out import reason_to_hold_out
 from ase_deepdensity.sampling.prototypes import prototypes, scaled
 
@@ -59,12 +59,14 @@ class Stage:
         return self.begin + (self.end - self.begin) * (i + 0.5) / self.number
 
     def structures(self, seed: int) -> Iterator[Atoms]:
-        """Those that may be trained on and are cheap enough, at most :attr:`number`."""
+        """Those that may be trained on, are cheap enough and have no atoms in each other, at most :attr:`number`."""
         level = Level.load(LEVEL)
         allowed = (
             atoms
             for atoms in self.make(self.name, seed)
-            if reason_to_hold_out(atoms) is None and estimated_seconds(atoms, level) < self.seconds
+            if reason_to_hold_out(atoms) is None
+            and not overlaps(atoms)
+            and estimated_seconds(atoms, level) < self.seconds
         )
         for atoms in islice(allowed, self.number):
             atoms.info |= {'sampler': self.name, 'seed': seed}
@@ -250,7 +252,7 @@ def _noble(name: str, seed: int) -> Iterator[Atoms]:
     for gas, other in product(NOBLE, (*NOBLE, 'H', 'Li', 'C', 'O', 'F', 'Al', 'Cl', 'Pt')):
         if gas != other:
             compound = Compound(rock_salt, (gas, other))
-            yield _labelled(scaled(compound.touching, rng.uniform(1.3, 1.8)), f'{compound.name}-{name}', 'noble')
+            yield _labelled(scaled(compound.touching, rng.uniform(1.5, 2.3)), f'{compound.name}-{name}', 'noble')
 
 
 def _labelled(atoms: Atoms, name: str, kind: str = '') -> Atoms:

@@ -60,17 +60,17 @@ def metals_with_surfaces() -> list[str]:
 def covered(symbol: str, adsorbate: str, rng: random.Random) -> Atoms:
     """An atom or a molecule on the densest surface of a metal, whose volume is not that of the held-out crystal."""
     reference = reference_states[atomic_numbers[symbol]]
-    builder = {'fcc': fcc111, 'bcc': bcc110, 'hcp': hcp0001}[reference['symmetry']]
+    builder, hollow = {'fcc': (fcc111, 'fcc'), 'bcc': (bcc110, 'hollow'), 'hcp': (hcp0001, 'fcc')}[reference['symmetry']]
     scale = rng.choice(ELEMENT_SCALES) ** (1 / 3)
     lattice = {'a': reference['a'] * scale}
     if 'c/a' in reference:
         lattice['c'] = lattice['a'] * reference['c/a']
-    size = (1, 1, 4) if len(adsorbate) <= 2 and adsorbate != 'CO' else (2, 1, 3)
+    size = (1, 1, 4) if adsorbate in atomic_numbers else (2, 2, 2)
     atoms = builder(symbol, size, **lattice, vacuum=VACUUM)
     guest = Atoms(adsorbate) if adsorbate in atomic_numbers else molecule(adsorbate)
     if adsorbate == 'CO':
         guest.rotate(180, 'x')  # carbon down
-    place = rng.choice(['ontop', 'bridge'])
+    place = rng.choice(['ontop', hollow])
     lowest = guest[int(guest.positions[:, 2].argmin())]
     bond = covalent_radii[lowest.number] + covalent_radii[atomic_numbers[symbol]]
     add_adsorbate(atoms, guest, rng.uniform(0.9, 1.1) * bond * (1.0 if place == 'ontop' else 0.8), place)
