@@ -20,7 +20,7 @@ def predicted(model, vacuum, pbc=True, shift=0.0, turned=0.0):
     atoms.center(vacuum=vacuum)
     atoms.pbc = pbc
     atoms.translate((0, 0, shift))
-    return Predictor(model).predict(atoms, Grid.from_atoms(atoms, (36, 36, 36)))
+    return Predictor(model, extrapolate=True).predict(atoms, Grid.from_atoms(atoms, (36, 36, 36)))
 
 
 def test_drift_is_the_derivative(tiny_model):

@@ -38,13 +38,12 @@ def config() -> TrainingConfig:
 def dataset(tiny_model, tmp_path_factory) -> Dataset:
     """Four boxes of four molecules, and a molecule between zero boundaries."""
     folder = tmp_path_factory.mktemp('dataset')
-    predictor = Predictor(tiny_model)
+    predictor = Predictor(tiny_model, extrapolate=True)  # the molecule reaches beyond its cell
     for seed in range(5):
         atoms = water_box((1, 2, 2), seed=seed) if seed else water_box((1, 1, 1))
         atoms.pbc = seed > 0
         with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):
-            grid, known = predictor.grid(atoms, h=0.35), predictor.coefficients(atoms)
-        density = predictor.density(known, grid)
+            density = predictor.predict(atoms, predictor.grid(atoms, h=0.35))
         write_snapshot(folder / f'{seed}.h5', Snapshot(density, 0.0, np.zeros((len(atoms), 3)), np.zeros(3), 1, 1.0))
     return Dataset(folder)
 

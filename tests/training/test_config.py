@@ -29,8 +29,8 @@ def test_basis_resolves_what_the_settings_say():
         ('{"learning_rate": -1}', 'learning_rate must be positive'),
         ('{"averaging": 1}', 'averaging'),
         ('{"minutes": 0}', 'minutes'),
-        ('{"basis_cutoff": -3.0}', 'basis_cutoff, .*positive distance, not -3.0'),
-        ('{"basis_functions": 1.5}', 'at least two radial functions, not 1.5'),
+        ('{"basis_cutoff": -3.0}', 'basis_cutoff, .*positive distance up to 100 Å, not -3.0'),
+        ('{"basis_functions": 1.5}', 'at least two radial functions, at most 256, not 1.5'),
     ],
 )
 def test_bad_files(tmp_path, text, message):
