@@ -96,7 +96,7 @@ def shift(nt, D, rng, case):  # type: ignore[no-untyped-def]
 
 
 def turned(nt, D, rng, case):  # type: ignore[no-untyped-def]
-    """The density of another molecule: this one in another orientation, or inside out."""
+    """The density of a molecule in another orientation, or inside out."""
     return (np.flip(nt, 1), nt.transpose(0, 2, 3, 1), nt.max() - nt)[case], D
 
 
@@ -173,7 +173,7 @@ POISONS: dict[str, Poison] = {
     'ñ: noise': noise,
     'D: noise': noise_of_D,
     'ñ: shifted': shift,
-    'ñ: of another molecule': turned,
+    'ñ: of a turned molecule': turned,
     'D: permuted': permuted,
     'D: times 10³ to 10²⁰': scaled,
     'D: times 0.5 to 1.5': scaled_a_little,
