@@ -44,11 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for family, text in FAMILIES.items():
         general = _kind(kinds, family, text, '')
         general.set_defaults(number=None)
-        general.add_argument('--stage', metavar='NAME', help='of the plan, its other stages left out (a wrong name lists all)')
+        general.add_argument(
+            '--stage', metavar='NAME', help='of the plan, its other stages left out (a wrong name lists all)'
+        )
 
 
 FAMILIES = {
-    'plan': 'all of the following, in the order in which a model of the periodic table learns most (needs pymatgen, chgnet)',
+    'plan': 'all of the following, in an order from which a model learns most (needs pymatgen and chgnet)',
     'crystals': 'compounds of all elements: as they are, strained, rattled, with vacancies',
     'surfaces': 'slabs, layers, molecules and atoms on metals',
     'molecules': 'molecules of all elements, hydrogen-bonded pairs, salts',

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -84,14 +85,16 @@ def prototypes(max_atoms: int = 12) -> tuple[Prototype, ...]:
     return tuple(sorted(found.values(), key=lambda prototype: len(prototype.atoms)))
 
 
-def _primitive(entry: dict) -> Atoms | None:
+def _primitive(entry: dict[str, Any]) -> Atoms | None:
     """The primitive cell of a library entry, without the noise of rounded coordinates."""
     import spglib
 
     symbols = [site['species'][0]['element'] for site in entry['sites']]
     if any(len(site['species']) > 1 for site in entry['sites']) or {'D', 'Tc'} & set(symbols):
         return None
-    atoms = Atoms(symbols, scaled_positions=[s['abc'] for s in entry['sites']], cell=entry['lattice']['matrix'], pbc=True)
+    atoms = Atoms(
+        symbols, scaled_positions=[s['abc'] for s in entry['sites']], cell=entry['lattice']['matrix'], pbc=True
+    )
     cell = spglib.standardize_cell(
         (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), to_primitive=True, symprec=SYMMETRY_PRECISION
     )
