@@ -54,7 +54,7 @@ def test_bad_files(tmp_path, text, message):
 
 
 def test_unknown_name_shows_the_names():
-    with pytest.raises(LevelError, match="no level of theory 'pw4000': use pw400, dzp, ks1d"):
+    with pytest.raises(LevelError, match="no level of theory 'pw4000': use pw400, dzp, general-pw400, ks1d"):
         Level.load('pw4000')
 
 
