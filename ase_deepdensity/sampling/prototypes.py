@@ -18,6 +18,8 @@ from ase.data import covalent_radii
 from ase.formula import Formula
 from ase.neighborlist import neighbor_list
 
+SMALLEST_SCALE = 0.8
+"""Of lengths, where 1 lets the closest pair be a sum of covalent radii apart."""
 SYMMETRY_PRECISION = 1e-3
 """Å: the library's rounded coordinates are moved onto symmetric places within this."""
 
@@ -107,6 +109,9 @@ def _primitive(entry: dict[str, Any]) -> Atoms | None:
 def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], *, rounds: int = 4) -> Atoms | None:
     """The crystal at its volume of lowest energy; all else, its symmetry too, stays.
 
+    It is looked for above :data:`SMALLEST_SCALE`: a universal potential may bind atoms that sit in each other, and its
+    lists of neighbours and angles grow without bounds there.
+
     Parameters
     ----------
     energies
@@ -124,4 +129,6 @@ def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], 
             shift = 0.5 * (below - above) / (below - 2 * here + above)
             return scaled(atoms, float(scale_n[n] + step * shift))
         centre = scale_n[n]
+        if centre - 3 * step < SMALLEST_SCALE:
+            return None
     return None
