@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='files in any format that ASE reads, all frames ("traj.xyz@::10" takes every tenth)',
     )
     add('out', metavar='OUT', help='folder for the snapshots; the same command continues a killed run')
-    add('--level', required=True, help='level of theory: pw400, dzp, general-pw400, ks1d (chains), or a JSON file of parameters')
+    add(
+        '--level',
+        required=True,
+        help='level of theory: pw400, dzp, general-pw400, ks1d (chains), or a JSON file of parameters',
+    )
     add(
         '--start', metavar='MODEL', help="start GPAW's cycles from this model's predictions (a model of the same level)"
     )

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 FAMILIES = {
-    'plan': 'all of the following, in the order in which a model of the periodic table learns most (needs pymatgen, chgnet)',
+    'plan': 'all of the following, in an order from which a model learns most (needs pymatgen and chgnet)',
     'crystals': 'compounds of all elements: as they are, strained, rattled, with vacancies',
     'surfaces': 'slabs, layers, molecules and atoms on metals',
     'molecules': 'molecules of all elements, hydrogen-bonded pairs, salts',

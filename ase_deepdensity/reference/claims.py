@@ -1,7 +1,8 @@
 """Which process calculates which snapshot, when several work on one folder.
 
-A claim is a file beside the snapshot, made by one process alone (O_EXCL), locked by it as long as it lives, removed when
-the work is done.  A process that dies loses its lock, however it dies: another on the same host takes its claim over.
+A claim is a file beside the snapshot, made by one process alone (O_EXCL), locked by it as long as it lives and removed
+when the work is done.  A process that dies loses its lock, however it dies: another on the same host takes its claim
+over.
 Locks of other hosts may not be seen on a network file system, so that their claims are respected until they are old.
 """
 

@@ -132,7 +132,9 @@ def _check_ways(workers: int, time_limit: float | None, comm: MPIComm) -> None:
         raise ValueError(f'a time limit must be more than 0 seconds, not {time_limit}')
     for name, given in ('workers', workers > 1), ('a time limit', time_limit is not None):
         if given and comm.size > 1:
-            raise ValueError(f'{name} and MPI do not go together ({comm.size} ranks): start the program without mpiexec')
+            raise ValueError(
+                f'{name} and MPI do not go together ({comm.size} ranks): start the program without mpiexec'
+            )
 
 
 def _todo(jobs: Jobs, status_i: Sequence[str]) -> list[int]:

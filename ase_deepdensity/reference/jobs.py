@@ -6,10 +6,11 @@ import gc
 import hashlib
 import json
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ class Jobs:
     retry_failed: bool = False
     time_limit: float | None = None
     """CPU seconds that one calculation may take."""
+    begin: float = field(default_factory=time.time)
+    """When the run began, seconds since the epoch: failures recorded later are those of others, not to be retried."""
 
     def status(self, i: int) -> str:
         """'done', 'new', or the reason of a recorded failure."""
@@ -66,7 +69,9 @@ class Jobs:
 
     def _is_open(self, i: int) -> bool:
         status = self.status(i)
-        return status == 'new' or (self.retry_failed and status != 'done')
+        if status in ('new', 'done'):
+            return status == 'new'
+        return self.retry_failed and failure_path(self.targets[i]).stat().st_mtime < self.begin
 
     def _calculated(self, i: int, comm: MPIComm, txt: str | Path | None) -> Path | Failure:
         from gpaw.mpi import broadcast_exception
@@ -96,7 +101,9 @@ class Jobs:
 def targets_in(out: Path, frames: Sequence[Atoms], level: Level) -> list[Path]:
     """The file of each geometry's snapshot: one that is there already, in whatever place of the list it was, or new."""
     known = {
-        path.name.removesuffix(suffix).rpartition('-')[2]: path.with_name(path.name.removesuffix(suffix) + SNAPSHOT_SUFFIX)
+        path.name.removesuffix(suffix).rpartition('-')[2]: path.with_name(
+            path.name.removesuffix(suffix) + SNAPSHOT_SUFFIX
+        )
         for suffix in (FAILURE_SUFFIX, SNAPSHOT_SUFFIX)
         for path in whole_files(out, suffix)
     }

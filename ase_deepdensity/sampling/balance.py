@@ -58,7 +58,10 @@ class Balance:
         """Take the next candidate out of ``pool``, lists by kind of bonding."""
         kind = min((k for k in pool if pool[k]), key=lambda k: self.counts[k] / self.shares[k])
         candidates = pool[kind]
-        n = max(self.rng.sample(range(len(candidates)), min(self.draws, len(candidates))), key=lambda n: self.gain(candidates[n]))
+        n = max(
+            self.rng.sample(range(len(candidates)), min(self.draws, len(candidates))),
+            key=lambda n: self.gain(candidates[n]),
+        )
         candidates[n], candidates[-1] = candidates[-1], candidates[n]
         return candidates.pop()
 
@@ -126,7 +129,10 @@ def _column(symbol: str) -> int:
 
 
 def coverage(structures: Sequence[tuple[Sequence[str], str]], elements: Sequence[str]) -> str:
-    """A table: each element with its structures, given as (elements, kind), their groups of partners and kinds of bonding."""
+    """A table: for each element its structures, groups of partners and kinds of bonding.
+
+    ``structures`` are given as (elements, kind).
+    """
     lines = [f'   {"number":>6} {"partners":>8} {"kinds":>5}']
     for symbol in elements:
         own = [(others, kind) for others, kind in structures if symbol in others]

@@ -20,11 +20,11 @@ ELEMENTS = tuple(symbol for symbol in chemical_symbols[1:84] if symbol not in _L
 """The 69 elements to cover: H to Bi without Tc (no dataset) and Ce to Yb (open 4f shells)."""
 
 _KIND_OF_ANION = (
-    {symbol: 'halide' for symbol in ('F', 'Cl', 'Br', 'I')}
+    dict.fromkeys(('F', 'Cl', 'Br', 'I'), 'halide')
     | {'O': 'oxide', 'H': 'hydride'}
-    | {symbol: 'chalcogenide' for symbol in ('S', 'Se', 'Te')}
-    | {symbol: 'pnictide' for symbol in ('N', 'P', 'As')}
-    | {symbol: 'carbide' for symbol in ('B', 'C', 'Si', 'Ge')}
+    | dict.fromkeys(('S', 'Se', 'Te'), 'chalcogenide')
+    | dict.fromkeys(('N', 'P', 'As'), 'pnictide')
+    | dict.fromkeys(('B', 'C', 'Si', 'Ge'), 'carbide')
 )
 """'pnictide' stands for nitrides too, 'carbide' for borides, silicides and germanides."""
 BALANCED = ('halide', 'oxide', 'chalcogenide')

@@ -13,7 +13,17 @@ from ase.collections import dcdft
 from ase.formula import Formula
 
 from ase_deepdensity.sampling.balance import SHARES, Balance
-from ase_deepdensity.sampling.chemistry import ELEMENTS, MAGNETIC, NOBLE, NONMETALS, anion_rank, fits, is_metal, kind_of_elements, plausible
+from ase_deepdensity.sampling.chemistry import (
+    ELEMENTS,
+    MAGNETIC,
+    NOBLE,
+    NONMETALS,
+    anion_rank,
+    fits,
+    is_metal,
+    kind_of_elements,
+    plausible,
+)
 from ase_deepdensity.sampling.held_out import held_out_formulas, held_out_table, reduce_formula
 from ase_deepdensity.sampling.potential import energies
 from ase_deepdensity.sampling.prototypes import Prototype, prototypes, relaxed_volume
@@ -45,7 +55,9 @@ class Compound:
     def formula(self) -> str:
         """Reduced, as held-out formulas are written."""
         counts = self.prototype.atoms.symbols.formula.count()
-        return reduce_formula({new: counts[old] for new, old in zip(self.elements, self.prototype.elements, strict=True)})
+        return reduce_formula(
+            {new: counts[old] for new, old in zip(self.elements, self.prototype.elements, strict=True)}
+        )
 
     @property
     def touching(self) -> Atoms:
@@ -72,7 +84,9 @@ class Compound:
         return atoms is not None and formation_energy(atoms) < highest
 
 
-def compounds(rng: random.Random, *, per_prototype: int = 400, min_atoms: int = 1, max_atoms: int = 4) -> Iterator[Compound]:
+def compounds(
+    rng: random.Random, *, per_prototype: int = 400, min_atoms: int = 1, max_atoms: int = 4
+) -> Iterator[Compound]:
     """Plausible substitutions into each prototype, drawn at random without repetition; none of a held-out formula."""
     for prototype in prototypes(max_atoms):
         if len(prototype.atoms) < min_atoms:
@@ -119,7 +133,11 @@ def choose_held_out(nbinary: int = 36, nternary: int = 14, *, seed: int = 0) -> 
     balance = Balance(rng, SHARES)
     chosen: dict[str, Compound] = {}
     for nelements, number in (2, nbinary), (3, nternary):
-        usable = [c for c in pool if len(c.elements) == nelements and sum(not is_metal(e) for e in c.elements) <= 4 - nelements]
+        usable = [
+            c
+            for c in pool
+            if len(c.elements) == nelements and sum(not is_metal(e) for e in c.elements) <= 4 - nelements
+        ]
         by_kind = {kind: [c for c in usable if c.kind == kind] for kind in SHARES}
         while number:
             compound = balance.next(by_kind)

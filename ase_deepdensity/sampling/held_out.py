@@ -51,7 +51,9 @@ def _element_reason(symbol: str, volume: float) -> str | None:
     reference_volume = reference.get_volume() / len(reference)
     if abs(volume / reference_volume - 1) > VOLUME_MARGIN:
         return None
-    return f'{symbol} at {volume:.2f} Å³ per atom, within {VOLUME_MARGIN:.0%} of its crystal ({reference_volume:.2f} Å³)'
+    return (
+        f'{symbol} at {volume:.2f} Å³ per atom, within {VOLUME_MARGIN:.0%} of its crystal ({reference_volume:.2f} Å³)'
+    )
 
 
 def reduced_formula(atoms: Atoms) -> str:

@@ -18,7 +18,9 @@ from ase_deepdensity.sampling.distort import rattled
 VACUUM = 3.5
 """Å around a molecule."""
 
-PARTNERS = ('H2O', 'NH3', 'HF', 'HCl', 'SH2', 'HCN', 'CH3OH', 'H2CO', 'H3CNH2', 'HCOOH', 'C2H2', 'CH3SH', 'N2H4', 'H2O2')  # fmt: skip
+PARTNERS = (
+    'H2O', 'NH3', 'HF', 'HCl', 'SH2', 'HCN', 'CH3OH', 'H2CO', 'H3CNH2', 'HCOOH', 'C2H2', 'CH3SH', 'N2H4', 'H2O2',
+)  # fmt: skip
 """Molecules (of ``ase.build.molecule``) that are put together by hydrogen bonds."""
 POLAR = ('N', 'O', 'F', 'S', 'Cl')
 
@@ -119,4 +121,7 @@ def salts() -> Iterator[tuple[str, Atoms]]:
     for cation, anion in pairs:
         bond = 1.05 * sum(covalent_radii[atomic_numbers[s]] for s in (cation, anion))
         x, y = bond * np.cos(0.85), bond * np.sin(0.85)
-        yield f'{cation}2{anion}2', boxed(Atoms([cation] * 2 + [anion] * 2, [[0, y, 0], [0, -y, 0], [x, 0, 0], [-x, 0, 0]]))
+        yield (
+            f'{cation}2{anion}2',
+            boxed(Atoms([cation] * 2 + [anion] * 2, [[0, y, 0], [0, -y, 0], [x, 0, 0], [-x, 0, 0]])),
+        )

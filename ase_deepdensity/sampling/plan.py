@@ -1,8 +1,8 @@
 """One list of structures for a model of the periodic table, in an order of which any first part is balanced.
 
-The list has stages: crystals as they are, strained, rattled, surfaces, molecules and so on.  Each is ordered so that any
-first part of it covers elements and kinds of bonding evenly (:mod:`.balance`), and has a stretch of the list to itself or
-to share, the cheap ones first.
+The list has stages: crystals as they are, strained, rattled, surfaces, molecules and so on.  Each is ordered so that
+any first part of it covers elements and kinds of bonding evenly (:mod:`.balance`), and is spread over a stretch of the
+list; those of the cheap stages begin early.
 """
 
 from __future__ import annotations
@@ -112,20 +112,24 @@ def estimated_hours(frames: Iterable[Atoms]) -> float:
 
 
 def held_out(seed: int = 0) -> Iterator[Atoms]:
-    """What models are judged by: the crystals of ``dcdft``, the held-out compounds, some of them rattled or cut to slabs."""
+    """What models are judged by: the crystals of ``dcdft``, the held-out compounds, some rattled or cut to slabs."""
     for symbol in dcdft.names:
         if symbol in ELEMENTS:
             atoms = _labelled(Atoms(dcdft[symbol]), f'{symbol}-dcdft')
             atoms.set_initial_magnetic_moments(None)
             yield atoms
-    variants = [(_unchanged, 'crystal', 1), (_rattled_supercell, 'supercell', 3), (surfaces.slab, 'slab', 3)]
+    variants: list[tuple[Variant, str, int]] = [
+        (_unchanged, 'crystal', 1),
+        (_rattled_supercell, 'supercell', 3),
+        (surfaces.slab, 'slab', 3),
+    ]
     for variant, name, step in variants:
         for compound in held_out_compounds()[::step]:
             rng = np.random.default_rng([seed, zlib.crc32(f'{compound.name}-{name}'.encode())])
             crystal = compound.relaxed()
-            atoms = None if crystal is None else variant(crystal, rng)
-            if atoms is not None:
-                yield _labelled(atoms, f'{compound.name}-{name}', compound.kind)
+            changed = None if crystal is None else variant(crystal, rng)
+            if changed is not None:
+                yield _labelled(changed, f'{compound.name}-{name}', compound.kind)
 
 
 def _crystals(

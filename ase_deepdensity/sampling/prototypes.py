@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -17,6 +18,8 @@ from ase.data import covalent_radii
 from ase.formula import Formula
 from ase.neighborlist import neighbor_list
 
+SMALLEST_SCALE = 0.8
+"""Of lengths, where 1 lets the closest pair be a sum of covalent radii apart."""
 SYMMETRY_PRECISION = 1e-3
 """Å: the library's rounded coordinates are moved onto symmetric places within this."""
 
@@ -84,14 +87,16 @@ def prototypes(max_atoms: int = 12) -> tuple[Prototype, ...]:
     return tuple(sorted(found.values(), key=lambda prototype: len(prototype.atoms)))
 
 
-def _primitive(entry: dict) -> Atoms | None:
+def _primitive(entry: dict[str, Any]) -> Atoms | None:
     """The primitive cell of a library entry, without the noise of rounded coordinates."""
     import spglib
 
     symbols = [site['species'][0]['element'] for site in entry['sites']]
     if any(len(site['species']) > 1 for site in entry['sites']) or {'D', 'Tc'} & set(symbols):
         return None
-    atoms = Atoms(symbols, scaled_positions=[s['abc'] for s in entry['sites']], cell=entry['lattice']['matrix'], pbc=True)
+    atoms = Atoms(
+        symbols, scaled_positions=[s['abc'] for s in entry['sites']], cell=entry['lattice']['matrix'], pbc=True
+    )
     cell = spglib.standardize_cell(
         (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), to_primitive=True, symprec=SYMMETRY_PRECISION
     )
@@ -103,6 +108,9 @@ def _primitive(entry: dict) -> Atoms | None:
 
 def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], *, rounds: int = 4) -> Atoms | None:
     """The crystal at its volume of lowest energy; all else, its symmetry too, stays.
+
+    It is looked for above :data:`SMALLEST_SCALE`: a universal potential may bind atoms that sit in each other, and its
+    lists of neighbours and angles grow without bounds there.
 
     Parameters
     ----------
@@ -121,4 +129,6 @@ def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], 
             shift = 0.5 * (below - above) / (below - 2 * here + above)
             return scaled(atoms, float(scale_n[n] + step * shift))
         centre = scale_n[n]
+        if centre - 3 * step < SMALLEST_SCALE:
+            return None
     return None

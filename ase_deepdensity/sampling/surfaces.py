@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -48,19 +49,28 @@ def layer(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
     return atoms
 
 
+_BUILDERS: dict[str, tuple[Any, str]] = {
+    'fcc': (fcc111, 'fcc'),
+    'bcc': (bcc110, 'hollow'),
+    'hcp': (hcp0001, 'fcc'),
+}
+"""Of the densest surface of a lattice, and ASE's name of a hollow there."""
+
+
 def metals_with_surfaces() -> list[str]:
     """Metals of which ASE knows a cubic close-packed, body-centred or hexagonal crystal."""
-    return [
-        symbol
-        for symbol in ELEMENTS
-        if is_metal(symbol) and (reference_states[atomic_numbers[symbol]] or {}).get('symmetry') in ('fcc', 'bcc', 'hcp')
-    ]
+    return [symbol for symbol in ELEMENTS if is_metal(symbol) and _reference(symbol).get('symmetry') in _BUILDERS]
+
+
+def _reference(symbol: str) -> dict[str, Any]:
+    """The crystal that ASE knows of an element."""
+    return dict(reference_states[atomic_numbers[symbol]] or {})
 
 
 def covered(symbol: str, adsorbate: str, rng: random.Random) -> Atoms:
     """An atom or a molecule on the densest surface of a metal, whose volume is not that of the held-out crystal."""
-    reference = reference_states[atomic_numbers[symbol]]
-    builder, hollow = {'fcc': (fcc111, 'fcc'), 'bcc': (bcc110, 'hollow'), 'hcp': (hcp0001, 'fcc')}[reference['symmetry']]
+    reference = _reference(symbol)
+    builder, hollow = _BUILDERS[reference['symmetry']]
     scale = rng.choice(ELEMENT_SCALES) ** (1 / 3)
     lattice = {'a': reference['a'] * scale}
     if 'c/a' in reference:

@@ -106,7 +106,8 @@ def _wait_for_snapshots(folder, number: int, process: subprocess.Popen) -> None:
 
 def test_starts_from_a_model(folder, capsys):
     write('water.xyz', water_molecule())
-    plain, seeded = ['generate', 'water.xyz', 'plain'], ['generate', 'water.xyz', 'seeded', '--start', 'water-pbe-dzp']
+    plain = ['generate', 'water.xyz', 'plain']
+    seeded = ['generate', 'water.xyz', 'seeded', '--start', 'water-pbe-dzp', '--workers', '2']
     for arguments in plain, seeded:
         assert main([*arguments, '--level', 'dzp', '--quiet']) == 0
     (reference,), (snapshot,) = Dataset('plain'), Dataset('seeded')

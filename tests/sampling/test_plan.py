@@ -1,0 +1,102 @@
+"""Samplers that need pymatgen and CHGNet (extra ``sampling-general``); skipped without."""
+
+import random
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from ase_deepdensity.cli.main import main
+from ase_deepdensity.sampling import plan
+from ase_deepdensity.sampling.chemistry import ELEMENTS, fits, kind_of_elements, plausible
+from ase_deepdensity.sampling.crystals import compounds
+from ase_deepdensity.sampling.held_out import held_out_formulas
+from ase_deepdensity.sampling.molecules import hydrogen_bonded, is_closed_shell, known, salts, simple
+from ase_deepdensity.sampling.prototypes import prototypes, relaxed_volume, scaled
+
+pytest.importorskip('pymatgen')
+pytestmark = pytest.mark.filterwarnings('ignore:Set OLD_ERROR_HANDLING:DeprecationWarning')  # spglib's
+
+
+def test_formulas_that_may_be():
+    assert len(ELEMENTS) == 69
+    for formula in (
+        {'Na': 1, 'Cl': 1},
+        {'Ti': 1, 'O': 2},
+        {'Sr': 1, 'Ti': 1, 'O': 3},
+        {'Ti': 1, 'C': 1},
+        {'Al': 1, 'Ni': 3},
+    ):
+        assert plausible(formula), formula
+    for formula in {'Na': 1, 'Cl': 2}, {'Mg': 2, 'O': 1}, {'Al': 1, 'F': 1}, {'H': 1, 'Cl': 1, 'Xe': 1}:
+        assert not plausible(formula), formula
+    assert kind_of_elements(['Pt', 'Si']) == 'carbide' and kind_of_elements(['Na', 'Cl', 'O']) == 'oxide'
+    assert fits(['K', 'Br'], ['Na', 'Cl']) and not fits(['Cs', 'F'], ['Na', 'Cl'])
+
+
+def test_prototypes_are_symmetric_and_primitive():
+    import spglib
+
+    numbers = Counter(len(prototype.elements) for prototype in prototypes())
+    assert numbers[1] > 30 and numbers[2] > 100 and numbers[3] > 20
+    for prototype in prototypes(4):
+        atoms = prototype.atoms
+        cell = atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
+        sharp, blurred = (spglib.get_symmetry_dataset(cell, symprec=symprec) for symprec in (1e-7, 1e-3))
+        assert sharp.number == blurred.number, prototype.name
+        assert len(spglib.find_primitive(cell)[2]) == len(atoms), prototype.name
+
+
+def test_relaxed_volume_finds_a_minimum_outside_its_first_window():
+    crystal = bulk('NaCl', 'rocksalt', 5.0)
+
+    def energies(structures):
+        return np.array(
+            [(atoms.get_volume() ** (1 / 3) - 1.3 * crystal.get_volume() ** (1 / 3)) ** 2 for atoms in structures]
+        )
+
+    assert relaxed_volume(crystal, energies).get_volume() == pytest.approx(scaled(crystal, 1.3).get_volume(), rel=1e-6)
+    assert relaxed_volume(crystal, lambda structures: -np.array([atoms.get_volume() for atoms in structures])) is None
+
+
+def test_compounds_are_repeatable_and_never_held_out():
+    first, second = ([c.name for c in islice(compounds(random.Random(4), per_prototype=30), 900)] for _ in range(2))
+    assert first == second
+    found = list(compounds(random.Random(5), per_prototype=60))
+    assert not {compound.formula for compound in found} & held_out_formulas()
+    assert len({symbol for compound in found for symbol in compound.elements}) >= 60
+
+
+def test_molecules_have_closed_shells():
+    groups = {'known': list(known()), 'simple': list(simple()), 'salts': list(salts())}
+    assert [len(group) > 60 for group in groups.values()] == [True] * 3
+    for group in groups.values():
+        assert all(is_closed_shell(atoms) and not atoms.pbc.any() for _, atoms in group)
+    assert len({atoms.symbols[0] for _, atoms in groups['simple']}) > 55
+
+
+def test_hydrogen_bonds():
+    for name, atoms in islice(hydrogen_bonded(random.Random(0)), 20):
+        distance_aa = atoms.get_all_distances() + 10 * np.eye(len(atoms))
+        assert len(atoms) <= 12 and distance_aa.min() > 0.7, name
+        first = len(atoms) - sum(plan.molecule(name.partition('+')[2]).numbers > 0)
+        assert 1.3 < distance_aa[:first, first:].min() < 2.5, name
+
+
+def test_stages_of_molecules_are_repeatable_and_trainable(tmp_path, capsys):
+    arguments = ['sample', 'molecules', '-n', '12', '--seed', '2']
+    for name in 'a.xyz', 'b.xyz':
+        assert main([*arguments, str(tmp_path / name)]) == 0
+    assert (tmp_path / 'a.xyz').read_text() == (tmp_path / 'b.xyz').read_text()
+    assert 'core-hours' in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path / 'c.xyz'), '--stage', 'liquid']) == 2
+    assert "no stage 'liquid': use one of known, simple, pair, salt" in capsys.readouterr().err
+
+
+def test_crystals_with_the_potential():
+    pytest.importorskip('chgnet')
+    frames = list(islice(plan.structures('crystals', 'bound', seed=1), 3))
+    assert len({atoms.info['kind'] for atoms in frames}) == 3
+    assert all(plan.reason_to_hold_out(atoms) is None and atoms.pbc.all() for atoms in frames)
