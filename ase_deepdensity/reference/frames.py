@@ -24,9 +24,9 @@ def read_frames(names: Iterable[str | Path]) -> list[Atoms]:
     Raises
     ------
     ValueError
-        A file that is missing, unreadable or empty, or lacks the frames asked for; a frame that is no geometry to work on
-        (:func:`.check_geometry`; overlapping atoms are left to the work itself, which may have other frames to go on
-        with).
+        A file that is missing, unreadable or empty, or lacks the frames asked for; a frame that is no geometry to work
+        on (:func:`.check_geometry`; overlapping atoms are left to the work itself, which may have other frames to go
+        on with).
     """
     frames: list[Atoms] = []
     for name in map(str, names):

@@ -108,8 +108,8 @@ def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: De
     state, new = init.familiarity.state_dict(), familiarity.state_dict()
     if state.keys() != new.keys():
         raise ValueError(
-            f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its elements, '
-            f'{" ".join(init.symbols)}'
+            f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its '
+            f'elements, {" ".join(init.symbols)}'
         )
     state = {name: x_sx.clone() for name, x_sx in state.items()}
     for name, x_sx in new.items():

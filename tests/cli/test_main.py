@@ -154,7 +154,9 @@ def test_user_errors_are_one_line(capsys):
     assert main(['generate', 'nothing.xyz', 'out', '--level', 'dzp']) == 2
     assert capsys.readouterr().err == 'deepdensity: error: nothing.xyz: no such file\n'
     assert main(['generate', 'nothing.xyz', 'out', '--level', 'dzq']) == 2
-    assert capsys.readouterr().err.startswith("deepdensity: error: no level of theory 'dzq': use pw400, dzp, general-pw400, ks1d")
+    assert capsys.readouterr().err.startswith(
+        "deepdensity: error: no level of theory 'dzq': use pw400, dzp, general-pw400, ks1d"
+    )
 
 
 def test_traceback_of_a_kind_of_sample(tmp_path):
