@@ -21,7 +21,7 @@ MAX_SPACING = 0.4
 """Å: a coarser grid cannot hold a pseudo density (GPAW's usual ones are 0.15 to 0.2 Å)."""
 CHARGE = 1e-3
 """|e|: charges that differ by less are the same."""
-MAX_UNFAMILIAR = 2.25
+MAX_UNFAMILIAR = 2.4
 """Distance from the training data, in units of what most of them stay below, above which to warn."""
 MAX_STRANGE = 300.0
 """The same, above which a prediction means nothing."""

@@ -276,15 +276,8 @@ class EquivariantNetwork(DensityNetwork):
         D_saii = [
             head(h_mac[:, atoms], pseudo_mac[:, atoms]) for head, atoms in zip(self._matrix_heads, slices, strict=True)
         ]
-        invariants_ac = torch.cat([h_mac[0], self._norms(A_max.detach())], dim=1)
+        invariants_ac = torch.cat([h_mac[0], A_max[0].detach()], dim=1)
         return Coefficients(D_saii, invariants_ac, self.coefficients(h_mac, slices))
-
-    def _norms(self, A_max: torch.Tensor) -> torch.Tensor:
-        """What the network is told of each atom, made invariant: A for l=0, √Σ_m A² for the others."""
-        norms_lax = [
-            A_mac.square().sum(0).sqrt() for A_mac in A_max.split([2 * l + 1 for l in range(self.hypers.lmax + 1)])
-        ]
-        return torch.cat([A_max[0], *norms_lax[1:]], dim=1)
 
     @property
     def mean_sii(self) -> list[torch.Tensor]:
