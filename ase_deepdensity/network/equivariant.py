@@ -230,7 +230,7 @@ class EquivariantNetwork(DensityNetwork):
 
     @property
     def ninvariants(self) -> int:
-        return self.hypers.layers * self.hypers.channels + self.input_scale_lx.numel()
+        return self.hypers.layers * self.hypers.channels + self.input_scale_lx.shape[1]
 
     @property
     def sees_kpoints(self) -> bool:
