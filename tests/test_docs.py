@@ -102,6 +102,6 @@ def test_site_builds(tmp_path):
 
 
 def test_version():
-    newest = re.search(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)[1]
+    newest = re.search(r'^## (\d\S*)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)[1]
     assert newest == ase_deepdensity.__version__
     assert re.search(r"^version = '(.*)'", (ROOT / 'pyproject.toml').read_text(), re.MULTILINE)[1] == newest
