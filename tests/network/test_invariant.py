@@ -98,8 +98,7 @@ def test_scales_come_from_the_data():
     network.fit_scale(graphs, fit, D_tsaii)
     assert len(sizes) == BASIS.lmax + 1
     with torch.no_grad():
-        D_ax = torch.cat([network(graph).invariants_ac[graph.slices[1]] for graph in graphs])[
-            :, : network.hypers.descriptor
-        ]
+        invariants_ac = torch.cat([network(graph).invariants_ac[graph.slices[1]] for graph in graphs])
+    D_ax = invariants_ac[:, : network.hypers.descriptor]
     assert float(D_ax.mean(0).abs().max()) < 0.3 and 0.1 < float(D_ax.std()) < 1.1
     assert float(network.scale_sn.min()) > 0 and float(network.mean_sn.abs().max()) > 0
