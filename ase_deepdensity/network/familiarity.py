@@ -87,6 +87,10 @@ class Familiarity:
         rest_a = (x_ac.square().sum(1) - along_ak.square().sum(1)).clamp(min=0)
         return (z_ak.square().sum(1) + rest_a * self.outside_s[s]).sqrt() / self.limit_s[s]
 
+    def in_units_of(self, distance: float) -> Familiarity:
+        """The same where a distance that was ``distance`` is 1."""
+        return type(self)(**self.state_dict() | {'limit_s': self.limit_s * distance})
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {name: getattr(self, name) for name in self.NAMES}
 

@@ -1,11 +1,14 @@
 """Which environments a shipped model was trained on, from its card: makes the geometries again and refits.
 
-    python docs/benchmarks/familiarity_fit.py MODEL FOLDER
+    python docs/benchmarks/familiarity_fit.py MODEL FOLDER [HOLD-OUTS ...]
 
 The first block of commands of the card (``ase_deepdensity/models/MODEL.md``) is run up to the geometries that it
 calculates: ``deepdensity sample`` as it stands there, into FOLDER, files that are there already excepted; and in place
 of ``deepdensity generate`` the geometries are collected.  Then the model's file gets the new familiarity; all else in
 it stays as it is, to the last bit.
+
+With files of hold-outs of the training's kind the unit of the distances is chosen so that the largest of theirs comes to
+nine tenths of what is warned about.
 """
 
 from __future__ import annotations
@@ -23,21 +26,39 @@ import torch
 from ase import Atoms
 
 from ase_deepdensity.atoms_graph import atoms_graph
+from ase_deepdensity.checks import MAX_UNFAMILIAR
 from ase_deepdensity.cli.main import main as deepdensity
 from ase_deepdensity.model import DensityModel, model_path
 from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.graph import Graph
 from ase_deepdensity.reference.frames import read_frames
 
 ROOT = Path(__file__).parents[2]
 
 
-def main(name: str, folder: str) -> None:
+def main(name: str, folder: str, *hold_outs: str) -> None:
     model = DensityModel.load(name)
     frames = training_geometries(model_path(name).with_suffix('.md'), Path(folder))
-    graphs = [atoms_graph(atoms, model.network, model.level).to(dtype=torch.float32) for atoms in frames]
     print(f'{name}: {len(frames)} geometries, {sum(map(len, frames))} atoms')
-    model.familiarity = Familiarity.of(model.network, graphs)
+    model.familiarity = Familiarity.of(model.network, graphs_of(model, frames))
+    if hold_outs:
+        largest = largest_distance(model, read_frames([Path(folder) / file for file in hold_outs]))
+        print(f'hold-outs: up to {largest:.2f}')
+        model.familiarity = model.familiarity.in_units_of(largest / (0.9 * MAX_UNFAMILIAR))
     model.save(model_path(name))
+
+
+def graphs_of(model: DensityModel, frames: list[Atoms]) -> list[Graph]:
+    return [atoms_graph(atoms, model.network, model.level).to(dtype=torch.float32) for atoms in frames]
+
+
+@torch.no_grad()
+def largest_distance(model: DensityModel, frames: list[Atoms]) -> float:
+    """Of the environments in some frames from those that the model knows."""
+    return max(
+        float(model.familiarity(model.network(graph).invariants_ac, graph.slices).max())
+        for graph in graphs_of(model, frames)
+    )
 
 
 def training_geometries(card: Path, folder: Path) -> list[Atoms]:
