@@ -7,7 +7,7 @@ calculates: ``deepdensity sample`` as it stands there, into FOLDER, files that a
 of ``deepdensity generate`` the geometries are collected.  Then the model's file gets the new familiarity; all else in
 it stays as it is, to the last bit.
 
-With files of hold-outs of the training's kind the unit of the distances is chosen so that the largest of theirs comes to
+With files of hold-outs of the training's kind the unit of the distances is such that the largest of theirs comes to
 nine tenths of what is warned about.
 """
 
