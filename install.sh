@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install this package into .venv, with all that it needs: install.sh [WHAT PIP INSTALLS], by default '.'.
+# Install this package into .venv, with all that it needs: install.sh [WHAT PIP INSTALLS], by default '-e .'.
 #
 # Debian's packages that are missing come first (as root, or by sudo), then a virtual environment, then Python's packages
 # in the versions of constraints.txt.  Nothing is done twice.
@@ -39,4 +39,5 @@ fi
 supported $python || { echo "Python 3.11 or newer is needed; $python is $($python --version 2>&1)" >&2; exit 1; }
 [ -x .venv/bin/pip ] || $python -m venv .venv
 export CC=${CC:-g++}  # GPAW's sources are C++, whatever their names end in
-.venv/bin/pip install -q -c constraints.txt "${@:-.}"
+[ $# -gt 0 ] || set -- -e .
+.venv/bin/pip install -q -c constraints.txt "$@"

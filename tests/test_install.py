@@ -74,7 +74,7 @@ def test_others_use_sudo(machine):
     assert result.returncode == 0, result.stderr
     assert log[0] == log[2] == 'sudo'
     assert [word for word in log[3].split() if word in PACKAGES] == PACKAGES[:1], 'only what is missing'
-    assert log[-1].endswith('constraints.txt .')
+    assert log[-1].endswith('constraints.txt -e .')
 
 
 def test_neither_root_nor_sudo(machine):

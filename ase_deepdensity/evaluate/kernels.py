@@ -49,7 +49,7 @@ def jit(function):
 @functools.cache
 def _warn_not_kept() -> None:
     warnings.warn(
-        'no folder to keep compiled kernels in: each process compiles them anew, which takes up to a minute; '
+        'no folder to keep compiled kernels in: each process compiles them anew, which takes some seconds; '
         'set NUMBA_CACHE_DIR to a folder that can be written to',
         stacklevel=3,
     )
