@@ -59,8 +59,9 @@ def test_after_any_error_all_is_as_it_was(tmp_path, error):
 
 def test_an_interrupt_leaves_nothing_and_a_kill_leaves_what_can_be_removed(tmp_path):
     code = """
-import sys
+import signal, sys
 from ase_deepdensity.files import replacing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells switch off in the background
 with replacing('a') as file:
     file.write('half')
     print('writing', flush=True)

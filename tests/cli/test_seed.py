@@ -81,7 +81,7 @@ def small_calc():
 
 
 def test_warnings_are_shown_once(capsys):
-    with plain_warnings(once=True):
+    with plain_warnings():
         for text in ('one', 'two', 'one'):
             warnings.warn(text, UnfamiliarWarning, stacklevel=1)
     assert capsys.readouterr().err == 'warning: one\nwarning: two\n'
