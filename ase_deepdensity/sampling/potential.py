@@ -11,7 +11,6 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-
 ANGLE_RANGE = 3.0
 """Å: the potential looks at all angles between neighbours so near."""
 MOST_NEIGHBOURS = 50
