@@ -9,6 +9,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.neighborlist import neighbor_list
+
+ANGLE_RANGE = 3.0
+"""Å: the potential looks at all angles between neighbours so near."""
+MOST_NEIGHBOURS = 50
+"""More of them are met in no solid (28 in diamond), and their angles would fill the memory."""
 
 
 @cache
@@ -21,16 +27,22 @@ def _model() -> Any:
 
 
 def energies(structures: list[Atoms]) -> np.ndarray:
-    """Energies (n,) of crystals, eV per atom."""
+    """Energies (n,) of crystals, eV per atom; infinite for one that is denser than the potential can tell."""
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        crystals = [AseAtomsAdaptor.get_structure(atoms) for atoms in structures]
-        results = _model().predict_structure(crystals, task='e', batch_size=len(crystals))
-    if len(crystals) == 1:
-        results = [results]
-    return np.array([float(result['e']) for result in results])
+    energy_n = np.full(len(structures), np.inf)
+    for n, atoms in enumerate(structures):
+        if _most_neighbours(atoms) <= MOST_NEIGHBOURS:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                crystal = AseAtomsAdaptor.get_structure(atoms)
+                energy_n[n] = float(_model().predict_structure(crystal, task='e')['e'])
+    return energy_n
+
+
+def _most_neighbours(atoms: Atoms) -> int:
+    """Of an atom, within the range of angles."""
+    return int(np.bincount(neighbor_list('i', atoms, ANGLE_RANGE), minlength=1).max())
 
 
 def calculator() -> Any:

@@ -115,7 +115,7 @@ def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], 
     Parameters
     ----------
     energies
-        Gives the energies of some structures, eV.
+        Gives the energies of some structures, eV; infinite for those that are too dense to tell.
     rounds
         How often the window of volumes may be moved before the search is given up and None returned.
     """
@@ -124,7 +124,11 @@ def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], 
         scale_n = centre + step * np.arange(-3, 4)
         energy_n = energies([scaled(atoms, scale) for scale in scale_n])
         n = int(np.argmin(energy_n))
+        if np.isinf(energy_n).all():
+            n = len(scale_n) - 1
         if 0 < n < len(scale_n) - 1:
+            if np.isinf(energy_n[n - 1]):
+                return None
             below, here, above = energy_n[n - 1 : n + 2]
             shift = 0.5 * (below - above) / (below - 2 * here + above)
             return scaled(atoms, float(scale_n[n] + step * shift))

@@ -14,6 +14,7 @@ from ase_deepdensity.sampling.chemistry import ELEMENTS, fits, kind_of_elements,
 from ase_deepdensity.sampling.crystals import compounds
 from ase_deepdensity.sampling.held_out import held_out_formulas
 from ase_deepdensity.sampling.molecules import hydrogen_bonded, is_closed_shell, known, salts, simple
+from ase_deepdensity.sampling.potential import energies
 from ase_deepdensity.sampling.prototypes import prototypes, relaxed_volume, scaled
 
 pytest.importorskip('pymatgen')
@@ -97,6 +98,8 @@ def test_stages_of_molecules_are_repeatable_and_trainable(tmp_path, capsys):
 
 def test_crystals_with_the_potential():
     pytest.importorskip('chgnet')
+    dense, bare = energies([bulk('H', 'fcc', 1.2), bulk('Al', a=4.05)])
+    assert np.isinf(dense) and -4 < bare < -3, 'eV per atom; the cohesive energy'
     frames = list(islice(plan.structures('crystals', 'bound', seed=1), 3))
     assert len({atoms.info['kind'] for atoms in frames}) == 3
     assert all(plan.reason_to_hold_out(atoms) is None and atoms.pbc.all() for atoms in frames)
