@@ -42,7 +42,7 @@ def path(tiny_file, tmp_path):
 
 def contents(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     with safe_open(path, framework='pt') as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata())  # noqa: SIM118
+        return {key: file.get_tensor(key).clone() for key in file.keys()}, dict(file.metadata())  # noqa: SIM118
 
 
 def test_round_trip(tiny_model, path, water):
