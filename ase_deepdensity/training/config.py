@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ase_deepdensity.arguments import did_you_mean, real, whole
 from ase_deepdensity.basis import SplineBasis
 
 
@@ -58,21 +59,28 @@ class TrainingConfig:
     """Of the initial weights, the split, and the order of snapshots and cosets."""
 
     def __post_init__(self) -> None:
-        for name in ('steps', 'batch', 'stride', 'validate_every', 'warmup'):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f'{name} must be a whole number from 1, not {value!r}')
-        for name in ('learning_rate', 'smoothing', 'clip'):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f'{name} must be positive, not {getattr(self, name)!r}')
+        try:
+            for name in ('steps', 'batch', 'stride', 'validate_every', 'warmup'):
+                whole(name, getattr(self, name), least=1)
+            whole('seed', self.seed, least=0)
+            if self.validation is not None:
+                whole('validation', self.validation, least=1)
+            for name in ('learning_rate', 'smoothing', 'clip'):
+                real(name, getattr(self, name), above=0)
+            for name in ('weight_decay', 'matrix_weight'):
+                real(name, getattr(self, name), least=0)
+            if self.minutes is not None:
+                real('minutes', self.minutes, above=0)
+            if not 0 <= real('averaging', self.averaging) < 1:
+                raise ValueError(f'averaging must be in [0, 1), not {self.averaging!r}')
+            if not isinstance(self.hypers, dict):
+                raise ValueError(f'hypers must be a dictionary of hyper-parameters, not {self.hypers!r}')
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         try:
             SplineBasis(self.basis_cutoff, self.basis_functions, self.lmax)
         except (TypeError, ValueError) as error:
             raise ConfigError(f'basis_cutoff, basis_functions, lmax: {error}') from None
-        if not 0 <= self.averaging < 1:
-            raise ConfigError(f'averaging must be in [0, 1), not {self.averaging!r}')
-        if self.minutes is not None and not self.minutes > 0:
-            raise ConfigError(f'minutes must be positive, not {self.minutes!r}')
 
     @classmethod
     def load(cls, path: str | Path | None, **changes: Any) -> TrainingConfig:
@@ -95,7 +103,10 @@ class TrainingConfig:
                 raise ConfigError(f'{path}: must hold a dictionary of settings')
         allowed = [f.name for f in fields(cls)]
         if unknown := sorted(data.keys() - set(allowed)):
-            raise ConfigError(f'{path}: no setting {", ".join(unknown)}; there are {", ".join(allowed)}')
+            raise ConfigError(
+                f'{path}: no setting {", ".join(unknown)}; there are {", ".join(allowed)}'
+                f'{did_you_mean(unknown[0], allowed)}'
+            )
         try:
             return replace(cls(**data), **{k: v for k, v in changes.items() if v is not None})
         except TypeError as error:
