@@ -219,6 +219,7 @@ class DensityModel:
         state = _part(tensors, 'network.')
         architecture.check(state)
         network = architecture.build(empty=True)
+        _check_shapes(network, state)
         network.load_state_dict(state)
         familiarity = Familiarity.from_state_dict(
             _part(tensors, 'familiarity.'), len(architecture.species), network.ninvariants
@@ -229,6 +230,13 @@ class DensityModel:
         if not isinstance(header['card'], dict):
             raise ValueError(f'its card is {header["card"]!r}')
         return cls(architecture, network.eval(), Level.from_dict(header['level']), tables, familiarity, header['card'])
+
+
+def _check_shapes(network: DensityNetwork, state: dict[str, torch.Tensor]) -> None:
+    """Refuse what ``load_state_dict`` would still take: a vector of one number for a number."""
+    for name, tensor in network.state_dict().items():
+        if name in state and state[name].shape != tensor.shape:
+            raise ValueError(f'network.{name} is {tuple(state[name].shape)}, which should be {tuple(tensor.shape)}')
 
 
 def _tables(

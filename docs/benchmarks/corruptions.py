@@ -173,7 +173,7 @@ def _places(content: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _odd_tensor(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> str:
-    name = pick(list(arrays), rng)
+    name = pick(sorted(arrays), rng)
     array = arrays[name]
     kind = str(rng.choice(['not finite', 'shape', 'missing', 'too many', 'empty', 'larger', 'whole numbers']))
     if kind == 'not finite':
