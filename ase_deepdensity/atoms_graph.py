@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from ase import Atoms
 
-from ase_deepdensity.arguments import reason
-from ase_deepdensity.level import Level, LevelError
+from ase_deepdensity.codes.gpaw.kpoints import kpoints
+from ase_deepdensity.level import Level
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.graph import Graph, build_graph
 
@@ -48,22 +47,3 @@ def atoms_graph(
         network.cutoff,
         waves,
     )
-
-
-def kpoints(level: Level, atoms: Atoms) -> np.ndarray:
-    """(K, 3) all k-points of the Brillouin zone that the level has for these atoms, scaled.
-
-    Raises
-    ------
-    LevelError
-        A level that has none, or k-points that GPAW refuses.
-    """
-    params = level.gpaw_parameters()
-    try:
-        kpt_Kc: np.ndarray = params.kpts.build(atoms).kpt_Kc
-    except Exception as error:
-        raise LevelError(
-            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({reason(error)}): give three numbers, a list '
-            'of points, {"size": …} or {"density": …}'
-        ) from error
-    return kpt_Kc

@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 
 from ase_deepdensity.arguments import did_you_mean, reason
 from ase_deepdensity.grid import Grid, check_size
 
 if TYPE_CHECKING:
-    from gpaw.core import UGDesc
     from gpaw.dft import Parameters
     from gpaw.new.ase_interface import ASECalculator
-    from gpaw.new.symmetry import Symmetries
     from gpaw.setup import Setups
 
 NAMED: dict[str, dict[str, Any]] = {
@@ -243,18 +240,9 @@ class Level:
         ValueError
             A flat cell, or values that are no grid.
         """
-        from gpaw.mpi import serial_comm
+        from ase_deepdensity.codes.gpaw.grid import grid
 
-        if atoms.cell.rank < 3:
-            raise ValueError(f'a grid needs three lattice vectors; the cell is {atoms.cell.array.tolist()} Å')
-        gpts, h = check_size(gpts, h, float(atoms.cell.lengths().max()))
-        changes = {} if gpts is None and h is None else {'gpts': gpts, 'h': h}
-        params = self.gpaw_parameters(**changes)
-        if params.experimental or params.extensions:
-            desc = params.dft_component_builder(atoms, comm=serial_comm).grid  # slow: builds everything
-        else:
-            desc = _uniform_grid(atoms, params)
-        return Grid(desc.cell_cv * Bohr, desc.size_c, desc.pbc_c, desc.zerobc_c)
+        return grid(self, atoms, gpts=gpts, h=h)
 
     def setups(self, numbers: ArrayLike) -> Setups:
         """GPAW's datasets, one per atom of the atomic numbers (natoms,); cached.
@@ -367,55 +355,6 @@ def _versions(setups: Setups) -> dict[str, Any]:
     datasets = {setup.symbol: getattr(setup, 'fingerprint', None) for setup in setups}
     versions['datasets'] = {symbol: datasets[symbol] for symbol in sorted(datasets) if datasets[symbol]}
     return versions
-
-
-def _uniform_grid(atoms: Atoms, params: Parameters) -> UGDesc:
-    """GPAW's grid without GPAW's builder.
-
-    Symmetries count only if they forbid the plain grid.  One that suits every rotation of the lattice suits those of
-    the atoms: then they need not be searched for, which takes a second for 500 molecules.
-    """
-    from gpaw.new.builder import create_uniform_grid
-    from gpaw.utilities.symmetry import find_set_of_lattice_symmetries
-
-    mode: Any = params.mode
-    pw = mode.name == 'pw'
-
-    def create(symmetries: Symmetries | None) -> UGDesc:
-        return create_uniform_grid(
-            'fd' if mode.name == 'lcao' else mode.name,
-            params.gpts,
-            atoms.cell,
-            atoms.pbc,
-            symmetries,
-            h=params.h,
-            interpolation=params.interpolation or ('fft' if pw else 3),
-            ecut=mode.ecut / Hartree if pw else 0.0,
-        )
-
-    if params.symmetry.symmorphic and params.symmetry.rotations is None:
-        plain = create(None)
-        rotation_scc = find_set_of_lattice_symmetries(
-            plain.cell_cv, atoms.pbc, params.symmetry.tolerance or 1e-7, _backwards_compatible=True
-        )
-        if params.gpts is not None or not any(((plain.size_c * U_cc).T % plain.size_c).any() for U_cc in rotation_scc):
-            return plain
-    return create(_symmetries(atoms, params))
-
-
-def _symmetries(atoms: Atoms, params: Parameters) -> Symmetries:
-    """Symmetries as GPAW's builder finds them; a dataset's identity is its element, type and basis name."""
-    from gpaw.new.builder import normalize_initial_magmoms
-    from gpaw.setup import types2atomtypes
-
-    magmom_av, _ = normalize_initial_magmoms(atoms, params.magmoms, params.spinpol or params.hund)
-    if params.hund:
-        magmom_av[:] = 0.0  # Hund's rule gives atoms of one kind one moment
-    symbols = atoms.get_chemical_symbols()
-    type_a = types2atomtypes(symbols, params.setups, default='paw')
-    basis_a = types2atomtypes(symbols, params.basis, default=None)
-    ids = list(zip(atoms.numbers.tolist(), type_a, basis_a, strict=True))
-    return params.symmetry.build(atoms, setup_ids=ids, magmoms=magmom_av, _backwards_compatible=True)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,1 @@
+"""Where reference densities come from: one folder per program."""
