@@ -71,7 +71,7 @@ def _resolved_differences(level: Level, builder: DFTComponentsBuilder) -> Iterat
         yield f'grid of these atoms: {level_size_c.tolist()} against {size_c.tolist()}'
 
 
-def judge(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
+def report_differences(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
     """Raise or warn of differences, if there are any.
 
     Raises
