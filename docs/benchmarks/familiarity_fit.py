@@ -31,7 +31,7 @@ from ase_deepdensity.cli.main import main as deepdensity
 from ase_deepdensity.model import DensityModel, model_path
 from ase_deepdensity.network.familiarity import Familiarity
 from ase_deepdensity.network.graph import Graph
-from ase_deepdensity.reference.frames import read_frames
+from ase_deepdensity.frames import read_frames
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,9 +11,9 @@ from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.level import Level
 from ase_deepdensity.level1d import Level1D
 from ase_deepdensity.reference import ks1d
-from ase_deepdensity.reference.generate import generate
-from ase_deepdensity.reference.geometries import chain
-from ase_deepdensity.reference.ks1d import KohnSham1D, System, calculate, hamiltonian, occupations, solve, system_of
+from ase_deepdensity.generate.folder import generate
+from ase_deepdensity.sampling.geometries import chain
+from ase_deepdensity.codes.ks1d.solver import KohnSham1D, System, calculate, hamiltonian, occupations, solve, system_of
 
 KINDS = 'insulator', 'metal', 'mixed'
 
