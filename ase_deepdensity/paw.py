@@ -112,6 +112,11 @@ class AtomType:
         """Projectors, their 2l + 1 orientations counted."""
         return sum(2 * l + 1 for l in self.l_j)
 
+    def is_like(self, other: AtomType) -> bool:
+        """Are both of the same element and dataset, whatever ñ they start from?"""
+        same = (self.number, self.fingerprint, self.l_j) == (other.number, other.fingerprint, other.l_j)
+        return same and np.array_equal(self.Delta_iiL, other.Delta_iiL) and self.Delta0 == other.Delta0
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but number and fingerprint as float64 arrays, for files: see :data:`ARRAYS`.
 
@@ -202,7 +207,7 @@ def total_compensation_charge(D_asii: Iterable[np.ndarray], atom_types: Iterable
 def pseudo_electrons(D_asii: Iterable[np.ndarray], atom_types: Sequence[AtomType], charge: float = 0.0) -> float:
     """What ∫ñ dr must be for the given density matrices and the total charge (|e|): GPAW's rule.
 
-        ∫ñ dr = −(√(4π) Σ_a Q^a_00 + charge + charges of core holes)
+    ∫ñ dr = −(√(4π) Σ_a Q^a_00 + charge + charges of core holes)
     """
     holes = sum(atom_type.core_charge for atom_type in atom_types)
     return -(total_compensation_charge(D_asii, atom_types) + charge + holes)

@@ -9,5 +9,5 @@ from ase_deepdensity.state import PAWDensity
 
 
 def compensation_charges(state: PAWDensity) -> list[np.ndarray]:
-    """Coefficients of the compensation charges of each atom, (nL,) electrons · Å^l: :func:`.paw.compensation_charges`."""
+    """Coefficients of the compensation charges of each atom, electrons · Å^l: :func:`.paw.compensation_charges`."""
     return paw.compensation_charges(state.D_asii, state.types())

@@ -50,7 +50,12 @@ def component_builder(state: PAWDensity) -> DFTComponentsBuilder:
     params = gpaw_parameters(
         state.level,
         charge=state.charge,
-        gpts=state.grid.size_c, h=None, symmetry='off', parallel=None, magmoms=None, spinpol=state.nspins == 2
+        gpts=state.grid.size_c,
+        h=None,
+        symmetry='off',
+        parallel=None,
+        magmoms=None,
+        spinpol=state.nspins == 2,
     )
     return params.dft_component_builder(atoms, log=None, comm=serial_comm)
 

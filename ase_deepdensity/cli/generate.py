@@ -86,10 +86,10 @@ def run(args: argparse.Namespace) -> int:
     enable_mpi()
     from tqdm import tqdm
 
-    from ase_deepdensity.level import Level
-    from ase_deepdensity.model_files import model_path
     from ase_deepdensity.frames import read_frames
     from ase_deepdensity.generate.folder import generate
+    from ase_deepdensity.level import Level
+    from ase_deepdensity.model_files import model_path
 
     if not args.out or '\0' in args.out:
         raise ValueError(f'OUT must be the name of a folder, not {args.out!r}')

@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     _check_outputs(args)
     model_path(args.model)
     from ase_deepdensity.cli.warn import plain_warnings
-    from ase_deepdensity.frames import read_frames
     from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
+    from ase_deepdensity.frames import read_frames
 
     enable_mpi()
     atoms = read_frames([args.geometry])[-1]

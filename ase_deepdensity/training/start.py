@@ -62,7 +62,7 @@ def atom_types_for(level: Level, dataset: Dataset, init: DensityModel | None) ->
     """
     known = dict(dataset.atom_types)
     if init is not None and init.level == level:
-        known = init.atom_types | known
+        known |= init.atom_types
     missing = [number for number in init.species if number not in known] if init is not None else []
     known |= {number: code_of(level).atom_types(level, [number])[0] for number in missing}
     return dict(sorted(known.items()))

@@ -14,7 +14,6 @@ from ase_deepdensity.codes.gpaw.datasets import atom_types
 from ase_deepdensity.codes.gpaw.grid import grid
 from ase_deepdensity.codes.gpaw.kpoints import kpoints
 from ase_deepdensity.codes.gpaw.parameters import check, shares_ranks
-
 from ase_deepdensity.level import Level
 
 if TYPE_CHECKING:
@@ -32,9 +31,7 @@ __all__ = [
 ]
 
 
-def calculate(
-    atoms: Atoms, level: Level, *, txt: str | Path | None = None, comm: MPIComm | None = None
-) -> Snapshot:
+def calculate(atoms: Atoms, level: Level, *, txt: str | Path | None = None, comm: MPIComm | None = None) -> Snapshot:
     """See :func:`.reference.calculate`."""
     from ase_deepdensity.codes.gpaw import reference  # and data sets, which nothing else here needs
 

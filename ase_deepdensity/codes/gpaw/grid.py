@@ -183,8 +183,9 @@ def _symmetry(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def _grid_of_gpaw(level: Level, atoms: Atoms, changes: dict[str, Any]) -> Grid:
     """As GPAW's builder makes it; slow, as it builds much more."""
     require_gpaw('the grid of a level of theory with experimental, extensions or rotations')
-    from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
     from gpaw.mpi import serial_comm
+
+    from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
 
     desc = gpaw_parameters(level, **changes).dft_component_builder(atoms, comm=serial_comm).grid
     return Grid(desc.cell_cv * Bohr, desc.size_c, desc.pbc_c, desc.zerobc_c)

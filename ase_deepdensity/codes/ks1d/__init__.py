@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 __all__ = ['atom_types', 'calculate', 'check', 'grid', 'kpoints', 'shares_ranks']
 
 
-def calculate(
-    atoms: Atoms, level: Level, *, txt: str | Path | None = None, comm: MPIComm | None = None
-) -> Snapshot:
+def calculate(atoms: Atoms, level: Level, *, txt: str | Path | None = None, comm: MPIComm | None = None) -> Snapshot:
     """See :func:`.codes.ks1d.calculator.calculate`."""
     from ase_deepdensity.codes.ks1d import calculator  # and data sets, which nothing else here needs
 
