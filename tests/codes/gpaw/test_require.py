@@ -1,5 +1,1 @@
 """Where GPAW is missing."""
-
-import pytest
-
-from ase_deepdensity.codes.gpaw import HOW_TO_INSTALL, MissingGPAWError, require_gpaw
