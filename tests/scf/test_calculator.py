@@ -59,6 +59,23 @@ def test_model_starts_it(tiny_model, small_water, converged):
     assert calc.seed_report.name == 'model tiny' and calc.seed_report.seconds > 0
 
 
+def test_set_up_once(tiny_model, small_water, monkeypatch):
+    """Again for other atoms, and after a cycle."""
+    predicted = []
+    evaluate = ModelSeed.evaluate
+    monkeypatch.setattr(ModelSeed, 'evaluate', lambda *args: predicted.append(1) or evaluate(*args))
+    atoms = small_water.copy()
+    calc = atoms.calc = SeededGPAW(tiny_model, txt=None)
+    calc.create_new_calculation(atoms)
+    atoms.rattle(0.01)
+    calc.create_new_calculation(atoms)
+    assert len(predicted) == 2
+    atoms.get_potential_energy()
+    assert len(predicted) == 2
+    calc.create_new_calculation(atoms)
+    assert len(predicted) == 3
+
+
 def test_kpoints_are_told_to_models_that_ask(tiny_model, tiny_metal, small_water):
     kpts = {'kpts': (2, 1, 1)}
     with pytest.raises(LevelError, match='k-points of these atoms: 1 .* against 2'):
