@@ -130,7 +130,7 @@ class SeededGPAW(ASECalculator):
         start = self._start_of_loop()
         if start is not None:  # orbitals that the seed's potential has made are made anew without it, in LCAO forgotten
             lcao = self.dft.ibzwfs.mode == 'lcao'
-            start.own.orbitals = seams.Orbitals(self.dft.ibzwfs) if lcao else self._remake_orbitals
+            start.default.orbitals = seams.Orbitals(self.dft.ibzwfs) if lcao else self._remake_orbitals
         self._open_log()
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
@@ -181,7 +181,7 @@ class SeededGPAW(ASECalculator):
     def _keep_orbitals(self, start: Start | None) -> None:
         """As long as a seed is on trial."""
         if start is not None and not start.untouched:
-            start.own.orbitals = seams.Orbitals(self.dft.ibzwfs)
+            start.default.orbitals = seams.Orbitals(self.dft.ibzwfs)
 
     def _remake_orbitals(self, ibzwfs: IBZWaveFunctions[Any], potential: Potential) -> None:
         """As GPAW makes them for a new calculation."""

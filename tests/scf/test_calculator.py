@@ -373,6 +373,22 @@ def test_an_error_in_the_prediction_is_gpaws_own_start(error, oracle, small_wate
     assert f"seed refused: {report.reason}; GPAW's own start is taken" in log.read_text()
 
 
+def test_a_time_limit_is_no_fault_of_the_seed(oracle, small_water, monkeypatch):
+    """In the prediction, and in a step."""
+
+    class Slow(StateSeed):
+        def evaluate(self, atoms, grid):
+            raise TimeoutError('the calculation takes more than 1 s of CPU time')
+
+    with pytest.raises(TimeoutError):
+        iterations(SeededGPAW(Slow(oracle), txt=None, **DZP), small_water)
+    calc = SeededGPAW(oracle, txt=None, **DZP)
+    calc.create_new_calculation(small_water)
+    monkeypatch.setattr(calc.dft.scf_loop.eigensolver, 'iterate', lambda *args: Slow(oracle).evaluate(None, None))
+    with pytest.raises(TimeoutError):
+        iterations(calc, small_water)
+
+
 @pytest.mark.parametrize('late', ['residual', 'error'])
 def test_refused_seed_on_a_trajectory(late, plane_waves):
     """Orbitals of the step before are put back, and the mixer is GPAW's own again."""
