@@ -14,6 +14,7 @@ from ase_deepdensity.analysis.poisson import refine_by_polynomials, refine_by_wa
 from ase_deepdensity.codes.gpaw.grid import DEFAULT_CUTOFF, mode_of
 from ase_deepdensity.dataset.volumetric import with_boundaries
 from ase_deepdensity.grid import Grid
+from ase_deepdensity.paw import pseudo_electrons
 from ase_deepdensity.state import PAWDensity
 
 SPECIAL = 'poissonsolver', 'extensions', 'experimental'
@@ -53,7 +54,7 @@ def electrostatic_potential(state: PAWDensity) -> np.ndarray:
 
 def _is_special(state: PAWDensity) -> bool:
     parameters = state.level.parameters
-    charged = abs(state.level.charge) > 0 and not state.grid.pbc_c.all()
+    charged = abs(state.charge) > 0 and not state.grid.pbc_c.all()
     return charged or any(parameters.get(name) for name in SPECIAL) or parameters.get('interpolation') == 'fft'
 
 
@@ -84,7 +85,7 @@ def _by_differences(state: PAWDensity, multipoles: Multipoles) -> np.ndarray:
     fine = grid.new(size_c=2 * grid.size_c)
     points = state.level.parameters.get('interpolation') or STENCIL
     nt_R = refine_by_polynomials(state.nt_sR.sum(axis=0), grid, points)
-    nt_R *= -(state.compensation_charge() + state.level.charge) / (nt_R.sum() * fine.dv)
+    nt_R *= pseudo_electrons(state.D_asii, state.types(), state.charge) / (nt_R.sum() * fine.dv)
     rho_R = nt_R + multipoles.on_grid(fine)
     v_R = solve_by_differences(rho_R, fine) * Bohr * Hartree  # e/Å to Ha
     return with_boundaries(fine, v_R)

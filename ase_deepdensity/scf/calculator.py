@@ -161,7 +161,7 @@ class SeededGPAW(ASECalculator):
 
     def _prepare(self, builder: DFTComponentsBuilder) -> None:
         """Check the components of a calculation, and let its first density be the seed."""
-        compatible.check_electrons(builder, self.seed.level, self.seed.name)
+        compatible.check_electrons(builder, self.seed.charge, self.seed.name)
         self._report_differences(compatible.differences(self.seed.level, builder))
         self.seed.check_grid(grid_of(builder.grid.new(comm=serial_comm)))
         self._starter.use(builder)

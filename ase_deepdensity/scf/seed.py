@@ -39,6 +39,8 @@ class Seed(ABC):
     """The level of theory that it belongs to."""
     name: str
     """For people."""
+    charge: float
+    """Total charge of what it is a guess for, |e|."""
 
     @abstractmethod
     def check(self, atoms: Atoms) -> None:
@@ -124,7 +126,7 @@ class ModelSeed(Seed):
 
         self.predictor = Predictor(model if isinstance(model, DensityModel) else DensityModel.load(model))
         self.model = self.predictor.model
-        self.level, self.name = self.model.level, f'model {self.model.name}'
+        self.level, self.name, self.charge = self.model.level, f'model {self.model.name}', self.model.charge
         self._coefficients: AtomsCoefficients | None = None
 
     @property
@@ -157,7 +159,7 @@ class StateSeed(Seed):
 
     def __init__(self, state: PAWDensity):
         self.state = state
-        self.level, self.name = state.level, 'given state'
+        self.level, self.name, self.charge = state.level, 'given state', state.charge
 
     def check(self, atoms: Atoms) -> None:
         mine = self.state.atoms

@@ -1,8 +1,8 @@
-"""Pseudo density and electrostatic potential of a prediction against GPAW's own routines: largest deviation and seconds.
+"""Pseudo density and electrostatic potential of a prediction against GPAW's own routines.
 
     python docs/benchmarks/without_gpaw.py GEOMETRY MODEL ...
 
-Deviations are relative to the largest value.
+Prints the largest deviation, relative to the largest value, and seconds.
 """
 
 from __future__ import annotations
@@ -41,6 +41,6 @@ if __name__ == '__main__':
     for name in models:
         state = DeepDensity(name).predict(read(geometry))
         for quantity, (ours, gpaws) in PAIRS.items():
-            (mine_R, seconds), (theirs_R, gpaw_seconds) = timed(ours, state), timed(gpaws, state)
-            deviation = np.abs(mine_R - theirs_R).max() / np.abs(theirs_R).max()
+            (found, seconds), (expected, gpaw_seconds) = timed(ours, state), timed(gpaws, state)
+            deviation = np.abs(found - expected).max() / np.abs(expected).max()
             print(f'{name}, {quantity}: {deviation:.1e}; {seconds:.2f} s, GPAW {gpaw_seconds:.2f} s')

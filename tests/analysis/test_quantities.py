@@ -11,7 +11,7 @@ from ase_deepdensity.analysis.charges import compensation_charges
 from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.analysis.potential import electrostatic_potential
 from ase_deepdensity.analysis.pseudo import pseudo_density
-from ase_deepdensity.codes.gpaw import MissingGPAWError
+from ase_deepdensity.codes.gpaw.require import MissingGPAWError
 from ase_deepdensity.level import Level
 from ase_deepdensity.state import PAWDensity
 from tests.conftest import skewed_hydrogen_fluoride, water_molecule
@@ -105,7 +105,7 @@ def test_potential_by_gpaw(molecule_state, monkeypatch):
     assert 1e-5 < np.abs(other_r - ours_r).max() / np.abs(ours_r).max() < 0.01
     ion = molecule_state.new(level=Level(molecule_state.level.parameters | {'charge': 1.0})).normalized()
     assert electrostatic_potential(ion).min() < ours_r.min() - 1
-    monkeypatch.setattr('ase_deepdensity.codes.gpaw.find_spec', lambda name: None)
+    monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
     electrostatic_potential(molecule_state)
     with pytest.raises(
         MissingGPAWError, match=r'needs GPAW, which is not installed: pip install "ase_deepdensity\[gpaw'

@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import SnapshotError, read_snapshot, write_snapshot
 from ase_deepdensity.dataset.files import geometry_hash
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.codes.gpaw import require_gpaw
+from ase_deepdensity.codes.gpaw.require import require_gpaw
+from ase_deepdensity.codes.gpaw.state import densities
 from ase_deepdensity.state import PAWDensity
 
 
@@ -24,12 +25,12 @@ def all_electron_densities(state: PAWDensity, refinement: int, *, skip_core: boo
         Without GPAW.
     """
     require_gpaw('the all-electron density')
-    n_sR: np.ndarray = state.to_densities().all_electron_densities(grid_refinement=refinement, skip_core=skip_core).data
+    n_sR: np.ndarray = densities(state).all_electron_densities(grid_refinement=refinement, skip_core=skip_core).data
     return n_sR
 
 
 def pseudo_densities(state: PAWDensity, refinement: int) -> np.ndarray:
     """(nspins, n0, n1, n2) with compensation charges, otherwise as :func:`all_electron_densities`."""
     require_gpaw('the pseudo density of datasets whose compensation charges are no Gaussians')
-    n_sR: np.ndarray = state.to_densities().pseudo_densities(grid_refinement=refinement).data
+    n_sR: np.ndarray = densities(state).pseudo_densities(grid_refinement=refinement).data
     return n_sR

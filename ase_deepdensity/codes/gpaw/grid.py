@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 
-from ase_deepdensity.codes.gpaw import require_gpaw
+from ase_deepdensity.codes.gpaw.require import require_gpaw
 from ase_deepdensity.codes.gpaw.symmetry import (
     NO_SYMMETRIES,
     TOLERANCE,
@@ -185,5 +185,7 @@ def _grid_of_gpaw(level: Level, atoms: Atoms, changes: dict[str, Any]) -> Grid:
     require_gpaw('the grid of a level of theory with experimental, extensions or rotations')
     from gpaw.mpi import serial_comm
 
-    desc = level.gpaw_parameters(**changes).dft_component_builder(atoms, comm=serial_comm).grid
+    from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
+
+    desc = gpaw_parameters(level, **changes).dft_component_builder(atoms, comm=serial_comm).grid
     return Grid(desc.cell_cv * Bohr, desc.size_c, desc.pbc_c, desc.zerobc_c)

@@ -3,10 +3,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.units import Bohr
+from ase_deepdensity.reference.superposition import atomic_tables
 
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
-from ase_deepdensity.reference.superposition import atomic_tables
 from tests.conftest import skewed_hydrogen_fluoride, water_molecule
 from tests.tolerances import SUPERPOSITION_PLANE_WAVES, SUPERPOSITION_REAL_SPACE
 

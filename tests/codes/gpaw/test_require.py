@@ -9,7 +9,7 @@ import pytest
 
 import ase_deepdensity
 from ase_deepdensity.cli.main import main
-from ase_deepdensity.codes.gpaw import MissingGPAWError, require_gpaw
+from ase_deepdensity.codes.gpaw.require import MissingGPAWError, require_gpaw
 from tests.conftest import water_molecule
 
 PACKAGE = Path(ase_deepdensity.__file__).parent
@@ -40,7 +40,7 @@ def test_only_its_own_rooms_import_gpaw():
 
 @pytest.fixture
 def no_gpaw(monkeypatch):
-    monkeypatch.setattr('ase_deepdensity.codes.gpaw.find_spec', lambda name: None)
+    monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
 
 
 def test_message(no_gpaw):

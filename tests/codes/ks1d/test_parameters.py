@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 from ase import Atoms
+from ase_deepdensity.level1d import Level1D
 
 from ase_deepdensity.checks import PredictionError, check_grid
 from ase_deepdensity.level import Level, LevelError
-from ase_deepdensity.level1d import Level1D
-from ase_deepdensity.reference.geometries import CHAIN_SPACING, chain
+from ase_deepdensity.sampling.geometries import CHAIN_SPACING, chain
 from tests.tolerances import EXACT
 
 

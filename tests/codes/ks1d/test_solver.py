@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import SCFError
 from ase.units import Bohr, Hartree
-from scipy.special import mathieu_a, mathieu_b
-
-from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import RadialTable, superpose
-from ase_deepdensity.level import Level
 from ase_deepdensity.level1d import Level1D
 from ase_deepdensity.reference import ks1d
-from ase_deepdensity.reference.generate import generate
-from ase_deepdensity.reference.geometries import chain
-from ase_deepdensity.reference.ks1d import KohnSham1D, System, calculate, hamiltonian, occupations, solve, system_of
+from scipy.special import mathieu_a, mathieu_b
+
+from ase_deepdensity.codes.ks1d.solver import KohnSham1D, System, calculate, hamiltonian, occupations, solve, system_of
+from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.evaluate.superposition import RadialTable, superpose
+from ase_deepdensity.generate.folder import generate
+from ase_deepdensity.level import Level
+from ase_deepdensity.sampling.geometries import chain
 
 KINDS = 'insulator', 'metal', 'mixed'
 
