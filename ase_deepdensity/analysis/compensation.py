@@ -20,6 +20,9 @@ from ase_deepdensity.harmonics import solid_harmonics
 REACH = 6.2
 """In widths r_c: beyond it the Gaussians are below 10⁻¹⁶ of their maximum."""
 
+AT_ONCE = 64
+"""Atoms whose waves are held in memory."""
+
 
 @dataclass(frozen=True)
 class Multipoles:
@@ -84,13 +87,18 @@ def _wave_numbers(n0: int, n1: int, n2: int) -> tuple[np.ndarray, np.ndarray, np
 def _structure_factor(
     position_av: np.ndarray, Q_a: np.ndarray, size_c: Sequence[int], cell_cv: np.ndarray
 ) -> np.ndarray:
-    """Σ_a Q_a exp(−iG·R_a): a product of three exponentials for each atom."""
+    """Σ_a Q_a exp(−iG·R_a): a product of three exponentials for each atom, :data:`AT_ONCE` atoms at a time."""
     n0, n1, n2 = size_c
     relpos_ac = position_av @ np.linalg.inv(cell_cv)
-    phase_cak = [np.exp(-2j * pi * np.outer(relpos_ac[:, c], k_k)) for c, k_k in enumerate(_wave_numbers(n0, n1, n2))]
-    first_akk = phase_cak[0][:, :, np.newaxis] * phase_cak[1][:, np.newaxis]
-    sum_kkk = first_akk.reshape(len(Q_a), -1).T @ (Q_a[:, np.newaxis] * phase_cak[2])
-    return sum_kkk.reshape(n0, n1, -1)
+    sum_kk = np.zeros((n0 * n1, n2 // 2 + 1), complex)
+    for first in range(0, len(Q_a), AT_ONCE):
+        block = slice(first, first + AT_ONCE)
+        phase_cak = [
+            np.exp(-2j * pi * np.outer(relpos_ac[block, c], k_k)) for c, k_k in enumerate(_wave_numbers(n0, n1, n2))
+        ]
+        plane_akk = phase_cak[0][:, :, np.newaxis] * phase_cak[1][:, np.newaxis]
+        sum_kk += plane_akk.reshape(-1, n0 * n1).T @ (Q_a[block, np.newaxis] * phase_cak[2])
+    return sum_kk.reshape(n0, n1, -1)
 
 
 def _shapes(vector_pv: np.ndarray, width: float, lmax: int) -> np.ndarray:
