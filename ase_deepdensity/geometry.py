@@ -78,7 +78,7 @@ def _check_overlap(atoms: Atoms) -> None:
 
 
 def total_charge(atoms: Atoms) -> float:
-    """What the atoms say of their charge, |e|: ``info['charge']``, or else the sum of their initial charges.
+    """What the atoms say of their charge, |e|: ``info['charge']``, or else the sum of their initial charges to 1e-3.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def total_charge(atoms: Atoms) -> float:
     """
     charge = atoms.info.get('charge')
     try:
-        value = float(atoms.get_initial_charges().sum() if charge is None else charge)
+        value = float(np.round(atoms.get_initial_charges().sum(), 3) + 0.0 if charge is None else charge)
     except (TypeError, ValueError):
         value = np.nan
     if not np.isfinite(value):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from ase_deepdensity.arguments import did_you_mean
 from ase_deepdensity.spelling import IGNORED, PARTICULAR, SPELLINGS, code_name
@@ -156,6 +157,11 @@ class Level:
             for key in keys
             if mine.get(key) != theirs.get(key)
         ]
+
+    def fingerprint(self, number: int) -> str:
+        """MD5 of an element's dataset; empty where it is not known."""
+        symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else ''
+        return str(self.versions.get('datasets', {}).get(symbol, ''))
 
     def keywords(self, **changes: Any) -> dict[str, Any]:
         """Keyword arguments for ``GPAW(...)``: atom indices are numbers again, which JSON made strings."""

@@ -112,6 +112,11 @@ class AtomType:
         """Projectors, their 2l + 1 orientations counted."""
         return sum(2 * l + 1 for l in self.l_j)
 
+    def is_like(self, other: AtomType) -> bool:
+        """Are both of the same element and dataset, whatever ñ they start from?"""
+        same = (self.number, self.fingerprint, self.l_j) == (other.number, other.fingerprint, other.l_j)
+        return same and np.array_equal(self.Delta_iiL, other.Delta_iiL) and self.Delta0 == other.Delta0
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but number and fingerprint as float64 arrays, for files: see :data:`ARRAYS`.
 

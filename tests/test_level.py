@@ -3,7 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from ase_deepdensity.level import NAMED, NUMERICAL, PHYSICAL, Level, LevelError
+from ase_deepdensity.codes.gpaw.datasets import setups
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters, with_versions
+from ase_deepdensity.level import NAMED, Level, LevelError
+from ase_deepdensity.spelling import NUMERICAL, PHYSICAL
 from tests.conftest import FAST
 
 
@@ -11,7 +14,8 @@ def test_keywords_are_those_of_gpaw():
     from gpaw.dft import PARAMETER_NAMES
 
     of_old_gpaw = {'background_charge', 'external'}
-    assert {*PHYSICAL, *NUMERICAL} == set(PARAMETER_NAMES) - of_old_gpaw
+    of_the_system = {'charge'}
+    assert {*PHYSICAL, *NUMERICAL} == set(PARAMETER_NAMES) - of_old_gpaw - of_the_system
 
 
 @pytest.mark.parametrize('name', NAMED)
@@ -58,12 +62,12 @@ def test_unknown_name_shows_the_names():
 @pytest.mark.parametrize('bad', [{'mode': 'pwx'}, {'mode': 'lcao', 'h': 0.2, 'gpts': [8, 8, 8]}])
 def test_values_that_gpaw_refuses(bad):
     with pytest.raises(LevelError, match='GPAW refuses'):
-        Level(bad).gpaw_parameters()
+        gpaw_parameters(Level(bad))
 
 
 def test_missing_dataset():
     with pytest.raises(LevelError, match='Po is missing'):
-        Level.load('dzp').setups([84])
+        setups(Level.load('dzp'), [84])
 
 
 def test_differences_name_physical_items_only():
@@ -86,9 +90,9 @@ def test_one_level_in_many_spellings():
 
 def test_versions_count_where_both_are_known():
     level = Level.load('dzp')
-    versioned = level.with_versions([8, 1])
+    versioned = with_versions(level, [8, 1])
     assert versioned == level and versioned.versions['datasets'].keys() == {'H', 'O'}
-    assert versioned == level.with_versions([1]), 'only common elements are compared'
+    assert versioned == with_versions(level, [1]), 'only common elements are compared'
     other = Level(level.parameters, '', versioned.versions | {'datasets': {'H': 'x'}, 'gpaw': '1.0'})
     assert [line.split(':')[0] for line in versioned.differences(other)] == [
         'version of gpaw',
@@ -103,8 +107,8 @@ def test_from_gpaw_recognises_named_levels(molecule_calc):
 
 def test_setups_are_read_once():
     level = Level.load('dzp')
-    assert level.setups(np.array([8, 1, 1])) is level.setups([8, 1, 1])
-    assert [setup.symbol for setup in level.setups([8, 1, 1])] == ['O', 'H', 'H']
+    assert setups(level, np.array([8, 1, 1])) is setups(level, [8, 1, 1])
+    assert [setup.symbol for setup in setups(level, [8, 1, 1])] == ['O', 'H', 'H']
 
 
 def test_level_of_a_calculation_fits_other_atoms(molecule_calc):

@@ -35,10 +35,10 @@ from ase_deepdensity.training.samples import GridSampler, Sample
 from ase_deepdensity.training.start import (
     TrainingError,
     architecture_for,
+    atom_types_for,
     fit_familiarity,
     initialize,
     level_for,
-    superposition_for,
 )
 
 __all__ = ['Trainer', 'TrainingError']
@@ -107,7 +107,9 @@ class Trainer:
 
         self.level = level_for(dataset, init)
         self.architecture = architecture_for(config, dataset, init)
-        self.tables = superposition_for(self.level, dataset, init)
+        self.atom_types = atom_types_for(self.level, dataset, init)
+        self.tables = {number: atom_type.nt for number, atom_type in self.atom_types.items()}
+        self.charge = dataset.charge
         nvalidation = config.validation if config.validation is not None else max(1, len(dataset) // 10)
         training, validation = dataset.split(nvalidation, seed=config.seed)
         torch.manual_seed(config.seed)
@@ -272,7 +274,9 @@ class Trainer:
         network = self.architecture.build().to(self.device)
         network.load_state_dict(self.best_network)
         familiarity = Familiarity(**self.best_familiarity)
-        return DensityModel(self.architecture, network, self.level, self.tables, familiarity, self._card())
+        return DensityModel(
+            self.architecture, network, self.level, self.atom_types, familiarity, self._card(), self.charge
+        )
 
     def _card(self) -> dict[str, Any]:
         row = self.rows[self.best]

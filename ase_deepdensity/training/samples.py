@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import pi, sqrt
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import DensityNetwork, Output
 from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.paw import AtomType, pseudo_electrons
 
 
 @dataclass
@@ -33,10 +33,10 @@ class Sample:
         Σ_R ñ_R, the denominator of the NMAE (electrons/Å³).
     D_saii
         Atomic density matrices of each species, (natoms, ni, ni).
-    Delta_sii
-        What D of each species adds to the compensation charges, electrons: √(4π) Δ_ij00, (ni, ni).
-    fixed_charge
-        The compensation charges where D is zero, and all others that ∫ñ balances, electrons.
+    atom_types
+        Of each atom.
+    charge
+        Total charge of the system, |e|.
     nt_R
         ñ on the grid, electrons/Å³, float32; None where it is not kept.
     """
@@ -48,8 +48,8 @@ class Sample:
     target_R: torch.Tensor
     electrons: float
     D_saii: list[torch.Tensor]
-    Delta_sii: list[torch.Tensor]
-    fixed_charge: float
+    atom_types: list[AtomType]
+    charge: float
     nt_R: torch.Tensor | None = None
 
     @classmethod
@@ -73,15 +73,14 @@ class Sample:
         density, atoms = snapshot.density, snapshot.atoms
         if density.nspins != 1:
             raise ValueError(f'{name}: spin-polarised; networks are trained on spin-paired densities')
-        graph = atoms_graph(atoms, network, density.level)
+        types = density.types()
+        electrons = sum(atom_type.nvalence for atom_type in types) - density.charge
+        graph = atoms_graph(atoms, network, density.level, electrons=electrons)
         order_a = graph.order_a.numpy()
         positions_av, numbers_a = atoms.positions[order_a], atoms.numbers[order_a]
         nt_R = density.nt_sR[0]
         target_R = nt_R - superpose(density.grid, positions_av, numbers_a, superposition, np.float64)
         D_aii = [torch.from_numpy(density.D_asii[a][0]).float() for a in order_a]
-        setups = density.level.setups(network.species)
-        all_setups = density.level.setups(atoms.numbers)
-        fixed_charge = sqrt(4 * pi) * sum(setup.Delta0 for setup in all_setups) + all_setups.core_charge
         return cls(
             name,
             graph.to(device, torch.float32),
@@ -90,8 +89,8 @@ class Sample:
             torch.from_numpy(target_R).float().to(device),
             float(nt_R.sum()),
             [_stack(D_aii[atoms]).to(device) for atoms in graph.slices],
-            [torch.from_numpy(sqrt(4 * pi) * setup.Delta_iiL[:, :, 0]).to(device) for setup in setups],
-            fixed_charge + density.level.charge,
+            [types[a] for a in order_a],
+            density.charge,
             torch.from_numpy(nt_R).float().to(device) if keep_density else None,
         )
 
@@ -106,15 +105,11 @@ class Sample:
         infinite where no factor is right.
         """
         assert self.nt_R is not None, 'a sample that has kept its density'
-        charge = self.fixed_charge + sum(
-            float((D_aii.double() * Delta_ii).sum())
-            for D_aii, Delta_ii in zip(D_saii, self.Delta_sii, strict=True)
-            if len(D_aii)
-        )
+        D_asii = [D_ii.double().cpu().numpy()[np.newaxis] for D_aii in D_saii for D_ii in D_aii]
         integral = float((error_R + self.nt_R).sum(dtype=torch.float64)) * self.grid.dv
         if not integral > 0:
             return torch.full_like(error_R, torch.inf)
-        factor = -charge / integral
+        factor = pseudo_electrons(D_asii, self.atom_types, self.charge) / integral
         return factor * error_R + (factor - 1) * self.nt_R
 
 

@@ -14,10 +14,8 @@ import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset import read_snapshot
-from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.network.heads import CoefficientHead
 from ase_deepdensity.network.registry import build_network
-from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.least_squares import fit_coefficients, written
 from ase_deepdensity.training.samples import GridSampler, Sample
 
@@ -26,10 +24,9 @@ def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     """NMAE, %."""
     snapshot = read_snapshot(path)
     species = tuple(sorted({int(number) for number in snapshot.atoms.numbers}))
-    tables = {
-        Z: RadialTable.fit(*table) for Z, table in code(snapshot.level).atomic_tables(snapshot.level, species).items()
-    }
-    projectors = [setup.l_j for setup in snapshot.level.setups(species)]
+    types = {atom_type.number: atom_type for atom_type in snapshot.density.types()}
+    tables = {Z: atom_type.nt for Z, atom_type in types.items()}
+    projectors = [types[Z].l_j for Z in species]
     network = build_network('equivariant', {'cutoff': 1.0}, species, basis, projectors)
     sample = Sample.from_snapshot(snapshot, path, network, tables, torch.device('cpu'))
     head = CoefficientHead(basis, 1, len(species))

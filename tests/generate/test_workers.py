@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from ase.io import write
-from ase_deepdensity.reference import claims, ks1d
 
 from ase_deepdensity.cli.main import main
+from ase_deepdensity.codes import ks1d
 from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.generate import claims
 from ase_deepdensity.generate.folder import generate
 from ase_deepdensity.generate.jobs import targets_in
 from ase_deepdensity.level import Level
@@ -77,7 +78,7 @@ def test_two_commands_on_one_folder(frames, tmp_path):
     calculate = Logged(tmp_path / 'log', pause=0.3)
     script = (
         'from ase_deepdensity.generate.folder import generate\n'
-        'from tests.reference.test_workers import LEVEL, NFRAMES, Logged, Path, chain, islice\n'
+        'from tests.generate.test_workers import LEVEL, NFRAMES, Logged, Path, chain, islice\n'
         "frames = list(islice(chain('insulator', 4, seed=7), NFRAMES))\n"
         f'generate(frames, {str(tmp_path / "out")!r}, LEVEL, calculate=Logged(Path({str(calculate.file)!r}), 0.3))\n'
     )
