@@ -103,7 +103,7 @@ def test_potential_by_gpaw(molecule_state, monkeypatch):
     ours_r = electrostatic_potential(molecule_state)
     other_r = electrostatic_potential(molecule_state.new(level=named))
     assert 1e-5 < np.abs(other_r - ours_r).max() / np.abs(ours_r).max() < 0.01
-    ion = molecule_state.new(level=Level(molecule_state.level.parameters | {'charge': 1.0})).normalized()
+    ion = molecule_state.new(charge=1.0).normalized()
     assert electrostatic_potential(ion).min() < ours_r.min() - 1
     monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
     electrostatic_potential(molecule_state)
