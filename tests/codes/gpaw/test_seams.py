@@ -152,6 +152,13 @@ def test_density_is_updated_once_an_iteration(mode):
     assert len(calls) == 2
 
 
+def test_calculations_that_have_not_begun(mode):
+    calc = new_calculation(mode)
+    assert seams.is_unused(calc.dft)
+    next(iterate(calc.dft))
+    assert not seams.is_unused(calc.dft)
+
+
 def test_given_keywords():
     params = Parameters(mode='lcao', mixer={'beta': 0.1}, h=None)
     assert seams.is_given(params, 'mixer') and seams.is_given(params, 'mode')
