@@ -114,9 +114,9 @@ def read_state(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> PAWDe
         They do not fit each other, or hold what cannot be.
     """
     atoms = _atoms(arrays)
+    grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
     if 'geometry' in content.file.attrs or content.version > 1:  # not in a density of version 1
         check_geometry(atoms, content.text('geometry'))
-    grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
     D_sI, ni_a = arrays['D_sI'], arrays['ni_a'].tolist()
     ends = np.cumsum([ni**2 for ni in ni_a])
     if min(ni_a, default=0) < 0 or D_sI.shape[1] != sum(ni**2 for ni in ni_a):

@@ -139,8 +139,8 @@ def test_nothing_larger_than_the_file_is_allocated(new, shape):
 
 def test_the_seal_tells_the_version_first(new):
     whole = new.read_bytes()
-    new.write_bytes(whole.replace(b'snapshot 2 sha', b'snapshot 3 sha', 1))
-    with pytest.raises(SnapshotError, match='new.h5: format version 3; this program reads up to 2: update it'):
+    new.write_bytes(whole.replace(b'snapshot 3 sha', b'snapshot 4 sha', 1))
+    with pytest.raises(SnapshotError, match='new.h5: format version 4; this program reads up to 3: update it'):
         read_snapshot(new)
     new.write_bytes(whole.replace(b'snapshot 2 sha', b'snapshot 1 sha', 1))
     with pytest.raises(SnapshotError, match='new.h5: '):
