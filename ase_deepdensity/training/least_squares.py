@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ase_deepdensity.network.contract import Blocks, Coefficients
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import GridSampler, Sample
 
 
 def fit_coefficients(

@@ -31,7 +31,7 @@ from ase_deepdensity.training.loss import (
     score,
     total_matrix_error,
 )
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import GridSampler, Sample
 from ase_deepdensity.training.start import (
     TrainingError,
     architecture_for,

@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 
 from ase_deepdensity.analysis.compare import epsilon_D
 from ase_deepdensity.network.contract import DensityNetwork, Output
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import GridSampler, Sample
 
 SMALLEST_SPREAD = 1e-3
 """Of density matrices around their mean, in units of its RMS: differences below it count as noise."""

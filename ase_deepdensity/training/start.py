@@ -17,7 +17,7 @@ from ase_deepdensity.network.familiarity import Familiarity, invariants_by_speci
 from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.least_squares import fit_coefficients
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import GridSampler, Sample
 
 SCALE_ATOMS = 100
 """Atoms of each element from which the scales of inputs and outputs are taken, as far as there are so many."""

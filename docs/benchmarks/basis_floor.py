@@ -19,7 +19,7 @@ from ase_deepdensity.network.heads import CoefficientHead
 from ase_deepdensity.network.registry import build_network
 from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.least_squares import fit_coefficients, written
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import GridSampler, Sample
 
 
 def floor(path: str, basis: SplineBasis, iterations: int) -> float:

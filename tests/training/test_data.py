@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ase_deepdensity.training.least_squares import fit_coefficients, written
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import GridSampler, Sample
 from tests.tiny import BASIS
 from tests.tolerances import FLOAT32
 
