@@ -1,162 +1,161 @@
-"""Snapshots as a training sees them: what the network is given, what it has to add to the superposition of atoms."""
+"""Snapshots as a training sees them: read as they are needed, and kept as far as there is room."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import pi, sqrt
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
 
-from ase_deepdensity.atoms_graph import atoms_graph
-from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.dataset.files import Snapshot
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import DensityNetwork, Output
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.memory import physical_memory
+from ase_deepdensity.network.contract import DensityNetwork, Matrices
+from ase_deepdensity.network.system import System
+from ase_deepdensity.state import PAWDensity
+from ase_deepdensity.system import system_of
+
+SHARE = 0.25
+"""Of the machine's memory, for densities."""
+
+Kept = TypeVar('Kept')
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """One snapshot, its atoms sorted by species.
+    """What is small of a snapshot: its atoms, their matrices, and where its density is known."""
+
+    name: str
+    """Of its file."""
+    system: System
+    """Its atoms for the network, float32."""
+    grid: Grid
+    """The whole one."""
+    D_zsaii: Matrices
+    """By atomic number, (components, natoms of it, ni, ni) float32, atoms as in :meth:`.System.atoms_of`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a network has to add to the superposition of atoms."""
+
+    density_sR: torch.Tensor
+    """(components, n0, n1, n2) float32, electrons/Å³: total minus superposition, and the magnetisation."""
+    electrons: float
+    """Σ_R ñ_R, the denominator of the NMAE, electrons/Å³."""
+
+
+class Cache:
+    """Arrays that are kept until they take so much memory; what comes later is made again each time it is wanted.
+
+    Whoever goes through more than fits, round after round, would find nothing of it if the newest were kept.
 
     Parameters
     ----------
-    name
-        Of its file.
-    target_R
-        ñ − ñ_superposition on the grid, electrons/Å³, float32.
-    electrons
-        Σ_R ñ_R, the denominator of the NMAE (electrons/Å³).
-    D_saii
-        Atomic density matrices of each species, (natoms, ni, ni).
-    Delta_sii
-        What D of each species adds to the compensation charges, electrons: √(4π) Δ_ij00, (ni, ni).
-    fixed_charge
-        The compensation charges where D is zero, and all others that ∫ñ balances, electrons.
-    nt_R
-        ñ on the grid, electrons/Å³, float32; None where it is not kept.
+    nbytes
+        Default: a quarter of the machine's memory.
     """
 
-    name: str
-    graph: Graph
-    grid: Grid
-    positions_av: np.ndarray
-    target_R: torch.Tensor
-    electrons: float
-    D_saii: list[torch.Tensor]
-    Delta_sii: list[torch.Tensor]
-    fixed_charge: float
-    nt_R: torch.Tensor | None = None
+    def __init__(self, nbytes: float | None = None):
+        self.left = SHARE * (physical_memory() or 2**33) if nbytes is None else nbytes
+        self._kept: dict[object, object] = {}
 
-    @classmethod
-    def from_snapshot(
-        cls,
-        snapshot: Snapshot,
-        name: str,
-        network: DensityNetwork,
-        superposition: dict[int, RadialTable],
-        device: torch.device,
-        *,
-        keep_density: bool = False,
-    ) -> Sample:
-        """Prepare a spin-paired snapshot; ``keep_density``: for :meth:`normalized_error`.
-
-        Raises
-        ------
-        ValueError
-            A spin-polarised snapshot.
-        """
-        density, atoms = snapshot.density, snapshot.atoms
-        if density.nspins != 1:
-            raise ValueError(f'{name}: spin-polarised; networks are trained on spin-paired densities')
-        graph = atoms_graph(atoms, network, density.level)
-        order_a = graph.order_a.numpy()
-        positions_av, numbers_a = atoms.positions[order_a], atoms.numbers[order_a]
-        nt_R = density.nt_sR[0]
-        target_R = nt_R - superpose(density.grid, positions_av, numbers_a, superposition, np.float64)
-        D_aii = [torch.from_numpy(density.D_asii[a][0]).float() for a in order_a]
-        setups = density.level.setups(network.species)
-        all_setups = density.level.setups(atoms.numbers)
-        fixed_charge = sqrt(4 * pi) * sum(setup.Delta0 for setup in all_setups) + all_setups.core_charge
-        return cls(
-            name,
-            graph.to(device, torch.float32),
-            density.grid,
-            positions_av,
-            torch.from_numpy(target_R).float().to(device),
-            float(nt_R.sum()),
-            [_stack(D_aii[atoms]).to(device) for atoms in graph.slices],
-            [torch.from_numpy(sqrt(4 * pi) * setup.Delta_iiL[:, :, 0]).to(device) for setup in setups],
-            fixed_charge + density.level.charge,
-            torch.from_numpy(nt_R).float().to(device) if keep_density else None,
-        )
-
-    @property
-    def natoms(self) -> int:
-        return len(self.positions_av)
-
-    def normalized_error(self, error_R: torch.Tensor, D_saii: list[torch.Tensor]) -> torch.Tensor:
-        """Error of ñ on the whole grid once the predicted density is normalised at the predicted D.
-
-        With ñ_ref + error normalised by the factor f (:meth:`.PAWDensity.normalized`), f error + (f − 1) ñ_ref;
-        infinite where no factor is right.
-        """
-        assert self.nt_R is not None, 'a sample that has kept its density'
-        charge = self.fixed_charge + sum(
-            float((D_aii.double() * Delta_ii).sum())
-            for D_aii, Delta_ii in zip(D_saii, self.Delta_sii, strict=True)
-            if len(D_aii)
-        )
-        integral = float((error_R + self.nt_R).sum(dtype=torch.float64)) * self.grid.dv
-        if not integral > 0:
-            return torch.full_like(error_R, torch.inf)
-        factor = -charge / integral
-        return factor * error_R + (factor - 1) * self.nt_R
+    def get(self, key: object, make: Callable[[], Kept], nbytes: Callable[[Kept], int]) -> Kept:
+        """What is kept for ``key``, or a new one."""
+        if key in self._kept:
+            return self._kept[key]  # type: ignore[return-value]
+        made = make()
+        if nbytes(made) <= self.left:
+            self.left -= nbytes(made)
+            self._kept[key] = made
+        return made
 
 
-def _stack(D_aii: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(D_aii) if D_aii else torch.zeros(0, 0, 0)
+class TrainingData(Sequence[Sample]):
+    """The snapshots of a data set for a network; files are read when one is asked for.
 
+    What is small of a snapshot stays in memory, densities as far as ``cache`` has room.
 
-class GridSampler:
-    """Densities on a coset of a sample's grid: every n-th point along each axis, from an offset on.
+    Parameters
+    ----------
+    superposition
+        Densities of the free atoms by atomic number.
 
-    A coset of a uniform grid is a uniform grid with moved atoms, so that the hot loop serves as it is.
+    Raises
+    ------
+    ValueError
+        When it is asked for: a spin-polarised snapshot, where the network puts out no magnetisation.
     """
 
-    def __init__(self, basis: SplineBasis):
-        self.evaluate = DensityEvaluator(basis)
+    def __init__(
+        self, dataset: Dataset, network: DensityNetwork, superposition: Mapping[int, RadialTable], cache: Cache
+    ):
+        self.dataset, self.superposition, self.cache = dataset, superposition, cache
+        self._network = network
+        self._samples: list[Sample | None] = [None] * len(dataset)
 
-    def strides(self, grid: Grid, stride: int) -> np.ndarray:
-        """(3,) the largest numbers up to ``stride`` that divide the grid where it wraps around, and leave points."""
-        return np.array(
-            [
-                max(s for s in range(1, min(stride, points) + 1) if zero or n % s == 0)
-                for n, points, zero in zip(grid.size_c, grid.shape, grid.zerobc_c, strict=True)
-            ]
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """What is small of a snapshot."""
+        if isinstance(index, slice):
+            return [self[t] for t in range(*index.indices(len(self)))]
+        sample = self._samples[index]
+        if sample is None:
+            sample = self._samples[index] = self._sample(index)
+        return sample
+
+    def reference(self, t: int) -> PAWDensity:
+        """The density of a snapshot itself."""
+        return self.cache.get(
+            (self, 'reference', t), lambda: self.dataset[t].density, lambda density: density.nt_sR.nbytes
         )
 
-    def __call__(
-        self, sample: Sample, output: Output, stride: int, rng: np.random.Generator | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Predicted and wanted density on a coset (drawn by ``rng``), and how many points stand for each of its."""
-        stride_c = self.strides(sample.grid, stride)
-        offset_c = np.zeros(3, int) if rng is None else np.array([rng.integers(s) for s in stride_c])
-        o0, o1, o2 = offset_c
-        target_R = sample.target_R[o0 :: stride_c[0], o1 :: stride_c[1], o2 :: stride_c[2]]
-        grid = self._coset(sample.grid, stride_c, target_R.shape)
-        # The first point of a coset has the index 1 beside a zero boundary, 0 elsewhere.
-        first_c = sample.grid.start_c + offset_c - stride_c * grid.zerobc_c
-        moved_av = sample.positions_av - first_c @ sample.grid.step_cv
-        density_R = self.evaluate(output, grid, moved_av, target_R.device)
-        return density_R, target_R, int(stride_c.prod())
+    def target(self, t: int) -> Target:
+        """What a network has to add to the superposition of atoms in a snapshot."""
+        return self.cache.get(
+            (self, 'target', t), lambda: self._target(self.dataset[t].density), lambda made: made.density_sR.nbytes
+        )
 
-    @staticmethod
-    def _coset(grid: Grid, stride_c: np.ndarray, shape: Iterable[int]) -> Grid:
-        size_c = np.where(grid.zerobc_c, np.array(list(shape)) + 1, grid.size_c // stride_c)
-        step_cv = grid.step_cv * stride_c[:, None]
-        return Grid(step_cv * size_c[:, None], size_c, grid.pbc_c, grid.zerobc_c)
+    def _sample(self, t: int) -> Sample:
+        density = self.dataset[t].density
+        name = self.dataset.files[t].name
+        if density.nspins != 1 and not self._network.sees_magnetic_moments:
+            raise ValueError(
+                f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
+                'train a network that is told the magnetic moments of atoms'
+            )
+        system = system_of(density.atoms, self._network, density.level).to(dtype=torch.float32)
+        D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in density.D_asii]
+        D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
+        return Sample(name, system, density.grid, D_zsaii)
+
+    def _target(self, density: PAWDensity) -> Target:
+        atoms = density.atoms
+        density_sR = components(density.nt_sR)
+        electrons = float(density_sR[0].sum())
+        density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, self.superposition, np.float64)
+        return Target(torch.from_numpy(density_sR).float(), electrons)
+
+
+def components(x_s: np.ndarray) -> np.ndarray:
+    """Spin components, (1 or 2, ...), as the total and, where there are two, the magnetisation; a copy."""
+    return x_s.copy() if len(x_s) == 1 else np.stack([x_s[0] + x_s[1], x_s[0] - x_s[1]])
+
+
+def spins(x_s: np.ndarray, nspins: int) -> np.ndarray:
+    """The reverse of :func:`components`; a magnetisation that is not given is zero."""
+    if nspins == 1:
+        return x_s[:1]
+    magnetisation = x_s[1] if len(x_s) == 2 else 0.0
+    return 0.5 * np.stack([x_s[0] + magnetisation, x_s[0] - magnetisation])
