@@ -94,7 +94,7 @@ class TrainingData(Sequence[Sample]):
         self, dataset: Dataset, network: DensityNetwork, superposition: Mapping[int, RadialTable], cache: Cache
     ):
         self.dataset, self.superposition, self.cache = dataset, superposition, cache
-        self._network = network
+        self.network = network
         self._samples: list[Sample | None] = [None] * len(dataset)
 
     def __len__(self) -> int:
@@ -130,12 +130,12 @@ class TrainingData(Sequence[Sample]):
     def _sample(self, t: int) -> Sample:
         density = self.dataset[t].density
         name = self.dataset.files[t].name
-        if density.nspins != 1 and not self._network.sees_magnetic_moments:
+        if density.nspins != 1 and not self.network.sees_magnetic_moments:
             raise ValueError(
                 f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
                 'train a network that is told the magnetic moments of atoms'
             )
-        system = system_of(density.atoms, self._network, density.level).to(dtype=torch.float32)
+        system = system_of(density.atoms, self.network, density.level).to(dtype=torch.float32)
         D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in density.D_asii]
         D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
         return Sample(name, system, density.grid, D_zsaii)

@@ -1,90 +1,68 @@
+"""What a training makes of snapshots, and how it keeps them."""
+
 import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.training.least_squares import fit_coefficients, written
-from ase_deepdensity.training.data import GridSampler, Sample
+from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.reference.gpaw import snapshot_from_calculator
+from ase_deepdensity.dataset import write_snapshot
+from ase_deepdensity.training.data import Cache, TrainingData, components, spins
+from ase_deepdensity.training.validation import predicted
 from tests.tiny import BASIS
 from tests.tolerances import FLOAT32
 
 
-@pytest.fixture(params=[0, 1], ids=['molecule', 'box'])
-def sample(request, dataset, tiny_model) -> Sample:
-    return Sample.from_snapshot(
-        dataset[request.param],
-        'name',
-        tiny_model.network,
-        tiny_model.superposition,
-        torch.device('cpu'),
-        keep_density=True,
-    )
+def training_data(dataset, model, nbytes: float | None = None) -> TrainingData:
+    return TrainingData(dataset, model.network, model.superposition, Cache(nbytes))
 
 
-def test_target_is_what_the_model_added(sample, dataset, tiny_model):
-    graph = sample.graph
+@pytest.mark.parametrize('t', [0, 1], ids=['molecule', 'box'])
+def test_the_model_that_made_the_data_has_nothing_to_learn(dataset, tiny_model, t):
+    data = training_data(dataset, tiny_model)
     with torch.no_grad():
-        output = tiny_model.network(graph)
-        density_R, target_R, points = GridSampler(BASIS)(sample, output, 1)
-    assert points == 1
-    assert target_R.shape == sample.grid.shape
-    largest = max(float(snapshot.density.nt_sR.max()) for snapshot in dataset)
-    error_R = sample.normalized_error(density_R - target_R, output.D_saii)
-    np.testing.assert_allclose(error_R, 0, atol=FLOAT32 * largest)
-    for D_aii, expected_aii in zip(sample.D_saii, output.D_saii, strict=True):
-        np.testing.assert_allclose(D_aii, expected_aii, atol=1e-5)
+        state = predicted(tiny_model.network, data, t, DensityEvaluator(BASIS), torch.device('cpu')).normalized()
+    reference = dataset[t].density
+    np.testing.assert_allclose(state.nt_sR, reference.nt_sR, rtol=0, atol=FLOAT32 * reference.nt_sR.max())
+    for D_sii, expected_sii in zip(state.D_asii, reference.D_asii, strict=True):
+        np.testing.assert_allclose(D_sii, expected_sii, atol=1e-5)
 
 
-def test_cosets_are_parts_of_the_grid(sample, tiny_model):
-    sampler = GridSampler(BASIS)
-    with torch.no_grad():
-        output = tiny_model.network(sample.graph)
-        whole_R, _, _ = sampler(sample, output, 1)
-        stride_c = sampler.strides(sample.grid, 2)
-        assert stride_c.max() == 2
-        seen = set()
-        for seed in range(8):
-            rng = np.random.default_rng(seed)
-            coset_R, target_R, points = sampler(sample, output, 2, rng)
-            rng = np.random.default_rng(seed)
-            o0, o1, o2 = (int(rng.integers(s)) for s in stride_c)
-            seen.add((o0, o1, o2))
-            part = np.s_[o0 :: stride_c[0], o1 :: stride_c[1], o2 :: stride_c[2]]
-            np.testing.assert_allclose(coset_R, whole_R[part], atol=1e-5 * float(whole_R.abs().max()))
-            assert torch.equal(target_R, sample.target_R[part])
-            assert points == np.prod(stride_c)
-    assert len(seen) > 1
+def test_files_are_read_as_often_as_there_is_no_room(dataset, tiny_model, monkeypatch):
+    """A cache for two of the five densities."""
+    size = training_data(dataset, tiny_model).target(1).density_sR.nbytes
+    assert all(training_data(dataset, tiny_model).target(t).density_sR.nbytes <= size for t in range(5))
+    data, read = training_data(dataset, tiny_model, 2 * size), list[int]()
+    original = Dataset.__getitem__
+    monkeypatch.setattr(Dataset, '__getitem__', lambda self, t: read.append(t) or original(self, t))
+    first = [data.target(t) for t in (1, 2, 3, 4)]
+    assert read == [1, 2, 3, 4]
+    again = [data.target(t) for t in (1, 2, 3, 4)]
+    assert read[4:] == [3, 4]
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.density_sR, other.density_sR) and one.electrons == other.electrons
+    assert 0 <= data.cache.left < size
 
 
-def test_strides_divide_what_wraps_around(sample):
-    stride_c = GridSampler(BASIS).strides(sample.grid, 4)
-    wraps_c = ~sample.grid.zerobc_c
-    assert (sample.grid.size_c[wraps_c] % stride_c[wraps_c] == 0).all()
-    assert (stride_c[~wraps_c] == 4).all()
+def test_nothing_is_kept_without_room(dataset, tiny_model):
+    data = training_data(dataset, tiny_model, 0)
+    assert data.target(1) is not data.target(1) and data.cache.left == 0
+    assert data[1] is data[1], 'what is small is kept'
 
 
-def test_least_squares_reduce_the_residual(sample, tiny_model):
-    sampler = GridSampler(BASIS)
-    head = tiny_model.network.coefficients
-    left = []
-    for iterations in 2, 20:
-        y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)
-        density_R, target_R, _ = sampler(sample, written(head.expand(y)), 1)
-        left.append(float((density_R - target_R).square().sum() / target_R.square().sum()))
-    assert left[1] < left[0] < 1
-    assert left[1] < 0.2
+@pytest.mark.parametrize('nspins', [1, 2])
+def test_spins_are_the_reverse_of_components(nspins):
+    x_sR = np.random.default_rng(0).random((nspins, 2, 3, 4))
+    total_sR = components(x_sR)
+    np.testing.assert_allclose(total_sR[0], x_sR.sum(0))
+    np.testing.assert_allclose(spins(total_sR, nspins), x_sR)
+    np.testing.assert_allclose(spins(total_sR[:1], 2).sum(0), total_sR[0])
+    assert not np.shares_memory(total_sR, x_sR)
 
 
-def test_normalising_is_that_of_the_state(sample, dataset, tiny_model):
-    """Twice the density that the network adds, normalised by torch and by :meth:`.PAWDensity.normalized`."""
-    snapshot = next(s for s in dataset if len(s.atoms) == sample.natoms)
-    error_R = 2 * sample.target_R
-    D_saii = [1.01 * D_aii for D_aii in sample.D_saii]
-    state = snapshot.density.new(
-        nt_sR=snapshot.density.nt_sR + error_R.numpy()[np.newaxis],
-        D_asii=[1.01 * D_sii for D_sii in snapshot.density.D_asii],
-    ).normalized()
-    expected_R = (state.nt_sR - snapshot.density.nt_sR)[0]
-    largest = float(snapshot.density.nt_sR.max())
-    np.testing.assert_allclose(sample.normalized_error(error_R, D_saii), expected_R, rtol=0, atol=FLOAT32 * largest)
-    nothing_R = -sample.nt_R
-    assert not sample.normalized_error(nothing_R, D_saii).isfinite().any()
+def test_polarised_snapshots_need_a_network_that_has_a_magnetisation(tmp_path, tiny_model, magnetic_calc):
+    write_snapshot(tmp_path / 'n.h5', snapshot_from_calculator(magnetic_calc, niter=1, seconds=1.0))
+    data = training_data(Dataset(tmp_path), tiny_model)
+    with pytest.raises(ValueError, match=r'n\.h5: spin-polarised, but this network puts out no magnetisation'):
+        data[0]
