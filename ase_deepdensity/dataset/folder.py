@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 from ase.data import chemical_symbols
 
-from ase_deepdensity.dataset.files import Snapshot, read_level, read_numbers, read_snapshot
+from ase_deepdensity.dataset.files import Outline, Snapshot, read_level, read_numbers, read_outline, read_snapshot
 from ase_deepdensity.dataset.hdf5 import stored_checksum
 from ase_deepdensity.files import replacing, whole_files
 from ase_deepdensity.level import Level
@@ -65,6 +65,10 @@ class Dataset(Sequence[Snapshot]):
 
     def __iter__(self) -> Iterator[Snapshot]:
         return (read_snapshot(file) for file in self.files)
+
+    def outline(self, index: int) -> Outline:
+        """What is small of a snapshot, without reading its density."""
+        return read_outline(self.files[index])
 
     def __repr__(self) -> str:
         return f'Dataset({len(self)} snapshots in {self.files[0].parent})'

@@ -10,7 +10,6 @@ from typing import Any
 from ase_deepdensity.arguments import did_you_mean, real, whole
 from ase_deepdensity.basis import SplineBasis
 
-
 SPLITS = 'snapshots', 'compounds'
 
 

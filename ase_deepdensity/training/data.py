@@ -128,17 +128,17 @@ class TrainingData(Sequence[Sample]):
         )
 
     def _sample(self, t: int) -> Sample:
-        density = self.dataset[t].density
+        outline = self.dataset.outline(t)
         name = self.dataset.files[t].name
-        if density.nspins != 1 and not self.network.sees_magnetic_moments:
+        if outline.nspins != 1 and not self.network.sees_magnetic_moments:
             raise ValueError(
                 f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
                 'train a network that is told the magnetic moments of atoms'
             )
-        system = system_of(density.atoms, self.network, density.level).to(dtype=torch.float32)
-        D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in density.D_asii]
+        system = system_of(outline.atoms, self.network, outline.level).to(dtype=torch.float32)
+        D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in outline.D_asii]
         D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
-        return Sample(name, system, density.grid, D_zsaii)
+        return Sample(name, system, outline.grid, D_zsaii)
 
     def _target(self, density: PAWDensity) -> Target:
         atoms = density.atoms
