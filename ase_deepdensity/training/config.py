@@ -66,22 +66,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         try:
-            for name in ('steps', 'batch', 'stride', 'validate_every', 'warmup'):
-                whole(name, getattr(self, name), least=1)
-            whole('seed', self.seed, least=0)
-            for name in ('validation', 'points'):
-                if getattr(self, name) is not None:
-                    whole(name, getattr(self, name), least=1)
+            self._check_numbers()
             if self.split not in SPLITS:
                 raise ValueError(f'split must be {" or ".join(SPLITS)}, not {self.split!r}')
-            for name in ('learning_rate', 'smoothing', 'clip'):
-                real(name, getattr(self, name), above=0)
-            for name in ('weight_decay', 'matrix_weight'):
-                real(name, getattr(self, name), least=0)
-            if self.minutes is not None:
-                real('minutes', self.minutes, above=0)
-            if not 0 <= real('averaging', self.averaging) < 1:
-                raise ValueError(f'averaging must be in [0, 1), not {self.averaging!r}')
             if not isinstance(self.hypers, dict):
                 raise ValueError(f'hypers must be a dictionary of hyper-parameters, not {self.hypers!r}')
         except ValueError as error:
@@ -90,6 +77,22 @@ class TrainingConfig:
             SplineBasis(self.basis_cutoff, self.basis_functions, self.lmax)
         except (TypeError, ValueError) as error:
             raise ConfigError(f'basis_cutoff, basis_functions, lmax: {error}') from None
+
+    def _check_numbers(self) -> None:
+        for name in ('steps', 'batch', 'stride', 'validate_every', 'warmup'):
+            whole(name, getattr(self, name), least=1)
+        whole('seed', self.seed, least=0)
+        for name in ('validation', 'points'):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least=1)
+        for name in ('learning_rate', 'smoothing', 'clip'):
+            real(name, getattr(self, name), above=0)
+        for name in ('weight_decay', 'matrix_weight'):
+            real(name, getattr(self, name), least=0)
+        if self.minutes is not None:
+            real('minutes', self.minutes, above=0)
+        if not 0 <= real('averaging', self.averaging) < 1:
+            raise ValueError(f'averaging must be in [0, 1), not {self.averaging!r}')
 
     @classmethod
     def load(cls, path: str | Path | None, **changes: Any) -> TrainingConfig:
