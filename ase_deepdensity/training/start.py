@@ -64,8 +64,8 @@ def level_for(dataset: Dataset, init: DensityModel | None) -> Level:
 def superposition_for(level: Level, dataset: Dataset, init: DensityModel | None) -> dict[int, RadialTable]:
     """Pseudo densities of the isolated atoms by atomic number, for all elements that the model will know."""
     kept = init.superposition if init is not None and init.level == level else {}
-    wanted = dataset.numbers if init is None else init.species
-    tables = code(level).atomic_tables(level, [Z for Z in wanted if Z in dataset.numbers or Z not in kept])
+    wanted = {*dataset.numbers, *(() if init is None else init.species)}
+    tables = code(level).atomic_tables(level, [Z for Z in sorted(wanted) if Z in dataset.numbers or Z not in kept])
     return dict(sorted((kept | {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in tables.items()}).items()))
 
 
@@ -120,13 +120,11 @@ def fit_familiarity(
     familiarity = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):
         return familiarity
-    state, new = init.familiarity.state_dict(), familiarity.state_dict()
-    if state.keys() != new.keys():
+    old, new = init.familiarity.state_dict(), familiarity.state_dict()
+    if old.keys() != new.keys():
         raise ValueError(
             f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its '
             f'elements, {" ".join(init.symbols)}'
         )
-    state = {name: x_zx.clone() for name, x_zx in state.items()}
-    for name, x_zx in new.items():
-        state[name][met] = x_zx.to(state[name])
-    return EnvironmentDistance(**state)
+    rows = [(new, met.index(z)) if z in met else (old, init.species.index(Z)) for z, Z in enumerate(network.species)]
+    return EnvironmentDistance(**{name: torch.stack([state[name][z] for state, z in rows]) for name in old})
