@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -35,7 +35,7 @@ def averaged(network: DensityNetwork, decay: float) -> AveragedModel:
 
     def average(averages: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], steps: torch.Tensor | int) -> None:
         n = float(steps)
-        get_ema_multi_avg_fn(min(decay, n / (n + FORGETTING)))(averages, weights, steps)  # type: ignore[no-untyped-call]
+        get_ema_multi_avg_fn(min(decay, n / (n + FORGETTING)))(averages, weights, steps)
 
     return AveragedModel(network, multi_avg_fn=average)
 
@@ -62,8 +62,7 @@ class Descent:
     @property
     def averaged_network(self) -> DensityNetwork:
         """The network with its averaged weights."""
-        network: DensityNetwork = self.average.module
-        return network
+        return cast(DensityNetwork, self.average.module)
 
     @property
     def rate(self) -> float:
@@ -73,7 +72,7 @@ class Descent:
     def differentiate(self, loss: torch.Tensor) -> torch.Tensor:
         """Take the gradient of a loss and clip it; returns the norm that it had."""
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
 
     def advance(self) -> None:
