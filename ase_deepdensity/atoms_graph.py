@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from ase import Atoms
 
-from ase_deepdensity.arguments import reason
-from ase_deepdensity.level import Level, LevelError
+from ase_deepdensity.codes import code_of
+from ase_deepdensity.geometry import total_charge
+from ase_deepdensity.level import Level
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.graph import Graph, build_graph
 
@@ -17,6 +17,7 @@ def atoms_graph(
     network: DensityNetwork,
     level: Level,
     *,
+    electrons: float | None = None,
     positions_av: torch.Tensor | None = None,
 ) -> Graph:
     """The graph of ``atoms`` for a network, float64.
@@ -24,7 +25,9 @@ def atoms_graph(
     Parameters
     ----------
     level
-        Whose k-points and valence electrons a network is told that asks for them.
+        Whose k-points a network is told that asks for them.
+    electrons
+        Valence electrons, for such a network.  Default: those of the level's datasets, less the charge of the atoms.
     positions_av
         Instead of those of the atoms: a tensor (natoms, 3), Å, that requires a gradient.
 
@@ -33,12 +36,14 @@ def atoms_graph(
     ValueError
         Elements that the network does not know.
     LevelError
-        See :func:`kpoints`; for a network that is told about them.
+        See :meth:`.Code.kpoints`; for a network that is told about them.
     """
     waves = None
     if network.sees_kpoints:
-        electrons = level.setups(atoms.numbers).nvalence - level.charge
-        waves = network.waves(atoms.cell.array, kpoints(level, atoms), electrons)
+        if electrons is None:
+            types = code_of(level).atom_types(level, atoms.numbers)
+            electrons = sum(atom_type.nvalence for atom_type in types) - total_charge(atoms)
+        waves = network.waves(atoms.cell.array, code_of(level).kpoints(level, atoms), electrons)
     return build_graph(
         atoms.numbers,
         atoms.positions if positions_av is None else positions_av,
@@ -48,22 +53,3 @@ def atoms_graph(
         network.cutoff,
         waves,
     )
-
-
-def kpoints(level: Level, atoms: Atoms) -> np.ndarray:
-    """(K, 3) all k-points of the Brillouin zone that the level has for these atoms, scaled.
-
-    Raises
-    ------
-    LevelError
-        A level that has none, or k-points that GPAW refuses.
-    """
-    params = level.gpaw_parameters()
-    try:
-        kpt_Kc: np.ndarray = params.kpts.build(atoms).kpt_Kc
-    except Exception as error:
-        raise LevelError(
-            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({reason(error)}): give three numbers, a list '
-            'of points, {"size": …} or {"density": …}'
-        ) from error
-    return kpt_Kc

@@ -14,10 +14,20 @@ from typing import overload
 import numpy as np
 from ase.data import chemical_symbols
 
-from ase_deepdensity.dataset.files import Outline, Snapshot, read_level, read_numbers, read_outline, read_snapshot
+from ase_deepdensity.dataset.files import (
+    Outline,
+    Snapshot,
+    read_atom_types,
+    read_charge,
+    read_level,
+    read_numbers,
+    read_outline,
+    read_snapshot,
+)
 from ase_deepdensity.dataset.hdf5 import stored_checksum
 from ase_deepdensity.files import replacing, whole_files
 from ase_deepdensity.level import Level
+from ase_deepdensity.paw import AtomType
 
 SNAPSHOT_SUFFIX, FAILURE_SUFFIX = '.h5', '.failed.json'
 
@@ -117,6 +127,38 @@ class Dataset(Sequence[Snapshot]):
     def numbers(self) -> list[int]:
         """The atomic numbers of all elements, sorted."""
         return sorted({int(number) for file in self.files for number in read_numbers(file)})
+
+    @cached_property
+    def atom_types(self) -> dict[int, AtomType]:
+        """What the datasets say of each element, by atomic number, ascending.
+
+        Raises
+        ------
+        DatasetError
+            Atoms of one element with different datasets.
+        """
+        types: dict[int, AtomType] = {}
+        for file in self.files:
+            for atom_type in read_atom_types(file):
+                known = types.setdefault(atom_type.number, atom_type)
+                if not known.is_like(atom_type):
+                    raise DatasetError(f'{file}: has another dataset of {known.symbol} than atoms before')
+        return dict(sorted(types.items()))
+
+    @cached_property
+    def charge(self) -> float:
+        """The charge that all systems share, |e|.
+
+        Raises
+        ------
+        DatasetError
+            They do not.
+        """
+        charges = {read_charge(file): file for file in self.files}
+        if len(charges) > 1:
+            different = ', '.join(f'{file.name} {charge:g}' for charge, file in charges.items())
+            raise DatasetError(f'systems of different charges: {different}')
+        return next(iter(charges))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -29,10 +29,10 @@ from ase_deepdensity.training.loss import mean_spreads, total_matrix_error
 from ase_deepdensity.training.start import (
     TrainingError,
     architecture_for,
+    atom_types_for,
     fit_familiarity,
     initialize,
     level_for,
-    superposition_for,
 )
 from ase_deepdensity.training.step import Losses, Objective
 from ase_deepdensity.training.validation import Score, score
@@ -105,7 +105,9 @@ class Trainer:
 
         self.level = level_for(dataset, init)
         self.architecture = architecture_for(config, dataset, init)
-        self.tables = superposition_for(self.level, dataset, init)
+        self.atom_types = atom_types_for(self.level, dataset, init)
+        self.tables = {number: atom_type.nt for number, atom_type in self.atom_types.items()}
+        self.charge = dataset.charge
         torch.manual_seed(config.seed)
         self.network = self.architecture.build().to(self.device)
         self.evaluate = DensityEvaluator(self.architecture.basis)
@@ -239,7 +241,9 @@ class Trainer:
         network = self.architecture.build().to(self.device)
         network.load_state_dict(self.best_network)
         familiarity = EnvironmentDistance(**self.best_familiarity)
-        return DensityModel(self.architecture, network, self.level, self.tables, familiarity, self._card())
+        return DensityModel(
+            self.architecture, network, self.level, self.atom_types, familiarity, self._card(), self.charge
+        )
 
     def _card(self) -> dict[str, Any]:
         row = self.rows[self.best]

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import Coefficient, DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance, invariants_by_species
-from ase_deepdensity.reference.codes import code
+from ase_deepdensity.paw import AtomType
 from ase_deepdensity.training.batch import cosets, on
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.data import TrainingData
@@ -42,8 +42,7 @@ def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityMode
     """
     if init is None:
         species = tuple(dataset.numbers)
-        setups = dataset.level.setups(species)
-        projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in setups)
+        projectors = tuple(dataset.atom_types[number].l_j for number in species)
         return Architecture(config.network, config.hypers, species, projectors, config.basis)
     if unknown := [chemical_symbols[Z] for Z in dataset.numbers if Z not in init.species]:
         raise TrainingError(
@@ -58,15 +57,20 @@ def level_for(dataset: Dataset, init: DensityModel | None) -> Level:
     level = dataset.level.general()
     if init is None:
         return level
-    return level.joined(init.level if init.level == level else level.with_versions(init.species))
+    return level.joined(init.level if init.level == level else code_of(level).check(level, init.species))
 
 
-def superposition_for(level: Level, dataset: Dataset, init: DensityModel | None) -> dict[int, RadialTable]:
-    """Pseudo densities of the isolated atoms by atomic number, for all elements that the model will know."""
-    kept = init.superposition if init is not None and init.level == level else {}
-    wanted = {*dataset.numbers, *(() if init is None else init.species)}
-    tables = code(level).atomic_tables(level, [Z for Z in sorted(wanted) if Z in dataset.numbers or Z not in kept])
-    return dict(sorted((kept | {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in tables.items()}).items()))
+def atom_types_for(level: Level, dataset: Dataset, init: DensityModel | None) -> dict[int, AtomType]:
+    """By atomic number, for all elements that the model will know.
+
+    Those of elements that the data lack are the first model's; at another level, the level's code is asked.
+    """
+    known = dict(dataset.atom_types)
+    if init is not None and init.level == level:
+        known |= init.atom_types
+    missing = [number for number in init.species if number not in known] if init is not None else []
+    known |= {number: code_of(level).atom_types(level, [number])[0] for number in missing}
+    return dict(sorted(known.items()))
 
 
 def initialize(

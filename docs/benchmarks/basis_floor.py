@@ -15,10 +15,8 @@ import torch
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.network.heads import CoefficientHead
 from ase_deepdensity.network.registry import build_network
-from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.batch import cosets
 from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.least_squares import fit_coefficients, written
@@ -29,9 +27,9 @@ from ase_deepdensity.training.step import density_at
 def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     """NMAE, %."""
     dataset, evaluate = Dataset([path]), DensityEvaluator(basis)
-    level, species = dataset.level, tuple(dataset.numbers)
-    tables = {Z: RadialTable.fit(*table) for Z, table in code(level).atomic_tables(level, species).items()}
-    projectors = [setup.l_j for setup in level.setups(species)]
+    types, species = dataset.atom_types, tuple(dataset.numbers)
+    tables = {Z: atom_type.nt for Z, atom_type in types.items()}
+    projectors = [types[Z].l_j for Z in species]
     network = build_network('equivariant', {'cutoff': 1.0}, species, basis, projectors)
     data = TrainingData(dataset, network, tables, Cache())
     batch = cosets([data[0]], [data.target(0)], network.cutoff, 1)

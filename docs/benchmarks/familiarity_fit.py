@@ -28,10 +28,10 @@ from ase import Atoms
 from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.checks import MAX_UNFAMILIAR
 from ase_deepdensity.cli.main import main as deepdensity
+from ase_deepdensity.frames import read_frames
 from ase_deepdensity.model import DensityModel, model_path
 from ase_deepdensity.network.familiarity import Familiarity
 from ase_deepdensity.network.graph import Graph
-from ase_deepdensity.reference.frames import read_frames
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import SnapshotError, read_snapshot, write_snapshot
 from ase_deepdensity.dataset.files import geometry_hash, read_outline
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 from tests.dataset.spoil import change, put
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_is_not_written(path, tmp_path):
 def test_electrons_are_not_counted_with_other_datasets(path, tmp_path):
     """Nor where the level tells of none, or of none that GPAW has."""
     snapshot = read_snapshot(path)
-    level = snapshot.level
+    level, unknown = snapshot.level, snapshot.density.new(atom_types=None)
     others = [
         replace(level, versions={}),
         replace(level, versions={'datasets': level.versions['datasets'] | {'H': 'of another day'}}),
@@ -107,14 +107,10 @@ def test_electrons_are_not_counted_with_other_datasets(path, tmp_path):
         replace(level, parameters=level.parameters | {'setups': {'0': 'paw'}}),
     ]
     for other in others:
-        write_snapshot(
-            path, replace(snapshot, density=snapshot.density.new(nt_sR=2 * snapshot.density.nt_sR, level=other))
-        )
+        write_snapshot(path, replace(snapshot, density=unknown.new(nt_sR=2 * unknown.nt_sR, level=other)))
         assert read_snapshot(path).energy == snapshot.energy
         with pytest.raises(SnapshotError, match='its pseudo density holds -'):
-            write_snapshot(
-                path, replace(snapshot, density=snapshot.density.new(nt_sR=-snapshot.density.nt_sR, level=other))
-            )
+            write_snapshot(path, replace(snapshot, density=unknown.new(nt_sR=-unknown.nt_sR, level=other)))
 
 
 def test_geometry_hash(molecule_state):

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 from ase import Atoms
 
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import Dataset, DatasetError, write_snapshot
 from ase_deepdensity.dataset.folder import read_failures, write_failure
 from ase_deepdensity.level import Level
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 from tests.dataset.spoil import SHARED, change, put
 
 

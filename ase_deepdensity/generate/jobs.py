@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from ase import Atoms
 
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.dataset.files import Snapshot, geometry_hash, write_snapshot
 from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, Failure, write_failure
 from ase_deepdensity.files import whole_files
-from ase_deepdensity.geometry import check_geometry, check_grid_memory
+from ase_deepdensity.generate.claims import take
+from ase_deepdensity.geometry import check_geometry, check_grid_memory, total_charge
 from ase_deepdensity.level import Level
-from ase_deepdensity.reference.claims import take
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
@@ -78,7 +79,7 @@ class Jobs:
 
         try:
             check_geometry(self.frames[i])
-            check_grid_memory(self.level.grid(self.frames[i]))
+            check_grid_memory(code_of(self.level).grid(self.level, self.frames[i]))
             with _time_limit(self.time_limit):
                 snapshot = self.calculate(self.frames[i], self.level, txt=txt, comm=comm)
         except Exception as error:
@@ -112,8 +113,10 @@ def targets_in(out: Path, frames: Sequence[Atoms], level: Level) -> list[Path]:
 
 
 def job_hash(atoms: Atoms, level: Level) -> str:
-    """Eight hexadecimal digits for a geometry at a level of theory."""
-    return hashlib.sha256((geometry_hash(atoms) + level.key).encode()).hexdigest()[:8]
+    """Eight hexadecimal digits for a geometry and its charge at a level of theory."""
+    charge = total_charge(atoms)
+    text = geometry_hash(atoms) + level.key + (f' charge {charge}' if charge else '')
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def failure_path(target: Path) -> Path:

@@ -3,7 +3,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from ase_deepdensity.reference.frames import read_frames
+from ase_deepdensity.frames import read_frames
 
 BOX = Atoms('H', cell=[3, 3, 3], pbc=True)
 

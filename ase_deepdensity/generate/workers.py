@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from ase_deepdensity.dataset.folder import Failure
-from ase_deepdensity.reference.jobs import Jobs
+from ase_deepdensity.generate.jobs import Jobs
 
 TRIES = 2
 """A snapshot in whose calculation so many processes died is recorded as failed."""

@@ -6,44 +6,27 @@
     E    = Σ_i f_i ε_i + ½ ∫ (m − ρ) V dx
 
 (the model of doi:10.1016/j.jcp.2021.110523).  Plane waves up to a cutoff; the grid holds their products exactly, so
-that the cutoff is the only approximation.  :class:`KohnSham1D` is the ASE calculator.
+that the cutoff is the only approximation.  :class:`.KohnSham1D` is the ASE calculator.
 
 Everything here that has no unit in its description is in atomic units; ASE's units are used at the surface: in
-:class:`KohnSham1D`, :func:`calculate`, :func:`atomic_tables` and :class:`.Level1D`.
+:mod:`.calculator` and :mod:`.parameters`.
 """
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import pi, sqrt
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase import Atoms
-from ase.calculators.calculator import Calculator, SCFError, all_changes
-from ase.units import Bohr, Hartree, kB
+from ase.calculators.calculator import SCFError
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 
-from ase_deepdensity.analysis.dipole import dipole_moment
-from ase_deepdensity.dataset.files import Snapshot
-from ase_deepdensity.level import Level
-from ase_deepdensity.level1d import Level1D
-from ase_deepdensity.reference.anderson import Anderson
-from ase_deepdensity.state import PAWDensity
-
-if TYPE_CHECKING:
-    from gpaw.mpi import MPIComm
+from ase_deepdensity.codes.ks1d.anderson import Anderson
 
 EMPTY = 1e-10
 """Occupation that the highest orbital may have."""
-REACH = 7.0
-"""Where the tables of :func:`atomic_tables` end, in widths."""
 MIXING = 0.8
 """Part of a residual that is mixed in where nothing screens it."""
 
@@ -260,116 +243,3 @@ def _ground(
     forces_a = -system.integral(-1j * system.k_k * system.ions_ak, V_k)
     free = energy - system.temperature * entropy(f_n)
     return Ground(out_g, energy, free, forces_a, eigenvalue_n, f_n, niter, error)
-
-
-def system_of(atoms: Atoms, level: Level1D) -> System:
-    """A chain (Å) in atomic units."""
-    grid, length = level.grid(atoms), float(atoms.cell[2, 2]) / Bohr
-    ions = level.setups(atoms.numbers)
-    return System(
-        x_a=atoms.positions[:, 2] / Bohr,
-        charge_a=np.array([ion.nvalence for ion in ions], float),
-        width_a=np.array([ion.width for ion in ions]),
-        length=length,
-        waves=level.waves(length),
-        points=int(grid.size_c[2]),
-        temperature=level.parameter('temperature') * kB / Hartree,
-        epsilon=level.parameter('epsilon'),
-        kappa=level.parameter('kappa'),
-    )
-
-
-class KohnSham1D(Calculator):
-    """Energy (eV), forces (eV/Å) and density of a chain along z.
-
-    ``energy`` is extrapolated to zero temperature; the forces are the derivative of ``free_energy``.
-
-    Parameters
-    ----------
-    level
-        A level, or the name or file of one.
-
-    Raises
-    ------
-    LevelError
-        The level is not one-dimensional, atoms that are no chain, or unknown elements.
-    SCFError
-        Not converged.
-    """
-
-    implemented_properties = ['energy', 'free_energy', 'forces', 'dipole']
-    discard_results_on_any_change = True
-
-    def __init__(self, level: Level | str | Path = 'ks1d') -> None:
-        super().__init__()
-        level = level if isinstance(level, Level) else Level.load(level)
-        if not isinstance(level, Level1D):
-            raise ValueError(f'the level {level.name!r} is one of {level.code}, not one-dimensional')
-        self.level = level
-        self.ground: Ground | None = None
-        self.density: PAWDensity | None = None
-
-    def reset(self) -> None:
-        super().reset()
-        self.ground = self.density = None
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ('energy',),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)
-        chain: Any = self.atoms
-        level = self.level.with_versions(chain.numbers)
-        convergence, maxiter = level.parameter('convergence'), level.parameter('maxiter')
-        ground = solve(system_of(chain, level), convergence=convergence, maxiter=maxiter)
-        forces_av = np.zeros((len(chain), 3))
-        forces_av[:, 2] = ground.forces_a * Hartree / Bohr
-        nt_sR = ground.n_g.reshape(1, 1, 1, -1) / Bohr
-        D_asii = [np.zeros((1, 0, 0))] * len(chain)
-        self.ground = ground
-        self.density = PAWDensity(chain, level.grid(chain), nt_sR, D_asii, level)
-        self.results = {
-            'energy': 0.5 * (ground.energy + ground.free_energy) * Hartree,
-            'free_energy': ground.free_energy * Hartree,
-            'forces': forces_av,
-            'dipole': dipole_moment(self.density),
-        }
-
-    def get_pseudo_density(self, atoms: Atoms | None = None) -> np.ndarray:
-        """(points,) electrons/Å along the chain."""
-        self.get_potential_energy(atoms)
-        assert self.density is not None
-        return self.density.nt_sR[0, 0, 0].copy()
-
-
-def calculate(atoms: Atoms, level: Level1D, *, txt: str | Path | None = None, comm: MPIComm | None = None) -> Snapshot:
-    """The snapshot of a chain; there is no log to write to ``txt``, and ranks do not share the work."""
-    calc = KohnSham1D(level)
-    start = time.perf_counter()
-    energy = calc.get_potential_energy(atoms)
-    seconds = time.perf_counter() - start
-    assert calc.density is not None and calc.ground is not None
-    homo = round(float(calc.ground.occupation_n.sum())) - 1
-    gap: Any = np.diff(calc.ground.eigenvalue_n[homo : homo + 2] * Hartree)
-    return Snapshot(
-        density=calc.density,
-        energy=float(energy),
-        forces=calc.results['forces'],
-        dipole=calc.results['dipole'],
-        niter=calc.ground.niter,
-        seconds=seconds,
-        info={'host': socket.gethostname(), 'gap, eV': gap.tolist()},
-    )
-
-
-def atomic_tables(level: Level1D, numbers: Iterable[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """What :func:`solve` starts from: a Gaussian that neutralises the ion, as r_g (Å) and n_g (electrons/Å³)."""
-    tables = {}
-    for z in sorted({int(number) for number in numbers}):
-        (ion,) = level.setups([z])
-        sigma = ion.width * Bohr
-        r_g = np.linspace(0, REACH * sigma, 1001)
-        tables[z] = r_g, ion.nvalence * np.exp(-0.5 * (r_g / sigma) ** 2) / sqrt(2 * pi) / sigma
-    return tables

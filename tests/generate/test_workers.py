@@ -14,12 +14,13 @@ import pytest
 from ase.io import write
 
 from ase_deepdensity.cli.main import main
+from ase_deepdensity.codes import ks1d
 from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.generate import claims
+from ase_deepdensity.generate.folder import generate
+from ase_deepdensity.generate.jobs import targets_in
 from ase_deepdensity.level import Level
-from ase_deepdensity.reference import claims, ks1d
-from ase_deepdensity.reference.generate import generate
-from ase_deepdensity.reference.geometries import chain
-from ase_deepdensity.reference.jobs import targets_in
+from ase_deepdensity.sampling.geometries import chain
 
 NFRAMES = 8
 LEVEL = Level.load('ks1d')
@@ -76,8 +77,8 @@ def test_two_commands_on_one_folder(frames, tmp_path):
     """One is started while the other works: nothing is calculated twice, and what is under way is left to the first."""
     calculate = Logged(tmp_path / 'log', pause=0.3)
     script = (
-        'from ase_deepdensity.reference.generate import generate\n'
-        'from tests.reference.test_workers import LEVEL, NFRAMES, Logged, Path, chain, islice\n'
+        'from ase_deepdensity.generate.folder import generate\n'
+        'from tests.generate.test_workers import LEVEL, NFRAMES, Logged, Path, chain, islice\n'
         "frames = list(islice(chain('insulator', 4, seed=7), NFRAMES))\n"
         f'generate(frames, {str(tmp_path / "out")!r}, LEVEL, calculate=Logged(Path({str(calculate.file)!r}), 0.3))\n'
     )
@@ -115,7 +116,7 @@ def test_claims(tmp_path):
 def test_a_claim_of_a_killed_process_is_taken_over(tmp_path):
     target = tmp_path / 'snapshot.h5'
     script = (
-        'import time; from ase_deepdensity.reference.claims import *;'
+        'import time; from ase_deepdensity.generate.claims import *;'
         f'claim = take(Path({str(target)!r})); time.sleep(60)'
     )
     process = subprocess.Popen(

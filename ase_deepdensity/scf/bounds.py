@@ -1,4 +1,4 @@
-"""Can this be a density at all?  What is asked of a seed before the first step, so that nonsense costs no iteration."""
+"""Bounds of what can be a density at all: nonsense is refused before the first step, and costs no iteration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gpaw.mpi import broadcast
 
-from ase_deepdensity.scf.own_start import State
+from ase_deepdensity.scf.default_start import State
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm

@@ -1,4 +1,4 @@
-"""GPAW's own start, kept while a seed is on trial: what a refused seed leaves behind is nothing."""
+"""GPAW's default start, kept while a seed is on trial: what a refused seed leaves behind is nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ase_deepdensity.codes.gpaw.seams import Orbitals
 
 if TYPE_CHECKING:
     from gpaw.core.atom_arrays import AtomArrays
@@ -45,39 +47,8 @@ class State:
         return float(grid.comm.sum_scalar(float(np.abs(self.nt_sR).sum())) * grid.dv)
 
 
-class Orbitals:
-    """A copy of orbitals, eigenvalues, occupations and Fermi levels.
-
-    It takes as much memory as the orbitals themselves; in LCAO none, where every step makes them anew.
-    """
-
-    def __init__(self, ibzwfs: IBZWaveFunctions[Any]):
-        fermi_levels = ibzwfs.fermi_levels
-        self.fermi_levels = None if fermi_levels is None else fermi_levels.copy()
-        self.kept = [_attributes(wfs) for wfs in ibzwfs]
-
-    def put(self, ibzwfs: IBZWaveFunctions[Any]) -> None:
-        ibzwfs.fermi_levels = self.fermi_levels
-        for wfs, (attributes, psit_nX) in zip(ibzwfs, self.kept, strict=True):
-            wfs.__dict__.update(attributes)
-            if psit_nX is not None:
-                wfs.psit_nX.data[:] = psit_nX
-
-
-def _attributes(wfs: Any) -> tuple[dict[str, Any], np.ndarray | None]:
-    """What a step changes: small things by their names, and the orbitals on a grid or as plane waves."""
-    attributes: dict[str, Any] = {'_eig_n': _copied(wfs._eig_n), '_occ_n': _copied(wfs._occ_n), '_P_ani': None}
-    if hasattr(wfs, 'psit_nX'):
-        return attributes | {'orthonormalized': wfs.orthonormalized}, wfs.psit_nX.data.copy()
-    return attributes | {'C_nM': wfs.C_nM}, None
-
-
-def _copied(x_n: np.ndarray | None) -> np.ndarray | None:
-    return None if x_n is None else x_n.copy()
-
-
 @dataclass
-class OwnStart:
+class DefaultStart:
     """Density, potential and orbitals that GPAW would begin with."""
 
     density: State

@@ -14,10 +14,10 @@ from ase import Atoms
 from ase.io import write
 from gpaw.utilities import compiled_with_sl
 
+from ase_deepdensity.codes.gpaw.reference import calculate, snapshot_from_gpw
 from ase_deepdensity.dataset import Dataset, DatasetError, read_snapshot
+from ase_deepdensity.generate.folder import generate
 from ase_deepdensity.level import Level, LevelError
-from ase_deepdensity.reference.generate import generate
-from ase_deepdensity.reference.gpaw import calculate, snapshot_from_gpw
 from tests.conftest import FAST
 from tests.tolerances import GPAW
 

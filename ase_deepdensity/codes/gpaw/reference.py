@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters, with_versions
+from ase_deepdensity.codes.gpaw.require import require_gpaw
 from ase_deepdensity.dataset.files import Snapshot
+from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.level import Level
-from ase_deepdensity.reference.superposition import atomic_tables
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
     from gpaw.new.ase_interface import ASECalculator
-
-__all__ = ['atomic_tables', 'calculate', 'snapshot_from_calculator', 'snapshot_from_gpw']
 
 
 def calculate(
@@ -31,7 +31,7 @@ def calculate(
     comm: MPIComm | None = None,
     calculator: Callable[..., ASECalculator] | None = None,
 ) -> Snapshot:
-    """The self-consistent ground state of ``atoms``.
+    """The self-consistent ground state of ``atoms``, whose charge is :func:`.total_charge`.
 
     Parameters
     ----------
@@ -47,11 +47,12 @@ def calculate(
     gpaw.KohnShamConvergenceError
         Too many iterations.
     """
+    require_gpaw('a reference calculation')
     from gpaw.new.ase_interface import GPAW
 
-    level.gpaw_parameters()
+    gpaw_parameters(level)
     atoms = atoms.copy()
-    calc = (calculator or GPAW)(**level.keywords(), txt=txt, communicator=comm)
+    calc = (calculator or GPAW)(**level.keywords(charge=total_charge(atoms)), txt=txt, communicator=comm)
     niter = 0
 
     def count(ctx: Any) -> None:
@@ -62,7 +63,7 @@ def calculate(
     start = time.perf_counter()
     calc.get_potential_energy(atoms)
     seconds = time.perf_counter() - start
-    return snapshot_from_calculator(calc, niter=niter, seconds=seconds, level=level.with_versions(atoms.numbers))
+    return snapshot_from_calculator(calc, niter=niter, seconds=seconds, level=with_versions(level, atoms.numbers))
 
 
 def snapshot_from_gpw(path: str | Path) -> Snapshot:
@@ -73,10 +74,11 @@ def snapshot_from_gpw(path: str | Path) -> Snapshot:
     ValueError
         The file lacks forces (they cannot be made without its wave functions), or is not one of GPAW's.
     """
-    from gpaw.new.ase_interface import GPAW
-
     if not Path(path).is_file():
         raise ValueError(f'{path}: no such file')
+    require_gpaw('reading its files')
+    from gpaw.new.ase_interface import GPAW
+
     try:
         calc = GPAW(path, txt=None)
     except Exception as error:

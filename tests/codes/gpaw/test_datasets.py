@@ -4,9 +4,11 @@ from ase import Atoms
 from ase.build import bulk
 from ase.units import Bohr
 
+from ase_deepdensity.codes.gpaw.datasets import free_atom, setups
+from ase_deepdensity.codes.gpaw.grid import grid as gpaws_grid
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
-from ase_deepdensity.reference.superposition import atomic_tables
 from tests.conftest import skewed_hydrogen_fluoride, water_molecule
 from tests.tolerances import SUPERPOSITION_PLANE_WAVES, SUPERPOSITION_REAL_SPACE
 
@@ -24,6 +26,11 @@ def superposition(atoms: Atoms, grid: Grid, tables) -> np.ndarray:
     return n_R
 
 
+def _free_atom(level: Level, z: int) -> tuple[np.ndarray, np.ndarray]:
+    setup = setups(level, [z])[0]
+    return free_atom(setup, setup.calculate_initial_occupation_numbers(0.0, False, charge=0.0, nspins=1)[0])
+
+
 STRUCTURES = {
     'molecule': water_molecule(),
     'skewed cell, smaller than the atoms': skewed_hydrogen_fluoride(),
@@ -37,11 +44,10 @@ def test_tables_sum_to_gpaws_start(name, structure):
     from gpaw.mpi import serial_comm
 
     level, atoms = Level.load(name), STRUCTURES[structure]
-    grid = level.grid(atoms)
-    tables = atomic_tables(level, atoms.numbers)
-    assert tables.keys() == set(atoms.numbers)
+    grid = gpaws_grid(level, atoms)
+    tables = {z: _free_atom(level, z) for z in set(atoms.numbers.tolist())}
     assert max(r_g[-1] for r_g, _ in tables.values()) > 2.5, 'larger than the small cells'
-    builder = level.gpaw_parameters().dft_component_builder(atoms, comm=serial_comm)
+    builder = gpaw_parameters(level).dft_component_builder(atoms, comm=serial_comm)
     start = builder.density_from_superposition(builder.create_basis_set())
     reference_R = start.nt_sR.data[0] * Bohr**-3
     deviation = np.abs(superposition(atoms, grid, tables) - reference_R).max() / reference_R.max()
@@ -56,9 +62,10 @@ def test_tables_hold_the_electrons_of_the_pseudo_atom():
     from gpaw.utilities import unpack_density
 
     level = Level.load('dzp')
-    for z, (r_g, n_g) in atomic_tables(level, [1, 8, 13]).items():
+    for z in 1, 8, 13:
+        r_g, n_g = _free_atom(level, z)
         assert n_g[-1] == pytest.approx(0.0, abs=1e-4) and (np.diff(r_g) > 0).all()
-        setup = level.setups([z])[0]
+        setup = setups(level, [z])[0]
         D_sp = setup.initialize_density_matrix(setup.calculate_initial_occupation_numbers(0, False, 0, 1))
         Q = np.einsum('sij, ij ->', unpack_density(D_sp), setup.Delta_iiL[:, :, 0]) + setup.Delta0
         electrons = np.trapezoid(4 * np.pi * r_g**2 * n_g, r_g)

@@ -6,23 +6,21 @@ from ase.calculators.calculator import SCFError
 from ase.units import Bohr, Hartree
 from scipy.special import mathieu_a, mathieu_b
 
+from ase_deepdensity.codes.ks1d.calculator import KohnSham1D, calculate, system_of
+from ase_deepdensity.codes.ks1d.parameters import atom_types, grid
+from ase_deepdensity.codes.ks1d.solver import System, hamiltonian, occupations, solve
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import RadialTable, superpose
+from ase_deepdensity.evaluate.superposition import superpose
+from ase_deepdensity.generate.folder import generate
 from ase_deepdensity.level import Level
-from ase_deepdensity.level1d import Level1D
-from ase_deepdensity.reference import ks1d
-from ase_deepdensity.reference.generate import generate
-from ase_deepdensity.reference.geometries import chain
-from ase_deepdensity.reference.ks1d import KohnSham1D, System, calculate, hamiltonian, occupations, solve, system_of
+from ase_deepdensity.sampling.geometries import chain
 
 KINDS = 'insulator', 'metal', 'mixed'
 
 
 @pytest.fixture(scope='module')
-def level() -> Level1D:
-    level = Level.load('ks1d')
-    assert isinstance(level, Level1D)
-    return level
+def level() -> Level:
+    return Level.load('ks1d')
 
 
 def atoms_of(kind: str, natoms: int = 8, seed: int = 1):
@@ -154,8 +152,8 @@ def test_translation_and_size(level):
 def test_start_is_the_superposition_of_atoms(level):
     """What the tables say is what the solver starts from: minus the charge of the ions."""
     atoms = atoms_of('mixed')
-    tables = {z: RadialTable.fit(*table) for z, table in ks1d.atomic_tables(level, [2, 4]).items()}
-    n_R = superpose(level.grid(atoms), atoms.positions, atoms.numbers, tables)
+    tables = {atom_type.number: atom_type.nt for atom_type in atom_types(level, [2, 4])}
+    n_R = superpose(grid(level, atoms), atoms.positions, atoms.numbers, tables)
     s = system_of(atoms, level)
     assert n_R.ravel() * Bohr == pytest.approx(-s.grid(s.ions_ak.sum(0)), abs=1e-7)
 
@@ -166,7 +164,7 @@ def test_generate(tmp_path, level):
     assert len(summary.done) == 2
     snapshot = Dataset(tmp_path)[0]
     assert snapshot.atoms == frames[0] and snapshot.level == level and snapshot.niter > 3
-    assert snapshot.density.grid == level.grid(frames[0])
+    assert snapshot.density.grid == grid(level, frames[0])
     frames[0].calc = KohnSham1D()
     assert snapshot.energy == pytest.approx(frames[0].get_potential_energy())
     assert snapshot.forces == pytest.approx(frames[0].get_forces())

@@ -24,7 +24,7 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
 from ase_deepdensity.arguments import did_you_mean, one_of, real, three_whole, whole
-from ase_deepdensity.level1d import TUBE
+from ase_deepdensity.codes.ks1d.parameters import TUBE
 
 WATER_DENSITY = 0.997  # g/cm³ at 298 K
 OH_LENGTH, HOH_ANGLE = 1.0118, 108.15  # TIP3P-FB, doi:10.1021/jz500737m

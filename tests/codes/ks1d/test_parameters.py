@@ -5,27 +5,28 @@ import pytest
 from ase import Atoms
 
 from ase_deepdensity.checks import PredictionError, check_grid
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
+from ase_deepdensity.codes.ks1d.parameters import check, grid
 from ase_deepdensity.level import Level, LevelError
-from ase_deepdensity.level1d import Level1D
-from ase_deepdensity.reference.geometries import CHAIN_SPACING, chain
+from ase_deepdensity.sampling.geometries import CHAIN_SPACING, chain
 from tests.tolerances import EXACT
 
 
 def test_named_level_and_its_file(tmp_path):
     level = Level.load('ks1d')
-    assert isinstance(level, Level1D)
-    assert Level.from_dict(json.loads(json.dumps(level.with_versions([2]).to_dict()))) == level
+    assert level.code == 'ks1d'
+    assert Level.from_dict(json.loads(json.dumps(check(level, [2]).to_dict()))) == level
     (tmp_path / 'hot.json').write_text('{"mode": "ks1d", "temperature": 300}')
     hot = Level.load(tmp_path / 'hot.json')
     assert hot.differences(level) == ['temperature: 300 against 100.0']
-    assert level.differences(Level1D({'mode': 'ks1d', 'maxiter': 7, 'ecut': 160})) == []
+    assert level.differences(Level({'mode': 'ks1d', 'maxiter': 7, 'ecut': 160})) == []
 
 
 def test_it_is_not_a_level_of_gpaw():
     level = Level.load('ks1d')
     assert 'mode: "ks1d" against {"name": "lcao"}' in level.differences(Level.load('dzp'))
     with pytest.raises(LevelError, match='needs GPAW'):
-        level.gpaw_parameters()
+        gpaw_parameters(level)
 
 
 @pytest.mark.parametrize(
@@ -39,29 +40,29 @@ def test_it_is_not_a_level_of_gpaw():
 )
 def test_bad_parameters(parameters, message):
     with pytest.raises(LevelError, match=message):
-        Level1D({'mode': 'ks1d'} | parameters)
+        Level({'mode': 'ks1d'} | parameters)
 
 
 def test_grid_is_a_line():
     atoms = next(chain('metal', 8))
-    grid = Level.load('ks1d').grid(atoms)
-    assert grid.shape[:2] == (1, 1) and grid.is_whole
-    assert grid.points()[0, 0, :, :2] == pytest.approx(np.ones((grid.shape[2], 2)))
-    assert grid.dv * grid.shape[2] == pytest.approx(8 * CHAIN_SPACING, rel=EXACT)
-    assert Level.load('ks1d').grid(atoms, h=0.1).spacing_c[2] <= 0.1
-    check_grid(grid, atoms)
+    line = grid(Level.load('ks1d'), atoms)
+    assert line.shape[:2] == (1, 1) and line.is_whole
+    assert line.points()[0, 0, :, :2] == pytest.approx(np.ones((line.shape[2], 2)))
+    assert line.dv * line.shape[2] == pytest.approx(8 * CHAIN_SPACING, rel=EXACT)
+    assert grid(Level.load('ks1d'), atoms, h=0.1).spacing_c[2] <= 0.1
+    check_grid(line, atoms)
     with pytest.raises(PredictionError, match=r'spacing is 0\.66 Å'):
-        check_grid(Level.load('ks1d').grid(atoms, gpts=(2, 2, 64)), atoms)
+        check_grid(grid(Level.load('ks1d'), atoms, gpts=(2, 2, 64)), atoms)
 
 
 def test_only_chains():
     level = Level.load('ks1d')
     with pytest.raises(LevelError, match='a chain lies at x = y = 1.0 Å'):
-        level.grid(Atoms('He', cell=[2, 2, 9], pbc=(False, False, True)))
+        grid(level, Atoms('He', cell=[2, 2, 9], pbc=(False, False, True)))
     with pytest.raises(LevelError, match='2 intervals'):
-        level.grid(next(chain('metal', 4)), gpts=(4, 4, 64))
+        grid(level, next(chain('metal', 4)), gpts=(4, 4, 64))
     with pytest.raises(LevelError, match='no ions for Li; there are He, Be'):
-        level.check([2, 3])
+        check(level, [2, 3])
 
 
 @pytest.mark.parametrize(('kind', 'natoms', 'message'), [('glass', 8, "not 'glass'"), ('mixed', 7, '7 atoms')])

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.dataset.files import Snapshot, read_level
 from ase_deepdensity.dataset.folder import SNAPSHOT_SUFFIX, DatasetError, Failure
 from ase_deepdensity.files import remove_stale_temporaries, whole_files
+from ase_deepdensity.generate.jobs import Jobs, failure_path, targets_in
+from ase_deepdensity.generate.workers import run_workers
 from ase_deepdensity.level import Level
-from ase_deepdensity.reference.codes import code
-from ase_deepdensity.reference.jobs import Jobs, failure_path, targets_in
-from ase_deepdensity.reference.workers import run_workers
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
@@ -71,7 +71,7 @@ def generate(
     for more than one keeps its own work under ``if __name__ == '__main__'``, as :mod:`multiprocessing` wants it.
 
     Under MPI ``ranks_per_snapshot`` ranks work on one snapshot together: by default all of them, or one where
-    ranks cannot share a calculation (:attr:`.Level.shares_ranks`).
+    ranks cannot share a calculation (:meth:`.Code.shares_ranks`).
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def generate(
     comm = world if comm is None else comm
     out = Path(out)
     _check_ways(workers, time_limit, comm)
-    level = level.check(np.concatenate([np.zeros(0, int), *(frame.numbers for frame in frames)]))
+    level = code_of(level).check(level, np.concatenate([np.zeros(0, int), *(frame.numbers for frame in frames)]))
     with broadcast_exception(comm):
         if comm.rank == 0:
             _prepare(out, level)
     targets = _broadcast(lambda: targets_in(out, frames, level), comm)
-    jobs = Jobs(frames, targets, level, calculate or code(level).calculate, retry_failed, time_limit)
+    jobs = Jobs(frames, targets, level, calculate or code_of(level).calculate, retry_failed, time_limit)
     before = _broadcast(lambda: [jobs.status(i) for i in range(len(frames))], comm)
     todo = _todo(jobs, before)
     group_comm, group, ngroups = _group(comm, ranks_per_snapshot, level)
@@ -146,7 +146,7 @@ def _todo(jobs: Jobs, status_i: Sequence[str]) -> list[int]:
 def _group(comm: MPIComm, size: int | None, level: Level) -> tuple[MPIComm, int, int]:
     """The communicator of the ranks that share snapshots with this one, which group that is, and of how many."""
     if size is None:
-        size = comm.size if level.shares_ranks else 1
+        size = comm.size if code_of(level).shares_ranks(level) else 1
     if size < 1 or comm.size % size:
         raise ValueError(f'the {comm.size} ranks cannot be shared out in groups of {size}')
     if size == comm.size:
