@@ -18,7 +18,7 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.network.heads import blocks
 from ase_deepdensity.network.registry import build_network, telling_shapes
 
@@ -127,8 +127,8 @@ class DensityModel:
     """The level of theory that it was trained on, with the versions that made the data."""
     superposition: dict[int, RadialTable]
     """Pseudo density of each isolated atom, by atomic number."""
-    familiarity: Familiarity
-    """Which environments the model was trained on."""
+    familiarity: EnvironmentDistance
+    """How far environments are from those that the model was trained on."""
     card: dict[str, Any] = field(default_factory=dict)
     """For people: data, training, measured errors."""
 
@@ -221,7 +221,7 @@ class DensityModel:
         network = architecture.build(empty=True)
         _check_shapes(network, state)
         network.load_state_dict(state)
-        familiarity = Familiarity.from_state_dict(
+        familiarity = EnvironmentDistance.from_state_dict(
             _part(tensors, 'familiarity.'), len(architecture.species), network.ninvariants
         )
         tables = _tables(header['superposition'], _part(tensors, 'superposition.'), architecture.species)

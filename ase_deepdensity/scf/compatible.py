@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.atoms_graph import kpoints
+from ase_deepdensity.system import kpoints
 from ase_deepdensity.level import PHYSICAL, Level, LevelError
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from ase_deepdensity.network.contract import Blocks, Coefficients
+from ase_deepdensity.network.contract import Coefficient, Coefficients
 from ase_deepdensity.training.samples import GridSampler, Sample
 
 
 def fit_coefficients(
-    sample: Sample, sampler: GridSampler, expand: Callable[[Blocks], Blocks], sizes: list[int], iterations: int = 15
-) -> Blocks:
+    sample: Sample, sampler: GridSampler, expand: Callable[[Coefficient], Coefficient], sizes: list[int], iterations: int = 15
+) -> Coefficient:
     """Orthonormal coefficients y, for each l (natoms, k, 2l+1), that approximate the sample's target.
 
     Few conjugate-gradient steps on ‖A y − target‖² (CGLS, doi:10.6028/jres.049.044): stopping early keeps what the
@@ -34,18 +34,18 @@ def fit_coefficients(
     return y
 
 
-def written(c_lanm: Blocks) -> Coefficients:
+def written(c_lanm: Coefficient) -> Coefficients:
     """Coefficients of the basis as the output of a network that says nothing else."""
-    return Coefficients([], torch.zeros(0), c_lanm)
+    return Coefficients({}, torch.zeros(0), [c_anm[None, None] for c_anm in c_lanm])
 
 
 def _transpose(
     sample: Sample,
     sampler: GridSampler,
-    expand: Callable[[Blocks], Blocks],
+    expand: Callable[[Coefficient], Coefficient],
     sizes: list[int],
     residual_R: torch.Tensor,
-) -> Blocks:
+) -> Coefficient:
     """Aᵀ residual, by automatic differentiation of A."""
     with torch.enable_grad():
         y = [block.requires_grad_() for block in _zeros(sample, sizes)]
@@ -53,9 +53,9 @@ def _transpose(
         return list(torch.autograd.grad((density_R * residual_R).sum(), y))
 
 
-def _zeros(sample: Sample, sizes: list[int]) -> Blocks:
+def _zeros(sample: Sample, sizes: list[int]) -> Coefficient:
     return [torch.zeros(sample.natoms, k, 2 * l + 1, device=sample.target_R.device) for l, k in enumerate(sizes)]
 
 
-def _dot(a: Blocks, b: Blocks) -> torch.Tensor:
+def _dot(a: Coefficient, b: Coefficient) -> torch.Tensor:
     return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()

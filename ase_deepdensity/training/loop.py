@@ -15,8 +15,8 @@ from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.files import remove_stale_temporaries
 from ase_deepdensity.model import DensityModel, ModelError
 from ase_deepdensity.network.contract import Output
-from ase_deepdensity.network.familiarity import Familiarity
-from ase_deepdensity.network.graph import join
+from ase_deepdensity.network.environment_distance import EnvironmentDistance
+from ase_deepdensity.network.system import System
 from ase_deepdensity.training.checkpoint import Checkpoint, Files, identify
 from ase_deepdensity.training.clock import Clock
 from ase_deepdensity.training.config import TrainingConfig
@@ -29,6 +29,7 @@ from ase_deepdensity.training.loss import (
     matrix_squares,
     mean_spreads,
     score,
+    total_matrices,
     total_matrix_error,
 )
 from ase_deepdensity.training.samples import GridSampler, Sample
@@ -129,7 +130,7 @@ class Trainer:
         else:
             self._restore(saved)
         self.clock.steps_to_validate = (len(self.validation) + len(self.training) / 2) / config.batch
-        self.spread_s = mean_spreads(self.training, self.network.mean_sii)
+        self.spread_s = mean_spreads(self.training, self.network.mean_zii)
 
     def run(self) -> DensityModel:
         """Train to the end; returns the best model, which is also in its file.
@@ -180,9 +181,8 @@ class Trainer:
         self.rate = config.learning_rate * self.clock.rate(step)
         for group in self.optimizer.param_groups:
             group['lr'] = self.rate
-        graph, slices_ts = join([sample.graph for sample in samples], self.network.cutoff)
-        output = self.network(graph)
-        outputs = [output.part(slices) for slices in slices_ts]
+        system = System.join([sample.system for sample in samples], self.network.cutoff)
+        outputs = self.network(system).split(system)
         loss, nmae = torch.zeros((), device=self.device), 0.0
         for sample, part in zip(samples, outputs, strict=True):
             density_R, target_R, weight = self.sampler(sample, part, config.stride, rng)
@@ -209,7 +209,7 @@ class Trainer:
         """(nspecies, 3), over some snapshots."""
         return torch.stack(
             [
-                matrix_squares(output.D_saii, sample, self.network.mean_sii)
+                matrix_squares(total_matrices(output), sample, self.network.mean_zii)
                 for sample, output in zip(samples, outputs, strict=True)
             ]
         ).sum(0)
@@ -271,7 +271,7 @@ class Trainer:
     def _model(self) -> DensityModel:
         network = self.architecture.build().to(self.device)
         network.load_state_dict(self.best_network)
-        familiarity = Familiarity(**self.best_familiarity)
+        familiarity = EnvironmentDistance(**self.best_familiarity)
         return DensityModel(self.architecture, network, self.level, self.tables, familiarity, self._card())
 
     def _card(self) -> dict[str, Any]:

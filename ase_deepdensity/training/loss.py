@@ -9,7 +9,7 @@ import torch
 from ase.data import chemical_symbols
 
 from ase_deepdensity.analysis.compare import epsilon_D
-from ase_deepdensity.network.contract import DensityNetwork, Output
+from ase_deepdensity.network.contract import DensityNetwork, Matrices, Output
 from ase_deepdensity.training.samples import GridSampler, Sample
 
 SMALLEST_SPREAD = 1e-3
@@ -21,37 +21,48 @@ def charbonnier(error_R: torch.Tensor, smoothing: float) -> torch.Tensor:
     return ((error_R.square() + smoothing**2).sqrt() - smoothing).sum()
 
 
-def matrix_squares(D_saii: list[torch.Tensor], sample: Sample, mean_sii: list[torch.Tensor]) -> torch.Tensor:
+def matrix_squares(D_zaii: Matrices, sample: Sample, mean_zii: Matrices) -> torch.Tensor:
     """Σ (D − D_ref)², Σ (D_ref − mean of the element)² and the number of matrix elements: (nspecies, 3).
 
     Parameters
     ----------
-    D_saii
-        Predicted, for each species (natoms of it, ni, ni).
-    mean_sii
-        For each species (ni, ni), the model's.
+    D_zaii
+        Predicted, for each element that occurs (natoms of it, ni, ni).
+    mean_zii
+        For each element of the model (ni, ni).
     """
     return torch.stack(
         [
-            torch.stack([(D - D_ref).square().sum(), (D_ref - mean).square().sum(), D.new_tensor(D_ref.numel())])
-            if len(D_ref)
-            else D.new_zeros(3)
-            for D, D_ref, mean in zip(D_saii, sample.D_saii, mean_sii, strict=True)
+            torch.stack(
+                [
+                    (D_zaii[Z] - sample.D_zaii[Z]).square().sum(),
+                    (sample.D_zaii[Z] - mean_ii).square().sum(),
+                    mean_ii.new_tensor(sample.D_zaii[Z].numel()),
+                ]
+            )
+            if Z in sample.D_zaii
+            else mean_ii.new_zeros(3)
+            for Z, mean_ii in mean_zii.items()
         ]
     )
 
 
-def mean_spreads(samples: list[Sample], mean_sii: list[torch.Tensor]) -> torch.Tensor:
+def total_matrices(output: Output) -> Matrices:
+    """(natoms, ni, ni) of the total, mean over members, by atomic number."""
+    return {Z: D_esaii[:, 0].mean(0) for Z, D_esaii in output.D_zesaii.items()}
+
+
+def mean_spreads(samples: list[Sample], mean_zii: Matrices) -> torch.Tensor:
     """⟨(D_ref − mean)²⟩ of each species over the matrix elements of all snapshots: (nspecies,), 1 where there are none.
 
     A step divides by this, not by the spread in its own few snapshots, which can be next to nothing.
     """
-    square_sx = torch.stack([matrix_squares(mean_sii, sample, mean_sii) for sample in samples]).sum(0)
-    least_s = torch.stack(
-        [SMALLEST_SPREAD**2 * mean_ii.square().sum() / max(mean_ii.numel(), 1) for mean_ii in mean_sii]
+    square_zx = torch.stack([matrix_squares(mean_zii, sample, mean_zii) for sample in samples]).sum(0)
+    least_z = torch.stack(
+        [SMALLEST_SPREAD**2 * mean_ii.square().sum() / max(mean_ii.numel(), 1) for mean_ii in mean_zii.values()]
     )
-    spread_s = torch.maximum(square_sx[:, 1] / square_sx[:, 2].clamp(min=1), least_s)
-    return torch.where(spread_s > 0, spread_s, 1.0)
+    spread_z = torch.maximum(square_zx[:, 1] / square_zx[:, 2].clamp(min=1), least_z)
+    return torch.where(spread_z > 0, spread_z, 1.0)
 
 
 def matrix_loss(squares_sx: torch.Tensor, spread_s: torch.Tensor) -> torch.Tensor:
@@ -78,11 +89,11 @@ def score(network: DensityNetwork, samples: list[Sample], sampler: GridSampler) 
     """Errors on whole grids; the samples must have kept their densities."""
     nmae, squares = [], []
     for sample in samples:
-        output: Output = network(sample.graph)
+        output: Output = network(sample.system)
         density_R, target_R, _ = sampler(sample, output, 1)
-        error_R = sample.normalized_error(density_R - target_R, output.D_saii)
+        error_R = sample.normalized_error(density_R - target_R, total_matrices(output))
         nmae.append(100 * error_R.abs().sum(dtype=torch.float64).item() / sample.electrons)
-        squares.append(matrix_squares(output.D_saii, sample, network.mean_sii))
+        squares.append(matrix_squares(total_matrices(output), sample, network.mean_zii))
     return Score(float(np.mean(nmae)), total_matrix_error(network, squares))
 
 

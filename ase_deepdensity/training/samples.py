@@ -9,19 +9,19 @@ from math import pi, sqrt
 import numpy as np
 import torch
 
-from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.dataset.files import Snapshot
 from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.evaluate.superposition import RadialTable, superpose
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import DensityNetwork, Output
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.contract import DensityNetwork, Matrices, Output
+from ase_deepdensity.network.system import System
+from ase_deepdensity.system import system_of
 
 
 @dataclass
 class Sample:
-    """One snapshot, its atoms sorted by species.
+    """One snapshot.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ class Sample:
         ñ − ñ_superposition on the grid, electrons/Å³, float32.
     electrons
         Σ_R ñ_R, the denominator of the NMAE (electrons/Å³).
-    D_saii
-        Atomic density matrices of each species, (natoms, ni, ni).
-    Delta_sii
-        What D of each species adds to the compensation charges, electrons: √(4π) Δ_ij00, (ni, ni).
+    D_zaii
+        Atomic density matrices of each element that occurs, (natoms, ni, ni), by atomic number.
+    Delta_zii
+        What D of each element adds to the compensation charges, electrons: √(4π) Δ_ij00, (ni, ni).
     fixed_charge
         The compensation charges where D is zero, and all others that ∫ñ balances, electrons.
     nt_R
@@ -42,13 +42,13 @@ class Sample:
     """
 
     name: str
-    graph: Graph
+    system: System
     grid: Grid
     positions_av: np.ndarray
     target_R: torch.Tensor
     electrons: float
-    D_saii: list[torch.Tensor]
-    Delta_sii: list[torch.Tensor]
+    D_zaii: Matrices
+    Delta_zii: dict[int, torch.Tensor]
     fixed_charge: float
     nt_R: torch.Tensor | None = None
 
@@ -73,24 +73,28 @@ class Sample:
         density, atoms = snapshot.density, snapshot.atoms
         if density.nspins != 1:
             raise ValueError(f'{name}: spin-polarised; networks are trained on spin-paired densities')
-        graph = atoms_graph(atoms, network, density.level)
-        order_a = graph.order_a.numpy()
-        positions_av, numbers_a = atoms.positions[order_a], atoms.numbers[order_a]
+        system = system_of(atoms, network, density.level)
         nt_R = density.nt_sR[0]
-        target_R = nt_R - superpose(density.grid, positions_av, numbers_a, superposition, np.float64)
-        D_aii = [torch.from_numpy(density.D_asii[a][0]).float() for a in order_a]
-        setups = density.level.setups(network.species)
+        target_R = nt_R - superpose(density.grid, atoms.positions, atoms.numbers, superposition, np.float64)
+        D_zaii = {
+            Z: torch.from_numpy(np.stack([density.D_asii[a][0] for a in system.atoms_of(Z)])).float().to(device)
+            for Z in system.numbers
+        }
+        setups = density.level.setups(system.numbers)
         all_setups = density.level.setups(atoms.numbers)
         fixed_charge = sqrt(4 * pi) * sum(setup.Delta0 for setup in all_setups) + all_setups.core_charge
         return cls(
             name,
-            graph.to(device, torch.float32),
+            system.to(device, torch.float32),
             density.grid,
-            positions_av,
+            atoms.positions,
             torch.from_numpy(target_R).float().to(device),
             float(nt_R.sum()),
-            [_stack(D_aii[atoms]).to(device) for atoms in graph.slices],
-            [torch.from_numpy(sqrt(4 * pi) * setup.Delta_iiL[:, :, 0]).to(device) for setup in setups],
+            D_zaii,
+            {
+                Z: torch.from_numpy(sqrt(4 * pi) * setup.Delta_iiL[:, :, 0]).to(device)
+                for Z, setup in zip(system.numbers, setups, strict=True)
+            },
             fixed_charge + density.level.charge,
             torch.from_numpy(nt_R).float().to(device) if keep_density else None,
         )
@@ -99,7 +103,7 @@ class Sample:
     def natoms(self) -> int:
         return len(self.positions_av)
 
-    def normalized_error(self, error_R: torch.Tensor, D_saii: list[torch.Tensor]) -> torch.Tensor:
+    def normalized_error(self, error_R: torch.Tensor, D_zaii: Matrices) -> torch.Tensor:
         """Error of ñ on the whole grid once the predicted density is normalised at the predicted D.
 
         With ñ_ref + error normalised by the factor f (:meth:`.PAWDensity.normalized`), f error + (f − 1) ñ_ref;
@@ -107,19 +111,13 @@ class Sample:
         """
         assert self.nt_R is not None, 'a sample that has kept its density'
         charge = self.fixed_charge + sum(
-            float((D_aii.double() * Delta_ii).sum())
-            for D_aii, Delta_ii in zip(D_saii, self.Delta_sii, strict=True)
-            if len(D_aii)
+            float((D_aii.double() * self.Delta_zii[Z]).sum()) for Z, D_aii in D_zaii.items()
         )
         integral = float((error_R + self.nt_R).sum(dtype=torch.float64)) * self.grid.dv
         if not integral > 0:
             return torch.full_like(error_R, torch.inf)
         factor = -charge / integral
         return factor * error_R + (factor - 1) * self.nt_R
-
-
-def _stack(D_aii: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(D_aii) if D_aii else torch.zeros(0, 0, 0)
 
 
 class GridSampler:
@@ -143,7 +141,10 @@ class GridSampler:
     def __call__(
         self, sample: Sample, output: Output, stride: int, rng: np.random.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Predicted and wanted density on a coset (drawn by ``rng``), and how many points stand for each of its."""
+        """Predicted and wanted total on a coset (drawn by ``rng``), and how many points stand for each of its.
+
+        The prediction is the mean over an ensemble's members.
+        """
         stride_c = self.strides(sample.grid, stride)
         offset_c = np.zeros(3, int) if rng is None else np.array([rng.integers(s) for s in stride_c])
         o0, o1, o2 = offset_c
@@ -152,7 +153,7 @@ class GridSampler:
         # The first point of a coset has the index 1 beside a zero boundary, 0 elsewhere.
         first_c = sample.grid.start_c + offset_c - stride_c * grid.zerobc_c
         moved_av = sample.positions_av - first_c @ sample.grid.step_cv
-        density_R = self.evaluate(output, grid, moved_av, target_R.device)
+        density_R = self.evaluate(output, grid, moved_av, target_R.device)[:, 0].mean(0)
         return density_R, target_R, int(stride_c.prod())
 
     @staticmethod

@@ -12,8 +12,8 @@ from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
-from ase_deepdensity.network.contract import Blocks, DensityNetwork
-from ase_deepdensity.network.familiarity import Familiarity, invariants_by_species
+from ase_deepdensity.network.contract import Coefficient, DensityNetwork
+from ase_deepdensity.network.environment_distance import EnvironmentDistance, invariants_by_species
 from ase_deepdensity.reference.codes import code
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.least_squares import fit_coefficients
@@ -77,35 +77,36 @@ def initialize(
         network.load_state_dict(init.network.state_dict())
         if init.level == level:
             return
-    chosen = _for_scales(samples, len(network.species), seed)
+    chosen = _for_scales(samples, network.species, seed)
 
-    def fit(expand: Callable[[Blocks], Blocks], sizes: list[int]) -> list[Blocks]:
-        return [fit_coefficients(sample, sampler, expand, sizes) for sample in chosen]
+    def fit(expand: Callable[[Coefficient], Coefficient], sizes: list[int]) -> list[list[Coefficient]]:
+        return [[fit_coefficients(sample, sampler, expand, sizes)] for sample in chosen]
 
-    network.fit_scale([sample.graph for sample in chosen], fit, [sample.D_saii for sample in samples])
+    D_tzsaii = [{Z: D_aii[None] for Z, D_aii in sample.D_zaii.items()} for sample in samples]
+    network.fit_scale([sample.system for sample in chosen], fit, D_tzsaii)
 
 
-def _for_scales(samples: Sequence[Sample], nspecies: int, seed: int) -> list[Sample]:
+def _for_scales(samples: Sequence[Sample], species: Sequence[int], seed: int) -> list[Sample]:
     """Snapshots at random, until there are enough atoms of each element."""
     order = np.random.default_rng((seed, 2)).permutation(len(samples))
-    counts_s, chosen = np.zeros(nspecies, int), []
+    counts_z, chosen = np.zeros(len(species), int), []
     for sample in (samples[i] for i in order):
-        new_s = np.array(sample.graph.counts)
-        if (new_s[counts_s < SCALE_ATOMS] > 0).any():
+        new_z = np.array([len(sample.system.atoms_of(Z)) for Z in species])
+        if (new_z[counts_z < SCALE_ATOMS] > 0).any():
             chosen.append(sample)
-            counts_s += new_s
+            counts_z += new_z
     return chosen
 
 
 @torch.no_grad()
-def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: DensityModel | None) -> Familiarity:
+def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: DensityModel | None) -> EnvironmentDistance:
     """From the environments in the training data; of elements that are not in them, what the first model knew."""
-    invariants_sac = invariants_by_species(network, [sample.graph for sample in samples])
-    met = [s for s, x_ac in enumerate(invariants_sac) if len(x_ac)]
-    familiarity = Familiarity.fit([invariants_sac[s] for s in met])
+    invariants_zac = invariants_by_species(network, [sample.system for sample in samples])
+    met = [z for z, x_ac in enumerate(invariants_zac) if len(x_ac)]
+    distance = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):
-        return familiarity
-    state, new = init.familiarity.state_dict(), familiarity.state_dict()
+        return distance
+    state, new = init.familiarity.state_dict(), distance.state_dict()
     if state.keys() != new.keys():
         raise ValueError(
             f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its '
@@ -114,4 +115,4 @@ def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: De
     state = {name: x_sx.clone() for name, x_sx in state.items()}
     for name, x_sx in new.items():
         state[name][met] = x_sx.to(state[name])
-    return Familiarity(**state)
+    return EnvironmentDistance(**state)

@@ -217,7 +217,7 @@ def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_mod
     model = train(Dataset(tmp_path / 'h'), tmp_path / 'm.safetensors', settings, init=tiny_model)
     assert model.species == (1, 8)
     np.testing.assert_array_equal(model.superposition[8].table_xp, tiny_model.superposition[8].table_xp)
-    torch.testing.assert_close(model.network.mean_sii[1], tiny_model.network.mean_sii[1])
+    torch.testing.assert_close(model.network.mean_zii[8], tiny_model.network.mean_zii[8])
     before, after = tiny_model.familiarity.state_dict(), model.familiarity.state_dict()
     assert all(torch.equal(after[name][1], before[name][1]) for name in before)
     assert not any(torch.equal(after[name][0], before[name][0]) for name in before)
