@@ -68,7 +68,7 @@ class Checkpoint:
     best_network: dict[str, torch.Tensor]
     """The averaged weights that it belongs to."""
     best_familiarity: dict[str, torch.Tensor]
-    """The state of their :class:`.Familiarity`."""
+    """The state of their :class:`.EnvironmentDistance`."""
 
     def save(self, path: Path) -> None:
         """Write it; the file appears whole or not at all."""

@@ -135,7 +135,8 @@ class TrainingData(Sequence[Sample]):
                 f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
                 'train a network that is told the magnetic moments of atoms'
             )
-        system = system_of(outline.atoms, self.network, outline.level).to(dtype=torch.float32)
+        system = system_of(outline.atoms, self.network, outline.level, charges=[outline.charge])
+        system = system.to(dtype=torch.float32)
         D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in outline.D_asii]
         D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
         return Sample(name, system, outline.grid, D_zsaii)
