@@ -23,7 +23,7 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.network.heads import blocks
 from ase_deepdensity.network.registry import build_network, telling_shapes
 from ase_deepdensity.paw import MAX_L, MOST_PROJECTORS, AtomType
@@ -136,8 +136,8 @@ class DensityModel:
     """The level of theory that it was trained on, with the versions that made the data."""
     atom_types: dict[int, AtomType]
     """What the datasets of the level say of each element, by atomic number, ascending."""
-    familiarity: Familiarity
-    """Which environments the model was trained on."""
+    familiarity: EnvironmentDistance
+    """How far environments are from those that the model was trained on."""
     card: dict[str, Any] = field(default_factory=dict)
     """For people: data, training, measured errors."""
     charge: float = 0.0
@@ -251,7 +251,7 @@ class DensityModel:
         network = architecture.build(empty=True)
         _check_shapes(network, state)
         network.load_state_dict(state)
-        familiarity = Familiarity.from_state_dict(
+        familiarity = EnvironmentDistance.from_state_dict(
             _part(tensors, 'familiarity.'), len(architecture.species), network.ninvariants
         )
         if strange := [name for name in tensors if name.partition('.')[0] not in PARTS]:

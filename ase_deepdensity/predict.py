@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.checks import (
     PredictionError,
     Tally,
@@ -34,9 +33,10 @@ from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, Output
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.system import System
 from ase_deepdensity.paw import pseudo_electrons
 from ase_deepdensity.state import PAWDensity
+from ase_deepdensity.system import system_of
 
 SHIFT = 0.02
 """Grid steps: atoms are moved by as much for derivatives of the basis functions."""
@@ -51,10 +51,10 @@ class AtomsCoefficients:
 
     atoms: Atoms
     """A copy of the caller's."""
-    graph: Graph
-    """The same for the network, atoms sorted by element (``graph.order_a``)."""
+    system: System
+    """The same for the network."""
     output: Output
-    """Of the network, in that order."""
+    """Of the network."""
     unfamiliar_a: np.ndarray
     """(natoms,) distance of each environment from the training data, in units of what most of these stay
     below."""
@@ -62,11 +62,12 @@ class AtomsCoefficients:
     """Is a density wanted even if it means nothing?"""
 
     def D_asii(self) -> list[np.ndarray]:
-        """(1, ni, ni) for each atom, in the order of the atoms."""
+        """(1, ni, ni) for each atom."""
         D_asii: list[np.ndarray] = [np.empty(0)] * len(self.atoms)
-        sorted_D = [D_ii for D_aii in self.output.D_saii for D_ii in D_aii.double().cpu().numpy()]
-        for a, D_ii in zip(self.graph.order_a.tolist(), sorted_D, strict=True):
-            D_asii[a] = D_ii[np.newaxis]
+        for Z, D_esaii in self.output.mean().D_zesaii.items():
+            D_saii = D_esaii[0].double().cpu().numpy()
+            for a, D_sii in zip(self.system.atoms_of(Z).tolist(), D_saii.swapaxes(0, 1), strict=True):
+                D_asii[a] = D_sii
         return D_asii
 
 
@@ -127,12 +128,13 @@ class Predictor:
         check_atoms(atoms, self.model)
         extrapolate = self.extrapolate if extrapolate is None else extrapolate
         with as_prediction_error(), default_device('cpu'), torch.no_grad():
-            graph = self._graph(atoms)
-            output = self.network(graph)
-            unfamiliar = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
-        order_a = graph.order_a.cpu().numpy()
-        known = AtomsCoefficients(atoms.copy(), graph, output, _unsorted(unfamiliar.numpy(), order_a), extrapolate)
-        check_finite(known.atoms, _unsorted(_is_finite(output), order_a) & np.isfinite(known.unfamiliar_a), self.model)
+            system = self._system(atoms)
+            output = self.network(system)
+            rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
+            unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
+        known = AtomsCoefficients(atoms.copy(), system, output, unfamiliar_a, extrapolate)
+        finite_a = output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
+        check_finite(known.atoms, finite_a, self.model)
         with warning_instead(extrapolate):
             check_familiarity(known.atoms, known.unfamiliar_a, self.model)
         self._warn(known)
@@ -217,12 +219,11 @@ class Predictor:
 
     def evaluate(self, known: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """ñ on a grid or a block of one, electrons/Å³, as the network says, not normalised: (n0, n1, n2) float64."""
-        order_a = known.graph.order_a.cpu().numpy()
-        positions_av, numbers_a = known.atoms.positions[order_a], known.atoms.numbers[order_a]
+        positions_av, numbers_a = known.atoms.positions, known.atoms.numbers
         dtype = np.float64 if self.dtype == torch.float64 else np.float32
         nt_R = superpose(grid, positions_av, numbers_a, self.model.superposition, dtype).astype(float)
         with torch.no_grad(), default_device('cpu'):
-            nt_R += self._evaluate(known.output, grid, positions_av, self.device).cpu().numpy()
+            nt_R += self._evaluate(known.output.mean(), grid, positions_av, self.device)[0, 0].cpu().numpy()
         return nt_R
 
     def vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
@@ -249,40 +250,43 @@ class Predictor:
             return self._vjp(atoms, grid, v_R, W_asii)
 
     def _vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
-        positions_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
-        graph = self._graph(atoms, positions_av)
-        output = self.network(graph)
+        position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
+        system = self._system(atoms, position_av)
+        output = self.network(system)
         if not isinstance(output, Coefficients):
             raise PredictionError(
                 f'{self.model.name}: derivatives need a network that expands the density in the basis, '
                 f'which {self.model.architecture.network} does not'
             )
-        order_a = graph.order_a.numpy()
-        W_aii = [torch.from_numpy(W_asii[a][0]).to(self.dtype) for a in order_a]
-        D_aii = [D_ii for D_aii in output.D_saii for D_ii in D_aii]
+        output = output.mean()
         collocation = self._evaluate.collocation(grid)
         weight_R = torch.from_numpy(np.asarray(v_R) * grid.dv).to(self.dtype)
-        C_ax = collocation.polynomials(output.c_lanm)
-        s_ac = index(grid, atoms.positions[order_a])
+        C_ax = collocation.polynomials([c_esanm[0, 0] for c_esanm in output.c_lesanm])
+        s_ac = index(grid, atoms.positions)
         sums_ax = collocation.integrate(weight_R, s_ac)
-        fixed = torch.stack([(D_ii * W_ii).sum() for D_ii, W_ii in zip(D_aii, W_aii, strict=True)]).sum()
-        ((C_ax * sums_ax).sum() + fixed).backward()
-        assert positions_av.grad is not None
-        gradient_av = positions_av.grad.numpy()
-        gradient_av[order_a] += self._gradient_of_functions(collocation, weight_R, s_ac, C_ax.detach())
-        gradient_av[order_a] += superposition_gradient(
-            np.ascontiguousarray(v_R) * grid.dv,
-            grid,
-            atoms.positions[order_a],
-            atoms.numbers[order_a],
-            self.model.superposition,
+        fixed = [
+            (D_esaii[0] * self._stacked(W_asii, system.atoms_of(Z))).sum() for Z, D_esaii in output.D_zesaii.items()
+        ]
+        ((C_ax * sums_ax).sum() + torch.stack(fixed).sum()).backward()
+        assert position_av.grad is not None
+        gradient_av: np.ndarray = position_av.grad.numpy()
+        gradient_av += self._gradient_of_functions(collocation, weight_R, s_ac, C_ax.detach())
+        gradient_av += superposition_gradient(
+            np.ascontiguousarray(v_R) * grid.dv, grid, atoms.positions, atoms.numbers, self.model.superposition
         )
         return gradient_av
 
-    def _graph(self, atoms: Atoms, positions_av: torch.Tensor | None = None) -> Graph:
-        electrons = sum(atom_type.nvalence for atom_type in self.model.types_of(atoms)) - self.model.charge
-        graph = atoms_graph(atoms, self.network, self.level, electrons=electrons, positions_av=positions_av)
-        return graph.to(self.device, self.dtype)
+    def _stacked(self, W_asii: Sequence[np.ndarray], atoms_a: torch.Tensor) -> torch.Tensor:
+        """Of some atoms: (1 or 2, natoms, ni, ni)."""
+        return torch.from_numpy(np.stack([W_asii[a] for a in atoms_a.tolist()], axis=1)).to(self.device, self.dtype)
+
+    def _system(self, atoms: Atoms, position_av: torch.Tensor | None = None) -> System:
+        charge = self.model.charge
+        electrons = sum(atom_type.nvalence for atom_type in self.model.types_of(atoms)) - charge
+        system = system_of(
+            atoms, self.network, self.level, charges=[charge], electrons=[electrons], position_av=position_av
+        )
+        return system.to(self.device, self.dtype)
 
     def _gradient_of_functions(
         self, collocation: Collocation, weight_R: torch.Tensor, s_ac: np.ndarray, C_ax: torch.Tensor
@@ -334,22 +338,6 @@ class PAWBlock:
     """The slab."""
     nt_sR: np.ndarray
     """(1, n0, n1, n2) electrons/Å³."""
-
-
-def _unsorted(x_a: np.ndarray, order_a: np.ndarray) -> np.ndarray:
-    """Values of atoms sorted by species in the order of the atoms."""
-    original_a = np.empty_like(x_a)
-    original_a[order_a] = x_a
-    return original_a
-
-
-def _is_finite(output: Output) -> np.ndarray:
-    """(natoms,) is all that the network says of an atom finite?"""
-    finite = [torch.cat([D_aii.flatten(1).isfinite().all(1) for D_aii in output.D_saii])]
-    if isinstance(output, Coefficients):
-        finite += [c_anm.flatten(1).isfinite().all(1) for c_anm in output.c_lanm]
-    together: np.ndarray = torch.stack(finite).all(0).cpu().numpy()
-    return together
 
 
 def is_news(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:

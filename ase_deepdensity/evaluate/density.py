@@ -14,7 +14,7 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.evaluate import torch_reference
 from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import Blocks, Contribution, Output
+from ase_deepdensity.network.contract import Coefficient, Contribution, Output
 
 
 class DensityEvaluator:
@@ -40,7 +40,7 @@ class DensityEvaluator:
     def __call__(
         self, output: Output, grid: Grid, positions_av: np.ndarray, device: torch.device | None = None
     ) -> torch.Tensor:
-        """(n0, n1, n2) electrons/Å³ on a grid or a block of one; positions (Å) in the order of the output."""
+        """(members, 1 or 2, n0, n1, n2) electrons/Å³ on a grid or a block of one; positions (Å) as in the output."""
         return output.density(_OnGrid(self, grid, positions_av, device or torch.device('cpu')))
 
     def collocation(self, grid: Grid) -> Collocation:
@@ -73,11 +73,11 @@ class _OnGrid:
     def _position_av(self) -> torch.Tensor:
         return torch.from_numpy(self.positions_av).to(self.device, self.evaluator.dtype)
 
-    def expansion(self, c_lanm: Blocks) -> torch.Tensor:
+    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
         if self.device.type == 'cpu':
             density_R: torch.Tensor = self.evaluator.collocation(self.grid)(index(self.grid, self.positions_av), c_lanm)
             return density_R
         return torch_reference.collocate(self.evaluator.basis, self.grid, self._position_av, c_lanm)
 
-    def points(self, contribution: Contribution, slices: list[slice], cutoff: float) -> torch.Tensor:
-        return torch_reference.add_points(self.grid, self._position_av, contribution, slices, cutoff)
+    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+        return torch_reference.add_points(self.grid, self._position_av, contribution, cutoff)

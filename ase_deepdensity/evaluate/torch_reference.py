@@ -58,23 +58,23 @@ def add_points(
     grid: Grid,
     position_av: torch.Tensor,
     contribution: Contribution,
-    slices: list[slice],
     cutoff: float,
     *,
     max_pairs: int = MAX_COMPUTED,
 ) -> torch.Tensor:
-    """Σ of what atoms contribute to the points within ``cutoff`` (Å), images included: (n0, n1, n2).
+    """Σ of what atoms contribute to the points within ``cutoff`` (Å), images included: (members, 1 or 2, n0, n1, n2).
 
-    ``slices``: atoms of each species; ``max_pairs`` bounds the memory where no gradient is wanted.
+    ``max_pairs`` bounds the memory where no gradient is wanted.
     """
-    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)
-    for s, atoms in enumerate(slices):
-        for chunk, r_apv, x_ap in _near_points(grid, position_av[atoms], cutoff, max_pairs):
-            near_ap = (r_apv.detach().square().sum(2) < cutoff**2) & (x_ap < len(density_x) - 1)
-            a_p, i_p = torch.nonzero(near_ap, as_tuple=True)
-            value_p = contribution(s, a_p + atoms.start + chunk.start, r_apv[a_p, i_p])
-            density_x = density_x.index_add(0, x_ap[a_p, i_p], value_p)
-    return density_x[:-1].view(grid.shape)
+    size = int(np.prod(grid.shape))
+    nothing = contribution(torch.zeros(0, dtype=torch.int64, device=position_av.device), position_av[:0])
+    density_esx = nothing.new_zeros(*nothing.shape[:2], size + 1)
+    for atoms, r_apv, x_ap in _near_points(grid, position_av, cutoff, max_pairs):
+        near_ap = (r_apv.detach().square().sum(2) < cutoff**2) & (x_ap < size)
+        a_p, i_p = torch.nonzero(near_ap, as_tuple=True)
+        value_esp = contribution(a_p + atoms.start, r_apv[a_p, i_p])
+        density_esx = density_esx.index_add(2, x_ap[a_p, i_p], value_esp)
+    return density_esx[:, :, :-1].unflatten(2, grid.shape)
 
 
 def superpose(
