@@ -25,10 +25,10 @@ from ase_deepdensity.checks import (
     warning_instead,
 )
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.collocation.on_grids import Collocation, index
+from ase_deepdensity.collocation.superposition import superpose, superposition_gradient
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.evaluate.collocation import Collocation, index
-from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import DensityNetwork, Output
 from ase_deepdensity.training.batch import Batch, Points
 from ase_deepdensity.training.config import TrainingConfig

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ase_deepdensity.analysis.compare import epsilon_D, matrix_squares, nmae
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.batch import cosets

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase_deepdensity.network.graph import Graph, build_graph, join
 from scipy.spatial.transform import Rotation
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Output
-from ase_deepdensity.network.graph import Graph, build_graph, join
-from ase_deepdensity.network.radial import splines
 
 EXACT = 1e-9
 """Of the largest value: what symmetries reach in float64."""

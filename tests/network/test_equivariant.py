@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from ase_deepdensity.network.graph import build_graph
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.graph import build_graph
 from ase_deepdensity.network.registry import build_network
 from tests.network.contract import L_SJ, DensityNetworkContract, box, meeting
 

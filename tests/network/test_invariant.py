@@ -1,13 +1,13 @@
 import numpy as np
 import torch
 from ase import Atoms
+from ase_deepdensity.network.graph import build_graph
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation import in_torch
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.graph import build_graph
 from ase_deepdensity.network.registry import build_network
 from tests.network.contract import L_SJ, VECTORS, DensityNetworkContract, box
 
@@ -70,7 +70,7 @@ class TestInvariantNetwork(DensityNetworkContract):
             output = network(graph)
             whole_R = DensityEvaluator(BASIS, torch.float64)(output, grid, positions_av)
             assert whole_R.shape == grid.shape and float(whole_R.abs().max()) > 1e-6
-            few_R = torch_reference.add_points(
+            few_R = in_torch.add_points(
                 grid, torch.from_numpy(positions_av), output.contribution, output.slices, output.cutoff, max_pairs=300
             )
             slabs = [DensityEvaluator(BASIS, torch.float64)(output, slab, positions_av) for slab in grid.slabs(400)]

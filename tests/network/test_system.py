@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.neighborlist import neighbor_list
-
 from ase_deepdensity.network.graph import build_graph
+
 from tests.network.contract import box
 
 

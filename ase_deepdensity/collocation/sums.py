@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ase_deepdensity.evaluate import kernels
-from ase_deepdensity.evaluate.kernels import LANES, WIDTH, Lattice, Lines, Work
+from ase_deepdensity.collocation import kernels
+from ase_deepdensity.collocation.kernels import LANES, WIDTH, Lattice, Lines, Work
 
 
 def rows(number: int) -> int:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import MAX_L, SplineBasis
-from ase_deepdensity.evaluate import sums
-from ase_deepdensity.evaluate.kernels import Lattice
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.collocation import sums
+from ase_deepdensity.collocation.kernels import Lattice
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.harmonics import solid_harmonics
 
 
 class Collocation:

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.basis import RadialTable, SplineBasis
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.contract import Contribution
-from ase_deepdensity.network.radial import splines
 
 MAX_PAIRS = 2**21
 """Pairs of an atom and a grid point that are held at once."""

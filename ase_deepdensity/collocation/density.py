@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.collocation import Collocation, index
+from ase_deepdensity.collocation import in_torch
+from ase_deepdensity.collocation.on_grids import Collocation, index
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import Coefficient, Contribution, Output
 
@@ -77,7 +77,7 @@ class _OnGrid:
         if self.device.type == 'cpu':
             density_R: torch.Tensor = self.evaluator.collocation(self.grid)(index(self.grid, self.positions_av), c_lanm)
             return density_R
-        return torch_reference.collocate(self.evaluator.basis, self.grid, self._position_av, c_lanm)
+        return in_torch.collocate(self.evaluator.basis, self.grid, self._position_av, c_lanm)
 
     def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
-        return torch_reference.add_points(self.grid, self._position_av, contribution, cutoff)
+        return in_torch.add_points(self.grid, self._position_av, contribution, cutoff)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.collocation import Collocation, index
+from ase_deepdensity.collocation import in_torch
+from ase_deepdensity.collocation.on_grids import Collocation, index
 from ase_deepdensity.grid import Grid
 from tests.tolerances import EXACT, FLOAT32
 
@@ -41,7 +41,7 @@ def grid(request, cell_cv) -> Grid:
 
 
 def reference(grid: Grid, position_av: np.ndarray, c_lanm: list[torch.Tensor]) -> np.ndarray:
-    return torch_reference.collocate(BASIS, grid, torch.from_numpy(position_av), c_lanm).numpy()
+    return in_torch.collocate(BASIS, grid, torch.from_numpy(position_av), c_lanm).numpy()
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, EXACT), (torch.float32, FLOAT32)])
@@ -126,14 +126,14 @@ def test_smooth_at_the_nucleus_and_at_the_end():
 def test_reference_in_small_pieces_and_its_gradient():
     grid = Grid(CELLS['skewed'], (9, 9, 12))
     position_av, c_lanm = torch.from_numpy(positions(grid.cell_cv)), coefficients()
-    whole_R = torch_reference.collocate(BASIS, grid, position_av, c_lanm)
-    pieces_R = torch_reference.collocate(BASIS, grid, position_av, c_lanm, max_pairs=500)
+    whole_R = in_torch.collocate(BASIS, grid, position_av, c_lanm)
+    pieces_R = in_torch.collocate(BASIS, grid, position_av, c_lanm, max_pairs=500)
     np.testing.assert_allclose(pieces_R, whole_R, atol=1e-12)
 
     weight_R = torch.from_numpy(np.random.default_rng(3).normal(size=grid.shape))
 
     def value(p_av: torch.Tensor) -> torch.Tensor:
-        return (torch_reference.collocate(BASIS, grid, p_av, c_lanm) * weight_R).sum()
+        return (in_torch.collocate(BASIS, grid, p_av, c_lanm) * weight_R).sum()
 
     (gradient_av,) = torch.autograd.grad(value(position_av.requires_grad_()), position_av)
     direction_av, h = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 3))), 1e-5
@@ -146,7 +146,7 @@ def test_reference_in_small_pieces_and_its_gradient():
 def test_cuda():
     grid = Grid(CELLS['skewed'], (13, 15, 20))
     position_av, c_lanm = positions(grid.cell_cv), coefficients()
-    density_R = torch_reference.collocate(BASIS, grid, torch.from_numpy(position_av).cuda(), [c.cuda() for c in c_lanm])
+    density_R = in_torch.collocate(BASIS, grid, torch.from_numpy(position_av).cuda(), [c.cuda() for c in c_lanm])
     np.testing.assert_allclose(density_R.cpu(), reference(grid, position_av, c_lanm), atol=1e-10)
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.evaluate.collocation import Collocation, index
-from ase_deepdensity.evaluate.superposition import superpose
+from ase_deepdensity.collocation.on_grids import Collocation, index
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.grid import Grid
-from tests.evaluate.test_collocation import BASIS, CELLS, coefficients, positions, reference
-from tests.evaluate.test_superposition import table  # noqa: F401
+from tests.collocation.test_on_grids import BASIS, CELLS, coefficients, positions, reference
+from tests.collocation.test_superposition import table  # noqa: F401
 from tests.tolerances import EXACT
 
 

@@ -1,0 +1,63 @@
+"""The superposition of atoms: one spherical function per element, summed over atoms and their images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+
+from ase_deepdensity.basis import RadialTable
+from ase_deepdensity.collocation import sums
+from ase_deepdensity.collocation.on_grids import block, frame, index
+from ase_deepdensity.grid import Grid
+
+
+def superpose(
+    grid: Grid,
+    positions_av: np.ndarray,
+    numbers_a: np.ndarray,
+    tables: Mapping[int, RadialTable],
+    dtype: DTypeLike = np.float64,
+) -> np.ndarray:
+    """Σ_a n_Z(a)(|r − R_a|) on the grid, images included: (n0, n1, n2), in the unit of the tables.
+
+    Parameters
+    ----------
+    positions_av, numbers_a
+        (natoms, 3) Å, and (natoms,) atomic numbers.
+    tables
+        By atomic number.
+    """
+    n_R = np.zeros(grid.shape, dtype)
+    for number, s_ac, table, arguments in _of_each_element(grid, positions_av, numbers_a, tables):
+        sums.add_radial(n_R, table.table_xp, table.x_step, table.cutoff, s_ac[numbers_a == number], *arguments)
+    return n_R
+
+
+def superposition_gradient(
+    v_R: np.ndarray, grid: Grid, positions_av: np.ndarray, numbers_a: np.ndarray, tables: Mapping[int, RadialTable]
+) -> np.ndarray:
+    """Derivatives of Σ_R v_R n_R with respect to the positions, n the superposition of atoms: (natoms, 3), per Å.
+
+    ``v_R``: (n0, n1, n2) on the grid; the other arguments are those of :func:`superpose`.
+    """
+    gradient_av = np.zeros((len(positions_av), 3))
+    for number, s_ac, table, arguments in _of_each_element(grid, positions_av, numbers_a, tables):
+        chosen_a = numbers_a == number
+        gradient_av[chosen_a] = sums.radial_gradients(
+            v_R, table.table_xp, table.x_step, table.cutoff, s_ac[chosen_a], *arguments
+        )
+    return gradient_av @ frame(grid)
+
+
+def _of_each_element(
+    grid: Grid, positions_av: np.ndarray, numbers_a: np.ndarray, tables: Mapping[int, RadialTable]
+) -> Iterator[tuple[int, np.ndarray, RadialTable, tuple[Any, ...]]]:
+    """Atomic number, all fractional indices, table, and what the sums are told of grid and threads."""
+    s_ac = index(grid, positions_av)
+    arguments = block(grid), torch.get_num_threads()
+    for number in np.unique(numbers_a):
+        yield number, s_ac, tables[int(number)], arguments
