@@ -26,8 +26,7 @@ from ase_deepdensity.checks import (
 )
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
-from ase_deepdensity.collocation.on_grids import Collocation, index
-from ase_deepdensity.collocation.superposition import superpose, superposition_gradient
+from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
@@ -37,9 +36,6 @@ from ase_deepdensity.network.system import System
 from ase_deepdensity.paw import pseudo_electrons
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
-
-SHIFT = 0.02
-"""Grid steps: atoms are moved by as much for derivatives of the basis functions."""
 
 NEWS_DISTANCE, NEWS_FACTOR = 1.0, 1.2
 """Å and ratio: the same atoms are warned about again once one has moved, or the worst has become worse, by more."""
@@ -219,12 +215,17 @@ class Predictor:
 
     def evaluate(self, known: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """ñ on a grid or a block of one, electrons/Å³, as the network says, not normalised: (n0, n1, n2) float64."""
-        positions_av, numbers_a = known.atoms.positions, known.atoms.numbers
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        nt_R = superpose(grid, positions_av, numbers_a, self.model.superposition, dtype).astype(float)
         with torch.no_grad(), default_device('cpu'):
-            nt_R += self._evaluate(known.output.mean(), grid, positions_av, self.device)[0, 0].cpu().numpy()
+            position_av = torch.from_numpy(known.atoms.positions).to(self.device)
+            nt_R: np.ndarray = (
+                self._density(known.output.mean(), grid, position_av, known.system.number_a).cpu().numpy()
+            )
         return nt_R
+
+    def _density(self, output: Output, grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor) -> torch.Tensor:
+        """Superposition and what the network adds, (n0, n1, n2) float64."""
+        nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype).double()
+        return nt_R + self._evaluate(output, grid, position_av)[0, 0]
 
     def vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
         """d/dR of Σ_R v ñ dv + Σ_a W_a · D_a at fixed v and W, ñ and D not normalised: (natoms, 3), per Å.
@@ -259,22 +260,13 @@ class Predictor:
                 f'which {self.model.architecture.network} does not'
             )
         output = output.mean()
-        collocation = self._evaluate.collocation(grid)
-        weight_R = torch.from_numpy(np.asarray(v_R) * grid.dv).to(self.dtype)
-        C_ax = collocation.polynomials([c_esanm[0, 0] for c_esanm in output.c_lesanm])
-        s_ac = index(grid, atoms.positions)
-        sums_ax = collocation.integrate(weight_R, s_ac)
+        nt_R = self._density(output, grid, position_av.to(self.device), system.number_a)
+        weight_R = torch.from_numpy(np.asarray(v_R, dtype=float) * grid.dv).to(self.device)
         fixed = [
             (D_esaii[0] * self._stacked(W_asii, system.atoms_of(Z))).sum() for Z, D_esaii in output.D_zesaii.items()
         ]
-        ((C_ax * sums_ax).sum() + torch.stack(fixed).sum()).backward()
-        assert position_av.grad is not None
-        gradient_av: np.ndarray = position_av.grad.numpy()
-        gradient_av += self._gradient_of_functions(collocation, weight_R, s_ac, C_ax.detach())
-        gradient_av += superposition_gradient(
-            np.ascontiguousarray(v_R) * grid.dv, grid, atoms.positions, atoms.numbers, self.model.superposition
-        )
-        return gradient_av
+        (gradient_av,) = torch.autograd.grad((nt_R * weight_R).sum() + torch.stack(fixed).sum(), position_av)
+        return gradient_av.numpy()
 
     def _stacked(self, W_asii: Sequence[np.ndarray], atoms_a: torch.Tensor) -> torch.Tensor:
         """Of some atoms: (1 or 2, natoms, ni, ni)."""
@@ -287,17 +279,6 @@ class Predictor:
             atoms, self.network, self.level, charges=[charge], electrons=[electrons], position_av=position_av
         )
         return system.to(self.device, self.dtype)
-
-    def _gradient_of_functions(
-        self, collocation: Collocation, weight_R: torch.Tensor, s_ac: np.ndarray, C_ax: torch.Tensor
-    ) -> np.ndarray:
-        """d/dR of Σ_R weight ρ at fixed coefficients, by central differences: (natoms, 3), per Å."""
-        ds_ac = np.zeros_like(s_ac)
-        for c in range(3):
-            step_c = SHIFT * np.eye(3)[c]
-            plus, minus = (collocation.integrate(weight_R, s_ac + sign * step_c) for sign in (1, -1))
-            ds_ac[:, c] = ((plus - minus) * C_ax).double().flatten(1).sum(1).numpy() / (2 * SHIFT)
-        return ds_ac @ np.linalg.inv(collocation.grid.step_cv).T
 
     def stream(
         self,

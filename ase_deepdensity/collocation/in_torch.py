@@ -5,7 +5,7 @@ The fast path is tested against this one; on CUDA this one is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from ase_deepdensity.basis import RadialTable, SplineBasis
 from ase_deepdensity.basis.harmonics import solid_harmonics
 from ase_deepdensity.basis.splines import splines
+from ase_deepdensity.collocation.points import Points, images
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import Contribution
 
@@ -74,6 +75,59 @@ def add_points(
         value_esp = contribution(a_p + atoms.start, r_apv[a_p, i_p])
         density_esx = density_esx.index_add(2, x_ap[a_p, i_p], value_esp)
     return density_esx[:, :, :-1].unflatten(2, grid.shape)
+
+
+def at_points(
+    basis: SplineBasis,
+    c_lanm: list[torch.Tensor],
+    position_av: torch.Tensor,
+    slices: Sequence[slice],
+    points: Points,
+    *,
+    max_pairs: int = MAX_PAIRS,
+) -> torch.Tensor:
+    """:func:`.at_points.at_points` for any device; the dtype of ``position_av`` is that of the work."""
+    c_anL = torch.cat(
+        [c_anm * torch.from_numpy(basis.norm_n(l)[:, None]).to(c_anm) for l, c_anm in enumerate(c_lanm)], dim=2
+    ).to(position_av)
+    density_p = position_av.new_zeros(len(points.system_p))
+    for a_x, p_x, e_xv in _pairs(position_av, slices, points, basis.cutoff):
+        size = max_pairs // c_anL[0].numel()
+        for a_y, p_y, e_yv in zip(a_x.split(size), p_x.split(size), e_xv.split(size), strict=True):
+            B_yn, Y_yL = splines(basis, (e_yv.square().sum(1) + 1e-24).sqrt()), solid_harmonics(e_yv, basis.lmax)
+            density_p = density_p.index_add(0, p_y, torch.einsum('ynL, yn, yL -> y', c_anL[a_y], B_yn, Y_yL))
+    return density_p
+
+
+def add_at_points(
+    contribution: Contribution, position_av: torch.Tensor, slices: Sequence[slice], points: Points, cutoff: float
+) -> torch.Tensor:
+    """Σ of what atoms contribute to points within ``cutoff`` (Å): (members, 1 or 2, points)."""
+    nothing = contribution(torch.zeros(0, dtype=torch.int64, device=position_av.device), position_av[:0])
+    density_esp = nothing.new_zeros(*nothing.shape[:2], len(points.system_p))
+    for a_x, p_x, e_xv in _pairs(position_av, slices, points, cutoff):
+        order_x = a_x.argsort(stable=True)  # networks work atom by atom
+        for a_y, p_y, e_yv in zip(*(x[order_x].split(MAX_COMPUTED) for x in (a_x, p_x, e_xv)), strict=True):
+            density_esp = density_esp.index_add(2, p_y, contribution(a_y, e_yv))
+    return density_esp
+
+
+def _pairs(
+    position_av: torch.Tensor, slices: Sequence[slice], points: Points, cutoff: float
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Of each system the pairs of an atom, images counted, and a point within the cutoff.
+
+    Indices of the atoms and of the points, and the vectors from the former to the latter, Å.
+    """
+    for t, some in points.of_systems():
+        atoms, grid = slices[t], points.grids[t]
+        atom_g, image_gv = images(grid, position_av[atoms].detach().cpu().double().numpy(), cutoff)
+        near_pg = torch.cdist(points.position_pv[some], torch.from_numpy(image_gv).to(points.position_pv)) < cutoff
+        p_x, g_x = near_pg.nonzero(as_tuple=True)
+        a_x = torch.from_numpy(atom_g).to(position_av.device)[g_x] + atoms.start
+        moved_av = position_av - position_av.detach()  # zero, with a gradient
+        e_xv = (points.position_pv[some][p_x] - torch.from_numpy(image_gv).to(points.position_pv)[g_x]).to(position_av)
+        yield a_x, p_x + some.start, e_xv - moved_av[a_x]
 
 
 def superpose(

@@ -1,4 +1,4 @@
-"""Basis and grid brought together: coefficients of a model → density on a grid, and the transpose."""
+"""An expansion in the basis → density on a grid, with its exact derivatives: the compiled loops as one operation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ase_deepdensity.collocation.kernels import Lattice
 from ase_deepdensity.grid import Grid
 
 
-class Collocation:
-    """Coefficients → density on a grid or a block of one; differentiable in the coefficients.
+class GridCollocation:
+    """Coefficients and positions → density on a grid or a part of one; differentiable in both.
 
     Parameters
     ----------
@@ -25,59 +25,90 @@ class Collocation:
         self.basis = basis
         self.grid = grid
         self.dtype = dtype
-        frame_vv = frame(grid)
-        self.powers = [torch.from_numpy(W_mq).to(dtype) for W_mq in _harmonics_in_powers(frame_vv, basis.lmax)]
+        self.frame_vv = frame(grid)
+        self.powers = [torch.from_numpy(W_mq).to(dtype) for W_mq in harmonics_in_powers(self.frame_vv, basis.lmax)]
         self.norm_ln = [torch.from_numpy(basis.norm_n(l)).to(dtype) for l in range(basis.lmax + 1)]
         self._np_dtype = np.float64 if dtype == torch.float64 else np.float32
-        self._arguments = basis.spacing, basis.cutoff, block(grid)
+        self._arguments = basis.spacing, basis.cutoff, lattice(grid)
 
-    def polynomials(self, coefficients: list[torch.Tensor]) -> torch.Tensor:
-        """``coefficients``: for each l (natoms, n, 2l+1) → (natoms, 5, 5, rows, 5), see :func:`.sums.collocate`."""
+    def __call__(self, position_av: torch.Tensor, c_lanm: list[torch.Tensor]) -> torch.Tensor:
+        """Density (n0, n1, n2), electrons/Å³.
+
+        Parameters
+        ----------
+        position_av
+            (natoms, 3) Å, float64.
+        c_lanm
+            For each l the coefficients (natoms, n, 2l+1) of normalised functions.
+
+        Raises
+        ------
+        ValueError
+            See :func:`grid_coordinates`.
+        """
+        density_R: torch.Tensor = _OnGrid.apply(self._polynomials(c_lanm), position_av, self)
+        return density_R
+
+    def _polynomials(self, c_lanm: list[torch.Tensor]) -> torch.Tensor:
+        """Coefficients of powers of u, v and w: (natoms, 5, 5, rows, 5), see :func:`.sums.collocate`."""
         parts = [
             (c_anm * norm_n.to(c_anm)[:, None]) @ W_mq.to(c_anm)
-            for c_anm, norm_n, W_mq in zip(coefficients, self.norm_ln, self.powers, strict=True)
+            for c_anm, norm_n, W_mq in zip(c_lanm, self.norm_ln, self.powers, strict=True)
         ]
-        C_anq = torch.stack(parts).sum(0)
-        natoms, number, nq = C_anq.shape
-        end_aq = C_anq.new_zeros(natoms, sums.rows(number) - number - 1, nq)
-        C_apq = torch.cat([C_anq[:, 1:2], C_anq, end_aq], dim=1)
+        C_apq = with_mirror(torch.stack(parts).sum(0))
         return C_apq.unflatten(2, (MAX_L + 1,) * 3).permute(0, 2, 3, 1, 4)
 
-    def __call__(self, s_ac: np.ndarray, coefficients: list[torch.Tensor]) -> torch.Tensor:
-        """Density (n0, n1, n2) in electrons/Å³ of atoms at the fractional grid indices ``s_ac`` (see :func:`index`)."""
-        return _Collocate.apply(self.polynomials(coefficients), s_ac, self)
-
-    def _collocate(self, C_aijpk: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+    def _density(self, C_aijpk: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
         rho_R = np.zeros(self.grid.shape, self._np_dtype)
         sums.collocate(rho_R, self._array(C_aijpk), s_ac, *self._arguments, torch.get_num_threads())
         return torch.from_numpy(rho_R)
 
-    def integrate(self, rho_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
-        """The transpose of what follows :meth:`polynomials`: Σ_R rho_R times each of the kernels' functions.
-
-        ``rho_R``: (n0, n1, n2) of any unit, ``s_ac``: see :func:`index` → (natoms, 5, 5, rows, 5).
-        """
+    def _gradient_of_coefficients(self, weight_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+        """The transpose: Σ_R weight_R times each of the kernels' functions, (natoms, 5, 5, rows, 5)."""
         C_aijpk = sums.integrate(
-            self._array(rho_R), s_ac, sums.rows(self.basis.number), *self._arguments, torch.get_num_threads()
+            self._array(weight_R), s_ac, sums.rows(self.basis.number), *self._arguments, torch.get_num_threads()
         )
         return torch.from_numpy(C_aijpk)
+
+    def _gradient_of_positions(self, weight_R: torch.Tensor, C_aijpk: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
+        """d/dR of Σ_R weight_R ρ_R at fixed coefficients: (natoms, 3), per Å."""
+        gradient_av = sums.position_gradients(
+            self._array(weight_R), self._array(C_aijpk), s_ac, *self._arguments, torch.get_num_threads()
+        )
+        return torch.from_numpy(gradient_av @ self.frame_vv)
 
     def _array(self, tensor: torch.Tensor) -> np.ndarray:
         return np.ascontiguousarray(tensor.detach().numpy(), self._np_dtype)
 
 
-class _Collocate(torch.autograd.Function):
+class _OnGrid(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, C_aijpk, s_ac, collocation):  # type: ignore[no-untyped-def]
-        ctx.s_ac, ctx.collocation = s_ac, collocation
-        return collocation._collocate(C_aijpk, s_ac)
+    def forward(ctx, C_aijpk, position_av, collocation):  # type: ignore[no-untyped-def]
+        ctx.collocation = collocation
+        ctx.s_ac = grid_coordinates(collocation.grid, position_av.detach().numpy())
+        ctx.save_for_backward(C_aijpk)
+        return collocation._density(C_aijpk, ctx.s_ac)
 
     @staticmethod
-    def backward(ctx, drho_R):  # type: ignore[no-untyped-def]
-        return ctx.collocation.integrate(drho_R, ctx.s_ac), None, None
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, weight_R):  # type: ignore[no-untyped-def]
+        (C_aijpk,), collocation = ctx.saved_tensors, ctx.collocation
+        of_coefficients = of_positions = None
+        if ctx.needs_input_grad[0]:
+            of_coefficients = collocation._gradient_of_coefficients(weight_R, ctx.s_ac)
+        if ctx.needs_input_grad[1]:
+            of_positions = collocation._gradient_of_positions(weight_R, C_aijpk, ctx.s_ac)
+        return of_coefficients, of_positions, None
 
 
-def _harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
+def with_mirror(C_anq: torch.Tensor) -> torch.Tensor:
+    """Rows as the kernels have them: the mirror image of n = 1, all n, and zeros behind the end."""
+    natoms, number, nq = C_anq.shape
+    end_aq = C_anq.new_zeros(natoms, sums.rows(number) - number - 1, nq)
+    return torch.cat([C_anq[:, 1:2], C_anq, end_aq], dim=1)
+
+
+def harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
     """For each l the weights (2l+1, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, least squares; ``frame_vv``: rows u, v, w."""
     points_pv = np.random.default_rng(0).normal(size=(4 * (lmax + 1) ** 2, 3))
     powers_vpn = (points_pv @ frame_vv.T).T[:, :, None] ** np.arange(MAX_L + 1)
@@ -106,8 +137,8 @@ def frame(grid: Grid) -> np.ndarray:
     return np.array([u_v / np.linalg.norm(u_v), v_v, w_v])
 
 
-def block(grid: Grid) -> Lattice:
-    """A grid or a block of one for the kernels; images count across all but zero boundaries.
+def lattice(grid: Grid) -> Lattice:
+    """A grid or a part of one for the kernels; images count across all but zero boundaries.
 
     The types and layouts are always the same, lest numba compile for others; skew within rounding counts as none.
     """
@@ -117,7 +148,7 @@ def block(grid: Grid) -> Lattice:
     return Lattice(np.ascontiguousarray(step_cv), size_c, start_c, stop_c, ~grid.zerobc_c)
 
 
-def index(grid: Grid, positions_av: np.ndarray) -> np.ndarray:
+def grid_coordinates(grid: Grid, positions_av: np.ndarray) -> np.ndarray:
     """(natoms, 3) positions in units of grid steps, wrapped into the cell along all axes without zero boundary.
 
     Raises
