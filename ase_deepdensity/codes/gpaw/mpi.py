@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ase_deepdensity.codes.gpaw.require import require_gpaw
+
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
 
@@ -28,9 +30,16 @@ def mpi_rank() -> int | None:
 
 
 def enable_mpi() -> None:
-    """Let GPAW use MPI if an MPI launcher started this process; call before ``import gpaw``."""
+    """Let GPAW use MPI if an MPI launcher started this process; call before ``import gpaw``.
+
+    Raises
+    ------
+    MissingGPAWError
+        Under an MPI launcher, without GPAW.
+    """
     if mpi_rank() is None or os.environ.get('GPAW_MPI_BACKEND') or 'gpaw' in sys.modules:
         return
+    require_gpaw('running under an MPI launcher')
     import _gpaw
 
     os.environ['GPAW_MPI_BACKEND'] = 'cgpaw' if getattr(_gpaw, 'have_mpi', False) else 'mpi4py'

@@ -12,6 +12,7 @@ from ase.build import bulk, fcc111, graphene, molecule
 
 from ase_deepdensity.codes.gpaw.grid import grid
 from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
+from ase_deepdensity.codes.gpaw.require import MissingGPAWError
 from ase_deepdensity.codes.gpaw.symmetry import lattice_rotations, symmetries_of
 from ase_deepdensity.level import NAMED, Level, LevelError
 from tests.conftest import FAST, skewed_hydrogen_fluoride, water_molecule
@@ -208,6 +209,13 @@ def test_grid_on_request():
 def test_gpaw_is_asked_where_rules_are_its_own(own):
     level, atoms = Level({'mode': {'name': 'pw', 'ecut': 310}} | own), bulk('Al')
     assert grid(level, atoms).size_c.tolist() == gpaws_own(level, atoms).size_c.tolist()
+
+
+def test_gpaw_is_asked_for_only_where_it_is_needed(monkeypatch):
+    monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
+    grid(Level({'mode': 'pw'}), bulk('Al'))
+    with pytest.raises(MissingGPAWError, match='the grid of a level of theory with experimental'):
+        grid(Level({'mode': 'pw', 'experimental': {'backwards_compatible': False}}), bulk('Al'))
 
 
 @pytest.mark.parametrize(

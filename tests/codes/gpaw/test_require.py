@@ -1,6 +1,8 @@
 """GPAW is an extra: who may import it, and what others say where it is missing."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,8 +61,50 @@ def test_commands_say_so_in_one_line(command, no_gpaw, tmp_path, monkeypatch, ca
     assert error.count('\n') == 1 and 'needs GPAW' in error and '[gpaw]' in error
 
 
+def run_without_gpaw(code: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Python in which GPAW cannot be imported."""
+    code = f"import sys; sys.modules['gpaw'] = None\n{code}"
+    environment = os.environ | {'PYTHONPATH': os.pathsep.join([str(PACKAGE.parent), *sys.path])}
+    command = [sys.executable, '-W', 'ignore', '-c', code]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+PREDICT = """
+from ase_deepdensity.cli.main import main
+assert main(['predict', 'water.xyz', 'model.safetensors', '--out', 'water.cube', '--extrapolate']) == 0
+from ase.io import read
+from ase_deepdensity import DeepDensity
+from ase_deepdensity.analysis.potential import electrostatic_potential
+state = DeepDensity('model.safetensors', extrapolate=True).predict(read('water.xyz'))
+print(state.number_of_electrons(), electrostatic_potential(state).max())
+"""
+
+
+def test_predicting_works_without(tmp_path, tiny_file, water):
+    """The command, the dipole moment, the pseudo density and the electrostatic potential."""
+    shutil.copy(tiny_file, tmp_path / 'model.safetensors')
+    water.write(tmp_path / 'water.xyz')
+    result = run_without_gpaw(PREDICT, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'water.cube').stat().st_size > 1e5
+    electrons, highest = map(float, result.stdout.splitlines()[-1].split())
+    assert electrons == pytest.approx(64) and highest > 1
+
+
+CHAINS = """
+from ase_deepdensity.cli.main import main
+assert main('sample chain --kind insulator --atoms 4 --number 2 chains.xyz'.split()) == 0
+assert main('generate chains.xyz chains --level ks1d --quiet'.split()) == 0
+"""
+
+
+def test_chains_work_without(tmp_path):
+    result = run_without_gpaw(CHAINS, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert '2 done' in result.stdout
+
+
 @pytest.mark.parametrize('name', ['SeededGPAW', 'OnePassGPAW'])
 def test_calculators_say_so(name):
-    code = f"import sys; sys.modules['gpaw'] = None; from ase_deepdensity import {name}"
-    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    result = run_without_gpaw(f'from ase_deepdensity import {name}')
     assert 'MissingGPAWError: starting GPAW from a prediction needs GPAW' in result.stderr
