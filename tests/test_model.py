@@ -108,9 +108,7 @@ def test_old_versions_need_their_datasets_once(tmp_path, monkeypatch):
     header = json.loads(metadata['header'])
     header['level']['versions']['datasets']['H'] = 'of another day'
     save_file(tensors, old, metadata=metadata | {'header': json.dumps(header)})
-    with pytest.raises(
-        ModelError, match='old.safetensors: .* those of H that are installed are not those.*another day'
-    ):
+    with pytest.raises(ModelError, match='old.safetensors: .* of H that are installed are not those.*another day'):
         DensityModel.load(old)
     monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
     with pytest.raises(ModelError, match=r'model-3.*datasets of H, .*\[gpaw\].*DensityModel.load\(FILE\).save\(FILE\)'):

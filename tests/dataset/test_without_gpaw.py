@@ -35,7 +35,8 @@ assert main('train data --out model --steps 2 --quiet --config config.json'.spli
 from ase_deepdensity import DensityModel
 print(*DensityModel.load('model.safetensors').atom_types)
 """
-HYPERS = {'cutoff': 3.0, 'lmax': 1, 'radial': 2, 'channels': 2, 'message_channels': 1, 'pseudo_channels': 1}
+HYPERS = {'cutoff': 3.0, 'lmax': 2, 'radial': 4, 'channels': 8, 'message_channels': 4, 'pseudo_channels': 4}
+CONFIG = {'hypers': HYPERS, 'basis_functions': 4, 'lmax': 2, 'validation': 1}
 
 
 @pytest.fixture
@@ -61,9 +62,7 @@ def test_a_density_is_used(folder):
 
 
 def test_a_model_is_trained(folder):
-    (folder / 'config.json').write_text(
-        json.dumps({'hypers': HYPERS, 'basis_functions': 4, 'lmax': 2, 'validation': 1})
-    )
+    (folder / 'config.json').write_text(json.dumps(CONFIG))
     result = run_without_gpaw(TRAIN, folder)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == '1 9'
