@@ -10,9 +10,10 @@ import torch
 
 from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.basis.radial_table import RadialTable
 from ase_deepdensity.dataset.files import Snapshot
 from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import RadialTable, superpose
+from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import DensityNetwork, Output
 from ase_deepdensity.network.graph import Graph
