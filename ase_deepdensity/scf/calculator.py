@@ -117,6 +117,7 @@ class SeededGPAW(ASECalculator):
         if self._is_set_up(atoms):
             return
         self.seed.check(atoms)
+        self._starter.start = None
         try:
             with seams.altered_builders(self.params, self._prepare):
                 super().create_new_calculation(atoms)
@@ -155,7 +156,7 @@ class SeededGPAW(ASECalculator):
 
     def _is_set_up(self, atoms: Atoms) -> bool:
         """Is there a calculation of these atoms that has not begun?"""
-        if self._dft is None or not seams.is_unused(self._dft) or self._atoms != atoms:
+        if not self.initialized or not seams.is_unused(self.dft) or self.atoms != atoms:
             return False
         return np.array_equal(self.atoms.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments())
 

@@ -59,6 +59,16 @@ def test_model_starts_it(tiny_model, small_water, converged):
     assert calc.seed_report.name == 'model tiny' and calc.seed_report.seconds > 0
 
 
+def test_errors_of_a_second_calculation_are_no_fault_of_the_first_seed(tiny_model, small_water):
+    calc = SeededGPAW(tiny_model, txt=None)
+    calc.create_new_calculation(small_water)
+    magnetic = small_water.copy()
+    magnetic.set_initial_magnetic_moments([1.0, 0, 0])
+    with pytest.raises(LevelError, match='spin-paired'):
+        calc.create_new_calculation(magnetic)
+    assert calc.seed_report.accepted
+
+
 def test_set_up_once(tiny_model, small_water, monkeypatch):
     """Again for other atoms, and after a cycle."""
     predicted = []
