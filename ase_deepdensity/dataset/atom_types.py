@@ -1,7 +1,7 @@
 """Atom types in files of densities: a few thousand bytes for each element.
 
 All numbers of all types stand one after the other in one array of float64, which is compressed.  Of the table of ñ(r)
-there are value and slope where its intervals begin, about every :data:`SPACING` or at all of them where these are wider,
+there are value and slope where its intervals begin, about every :data:`SPACING` or at all where these are wider,
 in single precision.  The table that is made of them differs by 1e-6 of the largest value and 1e-7 electrons; it is
 written as the same numbers again.
 """

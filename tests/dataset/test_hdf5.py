@@ -142,7 +142,7 @@ def test_the_seal_tells_the_version_first(new):
     new.write_bytes(whole.replace(b'snapshot 3 sha', b'snapshot 4 sha', 1))
     with pytest.raises(SnapshotError, match='new.h5: format version 4; this program reads up to 3: update it'):
         read_snapshot(new)
-    new.write_bytes(whole.replace(b'snapshot 2 sha', b'snapshot 1 sha', 1))
+    new.write_bytes(whole.replace(b'snapshot 3 sha', b'snapshot 1 sha', 1))
     with pytest.raises(SnapshotError, match='new.h5: '):
         read_snapshot(new)
 
