@@ -73,7 +73,9 @@ def write(
     It is made in memory: HDF5 crashes where a disk is full.
     """
     stream = io.BytesIO()
-    with h5py.File(stream, 'w', userblock_size=BLOCK, libver=('v110', 'v110')) as file:  # these are small, and have own checksums
+    with h5py.File(
+        stream, 'w', userblock_size=BLOCK, libver=('v110', 'v110')
+    ) as file:  # these are small, and have own checksums
         for name in layout.arrays:
             array = np.asarray(arrays[name])
             large = {'compression': 'gzip', 'compression_opts': 4, 'shuffle': True} if array.size >= LARGE else {}
