@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.electron_gas import Waves
+from ase_deepdensity.network.elements import Element
 from ase_deepdensity.network.system import System
 
 Contribution = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -208,6 +209,9 @@ class DensityNetwork(torch.nn.Module, ABC):
     def sees_charge(self) -> bool:
         """Whether it is told the charges of systems; one that is not predicts for that of its training data."""
         return False
+
+    def set_elements(self, elements: Mapping[int, Element]) -> None:  # noqa: B027
+        """Tell it what the free atoms of its elements are like, by atomic number, before training."""
 
     def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
         """What it is told about a cell (Å), all k-points of the Brillouin zone (scaled) and the valence electrons."""
