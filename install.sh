@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
-# Install this package into .venv, with all that it needs: install.sh [WHAT PIP INSTALLS], by default '-e .'.
+# Install this package into .venv: install.sh [WHAT PIP INSTALLS]
+#
+#   install.sh                  what prediction needs: wheels alone, nothing is compiled
+#   install.sh -e '.[gpaw]'     GPAW as well, which is compiled here, and what that needs
+#   install.sh -e '.[test]'     all that the tests need, GPAW included
 #
 # Debian's packages that are missing come first (as root, or by sudo), then a virtual environment, then Python's packages
 # in the versions of constraints.txt.  Nothing is done twice.
@@ -30,10 +34,13 @@ install_debian_packages() {
 
 python=python3
 if command -v apt-get > /dev/null; then
-    install_debian_packages python3-venv python3-dev g++ libopenblas-dev libxc-dev libopenmpi-dev openmpi-bin
+    install_debian_packages python3-venv
     if ! supported python3; then  # Ubuntu 22.04, which has a python3.11 beside it
         python=python3.11
-        install_debian_packages python3.11-venv python3.11-dev
+        install_debian_packages python3.11-venv
+    fi
+    if [ $# -gt 0 ]; then  # for GPAW
+        install_debian_packages $python-dev g++ libopenblas-dev libxc-dev libopenmpi-dev openmpi-bin
     fi
 fi
 supported $python || { echo "Python 3.11 or newer is needed; $python is $($python --version 2>&1)" >&2; exit 1; }

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import get_distances
 
-from ase_deepdensity.geometry import GeometryError, atoms_outside, check_geometry, check_grid_memory
+from ase_deepdensity.geometry import GeometryError, atoms_outside, check_geometry, check_grid_memory, total_charge
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.memory import TooLargeError
 from ase_deepdensity.model import DensityModel
@@ -77,6 +77,7 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
     """
     with as_prediction_error():
         check_geometry(atoms)
+        charge = total_charge(atoms)
     unknown = sorted({chemical_symbols[number] for number in set(atoms.numbers.tolist()) - set(model.species)})
     if unknown:
         raise PredictionError(
@@ -87,28 +88,13 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
             f'the model {model.name} is spin-paired, but the atoms have initial magnetic moments; '
             'remove them with atoms.set_initial_magnetic_moments(None)'
         )
-    if abs(total_charge(atoms) - model.level.charge) > CHARGE:
+    if abs(charge - model.charge) > CHARGE:
         raise PredictionError(
-            f'the model {model.name} predicts at a total charge of {model.level.charge:g} |e|, but the atoms have '
-            f"{total_charge(atoms):g}; see atoms.info['charge'] and atoms.get_initial_charges()"
+            f'the model {model.name} predicts at a total charge of {model.charge:g} |e|, but the atoms have '
+            f"{charge:g}; see atoms.info['charge'] and atoms.get_initial_charges()"
         )
     if bad := atoms_outside(atoms):
         raise PredictionError(f'atoms {bad[:10]} are outside the cell along an axis that is not periodic')
-
-
-def total_charge(atoms: Atoms) -> float:
-    """What the atoms say of their charge, |e|: ``info['charge']``, or else the sum of their initial charges.
-
-    Raises
-    ------
-    PredictionError
-        An ``info['charge']`` that is no number.
-    """
-    charge = atoms.info.get('charge')
-    try:
-        return float(atoms.get_initial_charges().sum() if charge is None else charge)
-    except (TypeError, ValueError):
-        raise PredictionError(f"atoms.info['charge'] must be a number, not {charge!r}") from None
 
 
 def check_grid(grid: Grid, atoms: Atoms) -> None:

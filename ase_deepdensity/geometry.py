@@ -77,6 +77,24 @@ def _check_overlap(atoms: Atoms) -> None:
         )
 
 
+def total_charge(atoms: Atoms) -> float:
+    """What the atoms say of their charge, |e|: ``info['charge']``, or else the sum of their initial charges to 1e-3.
+
+    Raises
+    ------
+    GeometryError
+        An ``info['charge']`` that is no finite number.
+    """
+    charge = atoms.info.get('charge')
+    try:
+        value = float(np.round(atoms.get_initial_charges().sum(), 3) + 0.0 if charge is None else charge)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not np.isfinite(value):
+        raise GeometryError(f"atoms.info['charge'] must be a number, not {charge!r}")
+    return value
+
+
 def atoms_outside(atoms: Atoms) -> list[int]:
     """Which atoms are outside the cell along an axis that is not periodic, by more than rounding does."""
     height_c = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)

@@ -1,30 +1,21 @@
-"""The level of theory a density belongs to: GPAW's parameters, and the versions of GPAW and its datasets."""
+"""The level of theory a density belongs to: a code's parameters, and the versions of the code and its datasets."""
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib import import_module
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase import Atoms
 from ase.data import chemical_symbols
-from ase.units import Bohr, Hartree
-from numpy.typing import ArrayLike
 
-from ase_deepdensity.arguments import did_you_mean, reason
-from ase_deepdensity.grid import Grid, check_size
+from ase_deepdensity.arguments import did_you_mean
+from ase_deepdensity.spelling import IGNORED, PARTICULAR, SPELLINGS, code_name
 
 if TYPE_CHECKING:
-    from gpaw.core import UGDesc
-    from gpaw.dft import Parameters
     from gpaw.new.ase_interface import ASECalculator
-    from gpaw.new.symmetry import Symmetries
-    from gpaw.setup import Setups
 
 NAMED: dict[str, dict[str, Any]] = {
     'pw400': {'mode': {'name': 'pw', 'ecut': 400}, 'xc': 'PBE'},
@@ -38,68 +29,64 @@ NAMED: dict[str, dict[str, Any]] = {
     'ks1d': {'mode': 'ks1d'},
 }
 
-OTHER_MODES = {'ks1d': ('ase_deepdensity.level1d', 'Level1D')}
-"""Modes that are not GPAW's: the module and the class of their levels."""
-
-# GPAW's keywords, so that opening a model needs no GPAW (a test keeps the two lists alike).
-PHYSICAL = (
-    'mode', 'xc', 'basis', 'setups', 'h', 'gpts', 'kpts', 'occupations', 'charge', 'spinpol', 'hund', 'soc',
-    'extensions', 'interpolation', 'poissonsolver', 'experimental',
-)  # fmt: skip
-NUMERICAL = (
-    'convergence', 'maxiter', 'mixer', 'eigensolver', 'parallel', 'symmetry', 'nbands', 'random', 'magmoms',
-)  # fmt: skip
-PARTICULAR = ('nbands', 'parallel', 'magmoms')
-"""Of the numerical ones, those that belong to certain atoms or a certain machine."""
-
 
 class LevelError(ValueError):
-    """A level of theory that cannot be read or that GPAW would not understand."""
+    """A level of theory that cannot be read or that its code would not understand."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """A level of theory.
+    """A level of theory: plain data, which asks no code (:func:`.code_of` does).
 
     Two levels are equal when nothing physical differs: how the calculation was driven to convergence
     (``convergence``, ``maxiter``, ``mixer``, ``eigensolver``, ``parallel``, ``symmetry``, ``nbands``, ``random``,
     ``magmoms``) does not count, nor does the ``basis`` outside the LCAO mode.
+
+    The charge of a system is no part of it, see :attr:`.PAWDensity.charge`.
+
+    Raises
+    ------
+    LevelError
+        Parameters that the code does not have, a charge, or values that JSON does not have.
     """
 
-    code: ClassVar[str] = 'gpaw'
-    """The program that calculates at this level, see :mod:`.reference.codes`."""
-
     parameters: dict[str, Any]
-    """GPAW's keyword arguments, plain JSON types only."""
+    """GPAW's keyword arguments, or ``{'mode': 'ks1d'}`` and those of that code; plain JSON types only."""
     name: str = ''
     """A short name: one of the named levels, or the stem of the file it came from."""
     versions: dict[str, Any] = field(default_factory=dict)
-    """Of ``gpaw`` and ``gpaw-data``, and ``datasets``, the MD5 of each element's file.  Empty: none used yet."""
+    """Of the code (``gpaw`` and ``gpaw-data``), and ``datasets``, the MD5 of each element's file.  Empty: none used
+    yet."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.parameters.keys() - {*PHYSICAL, *NUMERICAL, 'txt', 'communicator'})
-        if unknown:
-            raise LevelError(
-                f'{_label(self.name)}: GPAW has no keyword {", ".join(map(repr, unknown))}; '
-                f'allowed are {", ".join(sorted(PHYSICAL + NUMERICAL))}'
-                + ''.join(did_you_mean(word, PHYSICAL + NUMERICAL) for word in unknown)
-            )
-        if 'mode' not in self.parameters:
-            raise LevelError(f'{_label(self.name)}: "mode" is missing, for example {{"mode": "lcao"}}')
-        parameters = {k: _plain(v) for k, v in self.parameters.items() if k not in ('txt', 'communicator')}
+        try:
+            SPELLINGS[self.code].check(self.parameters)
+        except ValueError as error:
+            raise LevelError(f'{self.label}: {error}') from None
+        parameters = {k: _plain(v) for k, v in self.parameters.items() if k not in (*IGNORED, 'charge')}
         object.__setattr__(self, 'parameters', parameters)
+
+    @property
+    def code(self) -> str:
+        """The program that calculates at this level: 'gpaw' or 'ks1d'."""
+        return code_name(self.parameters)
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f'level of theory {self.name!r}' if self.name else 'level of theory'
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Level:
-        """A named level, or a JSON file of GPAW parameters.
+        """A named level, or a JSON file of GPAW parameters (or of the code that its mode names).
 
         Raises
         ------
         LevelError
-            Neither a known name nor a file; not JSON; not a dictionary; keywords GPAW does not have.
+            Neither a known name nor a file; not JSON; not a dictionary; parameters that the code does not have; a charge.
         """
         if str(name_or_path) in NAMED:
-            return _make(NAMED[str(name_or_path)], str(name_or_path))
+            return cls(NAMED[str(name_or_path)], str(name_or_path))
         path = Path(name_or_path)
         if '\0' in str(path) or not path.is_file():
             raise LevelError(
@@ -112,20 +99,14 @@ class Level:
             raise LevelError(f'{path}: not a JSON file: {error}') from None
         if not isinstance(parameters, dict):
             raise LevelError(f'{path}: must hold a dictionary of GPAW parameters, not {type(parameters).__name__}')
-        return _make(parameters, path.stem)
+        return cls(parameters, path.stem)
 
     @classmethod
     def from_gpaw(cls, calc: ASECalculator) -> Level:
-        """The level of a GPAW calculation, with versions; it gets the name of the named level that it is.
+        """See :func:`.codes.gpaw.parameters.level_of_calculation`."""
+        from ase_deepdensity.codes.gpaw.parameters import level_of_calculation
 
-        What belongs to those atoms and that machine is left out, see :meth:`general`.
-        """
-        parameters = {k: v for k, v in calc.params.todict().items() if k in {*PHYSICAL, *NUMERICAL} - {*PARTICULAR}}
-        level = cls(parameters, 'gpaw', _versions(calc.dft.setups))
-        for name in NAMED:
-            if level == Level.load(name):
-                return cls(level.parameters, name, level.versions)
-        return level
+        return level_of_calculation(calc)
 
     def to_dict(self) -> dict[str, Any]:
         """Name, parameters and versions, in JSON's types."""
@@ -141,7 +122,7 @@ class Level:
             Anything else.
         """
         try:
-            return _make(dictionary['parameters'], dictionary.get('name', ''), dictionary.get('versions', {}))
+            return cls(dictionary['parameters'], dictionary.get('name', ''), dictionary.get('versions', {}))
         except (KeyError, TypeError, AttributeError) as error:
             raise LevelError(f'not a level of theory: {dictionary!r} ({error!r})') from None
 
@@ -152,7 +133,7 @@ class Level:
 
     def _canonical(self) -> dict[str, Any]:
         """The physical parameters in one spelling."""
-        return _canonical(self.parameters)
+        return SPELLINGS[self.code].canonical(self.parameters)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Level) and not self.differences(other)
@@ -177,32 +158,10 @@ class Level:
             if mine.get(key) != theirs.get(key)
         ]
 
-    @property
-    def charge(self) -> float:
-        """Total charge of the system, |e|."""
-        return float(self.parameters.get('charge') or 0.0)
-
-    def check(self, numbers: ArrayLike) -> Self:
-        """The level with its versions for the elements (atomic numbers), before any work.
-
-        Raises
-        ------
-        LevelError
-            Values that the program would refuse, or elements that it lacks.
-        """
-        self.gpaw_parameters()
-        try:
-            check_size(self.parameters.get('gpts'), self.parameters.get('h'), length=0.0)
-        except ValueError as error:
-            raise LevelError(f'{_label(self.name)}: {error}') from None
-        return self.with_versions(numbers) if np.size(numbers) else self
-
-    @property
-    def shares_ranks(self) -> bool:
-        """Can several MPI ranks work on one calculation?  GPAW built without ScaLAPACK cannot share plane waves."""
-        from gpaw.utilities import compiled_with_sl
-
-        return compiled_with_sl() or self.gpaw_parameters().mode.name == 'lcao'
+    def fingerprint(self, number: int) -> str:
+        """MD5 of an element's dataset; empty where it is not known."""
+        symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else ''
+        return str(self.versions.get('datasets', {}).get(symbol, ''))
 
     def keywords(self, **changes: Any) -> dict[str, Any]:
         """Keyword arguments for ``GPAW(...)``: atom indices are numbers again, which JSON made strings."""
@@ -213,95 +172,31 @@ class Level:
             for key, value in (self.parameters | changes).items()
         }
 
-    def gpaw_parameters(self, **changes: Any) -> Parameters:
-        """GPAW's own parameter object.
-
-        Raises
-        ------
-        LevelError
-            Values that GPAW refuses.
-        """
-        from gpaw.dft import Parameters
-
-        try:
-            return Parameters(**self.keywords(**changes))
-        except Exception as error:
-            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {reason(error)}') from error
-
-    def grid(self, atoms: Atoms, *, gpts: ArrayLike | None = None, h: float | None = None) -> Grid:
-        """The grid that GPAW would choose for ``atoms`` at this level.
-
-        Parameters
-        ----------
-        gpts
-            (3,) numbers of grid intervals, instead of the level's own choice.
-        h
-            Grid spacing, Å, instead of the level's own choice.
-
-        Raises
-        ------
-        ValueError
-            A flat cell, or values that are no grid.
-        """
-        from gpaw.mpi import serial_comm
-
-        if atoms.cell.rank < 3:
-            raise ValueError(f'a grid needs three lattice vectors; the cell is {atoms.cell.array.tolist()} Å')
-        gpts, h = check_size(gpts, h, float(atoms.cell.lengths().max()))
-        changes = {} if gpts is None and h is None else {'gpts': gpts, 'h': h}
-        params = self.gpaw_parameters(**changes)
-        if params.experimental or params.extensions:
-            desc = params.dft_component_builder(atoms, comm=serial_comm).grid  # slow: builds everything
-        else:
-            desc = _uniform_grid(atoms, params)
-        return Grid(desc.cell_cv * Bohr, desc.size_c, desc.pbc_c, desc.zerobc_c)
-
-    def setups(self, numbers: ArrayLike) -> Setups:
-        """GPAW's datasets, one per atom of the atomic numbers (natoms,); cached.
-
-        Raises
-        ------
-        LevelError
-            No dataset for an element, or a functional or a kind of dataset that GPAW does not know.
-        """
-        number_a = tuple(int(number) for number in np.asarray(numbers))
-        try:
-            return _setups(json.dumps(self.parameters, sort_keys=True), number_a)
-        except FileNotFoundError as error:
-            symbols = ', '.join(sorted({chemical_symbols[number] for number in number_a}))
-            raise LevelError(
-                f'{_label(self.name)}: a dataset for one of {symbols} is missing; "gpaw info" shows where GPAW looks '
-                f'({error})'
-            ) from None
-        except Exception as error:  # an unknown functional, type of dataset or basis
-            raise LevelError(f'{_label(self.name)}: GPAW refuses the parameters: {reason(error)}') from error
-
-    def with_versions(self, numbers: ArrayLike) -> Self:
-        """A copy that carries the versions of GPAW and of the datasets of the elements (atomic numbers)."""
-        return type(self)(self.parameters, self.name, _versions(self.setups(sorted(set(np.asarray(numbers).tolist())))))
-
-    def general(self) -> Self:
+    def general(self) -> Level:
         """The same level without what belongs to certain atoms or a certain machine (:data:`PARTICULAR`)."""
         parameters = {key: value for key, value in self.parameters.items() if key not in PARTICULAR}
-        return type(self)(parameters, self.name, self.versions)
+        return replace(self, parameters=parameters)
 
-    def joined(self, other: Self) -> Self:
+    def joined(self, other: Level) -> Level:
         """The same level, which knows the datasets of the elements of both."""
         datasets = self.versions.get('datasets', {}) | other.versions.get('datasets', {})
         versions = other.versions | self.versions | ({'datasets': dict(sorted(datasets.items()))} if datasets else {})
-        return type(self)(self.parameters, self.name, versions)
+        return replace(self, versions=versions)
 
 
-def _make(parameters: dict[str, Any], name: str, versions: dict[str, Any] | None = None) -> Level:
-    """A level of the program that the mode belongs to."""
-    mode = parameters.get('mode')
-    module, kind = OTHER_MODES.get(str(mode), (__name__, 'Level'))
-    level: Level = getattr(import_module(module), kind)(parameters, name, versions or {})
-    return level
+def without_charge(dictionary: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """What :meth:`Level.to_dict` had made when a level could have a charge, and that charge (|e|) apart.
 
-
-def _label(name: str) -> str:
-    return f'level of theory {name!r}' if name else 'level of theory'
+    Raises
+    ------
+    LevelError
+        Something else.
+    """
+    try:
+        parameters = dict(dictionary['parameters'])
+        return {**dictionary, 'parameters': parameters}, float(parameters.pop('charge', None) or 0.0)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LevelError(f'not a level of theory: {dictionary!r} ({error!r})') from None
 
 
 def _plain(value: Any) -> Any:
@@ -319,110 +214,6 @@ def _plain(value: Any) -> Any:
     raise LevelError(f'a level of theory holds plain values only, not {value!r}')
 
 
-def _canonical(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Physical items in one spelling, GPAW's defaults filled in."""
-    mode = parameters['mode']
-    mode = {'name': mode} if isinstance(mode, str) else dict(mode)
-    if mode['name'] == 'pw':
-        mode = {'ecut': 340} | mode
-    result = {key: value for key, value in parameters.items() if key in PHYSICAL and value not in (None, {}, [])}
-    result |= {'mode': mode, 'xc': result.get('xc', 'LDA'), 'kpts': _canonical_kpts(result.get('kpts', [1, 1, 1]))}
-    if isinstance(result['xc'], dict) and result['xc'].keys() == {'name'}:
-        result['xc'] = result['xc']['name']
-    for key in 'basis', 'setups':
-        if isinstance(result.get(key), str):
-            result[key] = {'default': result[key]}
-    if result.get('setups') == {'default': 'paw'}:
-        del result['setups']
-    if mode['name'] != 'lcao':
-        result.pop('basis', None)
-    if mode['name'] != 'pw' and 'gpts' not in result:
-        result.setdefault('h', 0.2)
-    for key in 'charge', 'spinpol', 'hund', 'soc':
-        if not result.get(key):
-            result.pop(key, None)
-    return result
-
-
-def _canonical_kpts(kpts: Any) -> Any:
-    if isinstance(kpts, dict):
-        kpts = {key: value for key, value in kpts.items() if value is not None and key != 'name'}
-        return kpts['kpts'] if kpts.keys() == {'kpts'} else kpts
-    return {'size': list(kpts)} if np.ndim(kpts) == 1 else kpts
-
-
 def _known(versions: dict[str, Any]) -> dict[str, str]:
     flat = {f'version of {key}': value for key, value in versions.items() if key != 'datasets'}
     return flat | {f'version of the {symbol} dataset': md5 for symbol, md5 in versions.get('datasets', {}).items()}
-
-
-def _versions(setups: Setups) -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    import gpaw
-
-    versions: dict[str, Any] = {'gpaw': gpaw.__version__}
-    with suppress(PackageNotFoundError):  # datasets installed by hand: their MD5 tells
-        versions['gpaw-data'] = version('gpaw-data')
-    datasets = {setup.symbol: getattr(setup, 'fingerprint', None) for setup in setups}
-    versions['datasets'] = {symbol: datasets[symbol] for symbol in sorted(datasets) if datasets[symbol]}
-    return versions
-
-
-def _uniform_grid(atoms: Atoms, params: Parameters) -> UGDesc:
-    """GPAW's grid without GPAW's builder.
-
-    Symmetries count only if they forbid the plain grid.  One that suits every rotation of the lattice suits those of
-    the atoms: then they need not be searched for, which takes a second for 500 molecules.
-    """
-    from gpaw.new.builder import create_uniform_grid
-    from gpaw.utilities.symmetry import find_set_of_lattice_symmetries
-
-    mode: Any = params.mode
-    pw = mode.name == 'pw'
-
-    def create(symmetries: Symmetries | None) -> UGDesc:
-        return create_uniform_grid(
-            'fd' if mode.name == 'lcao' else mode.name,
-            params.gpts,
-            atoms.cell,
-            atoms.pbc,
-            symmetries,
-            h=params.h,
-            interpolation=params.interpolation or ('fft' if pw else 3),
-            ecut=mode.ecut / Hartree if pw else 0.0,
-        )
-
-    if params.symmetry.symmorphic and params.symmetry.rotations is None:
-        plain = create(None)
-        rotation_scc = find_set_of_lattice_symmetries(
-            plain.cell_cv, atoms.pbc, params.symmetry.tolerance or 1e-7, _backwards_compatible=True
-        )
-        if params.gpts is not None or not any(((plain.size_c * U_cc).T % plain.size_c).any() for U_cc in rotation_scc):
-            return plain
-    return create(_symmetries(atoms, params))
-
-
-def _symmetries(atoms: Atoms, params: Parameters) -> Symmetries:
-    """Symmetries as GPAW's builder finds them; a dataset's identity is its element, type and basis name."""
-    from gpaw.new.builder import normalize_initial_magmoms
-    from gpaw.setup import types2atomtypes
-
-    magmom_av, _ = normalize_initial_magmoms(atoms, params.magmoms, params.spinpol or params.hund)
-    if params.hund:
-        magmom_av[:] = 0.0  # Hund's rule gives atoms of one kind one moment
-    symbols = atoms.get_chemical_symbols()
-    type_a = types2atomtypes(symbols, params.setups, default='paw')
-    basis_a = types2atomtypes(symbols, params.basis, default=None)
-    ids = list(zip(atoms.numbers.tolist(), type_a, basis_a, strict=True))
-    return params.symmetry.build(atoms, setup_ids=ids, magmoms=magmom_av, _backwards_compatible=True)
-
-
-@lru_cache(maxsize=64)
-def _setups(parameters: str, number_a: tuple[int, ...]) -> Setups:
-    from gpaw.mpi import serial_comm
-    from gpaw.setup import Setups
-
-    params = Level(json.loads(parameters)).gpaw_parameters()
-    xc = params.xc.functional(collinear=True, atoms=Atoms(numbers=number_a))
-    return Setups(number_a, params.setups, params.basis, xc, world=serial_comm)

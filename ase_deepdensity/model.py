@@ -1,18 +1,23 @@
-"""A trained model and its file: weights, hyper-parameters, level of theory, superposition of atoms, card.
+"""A trained model and its file: weights, hyper-parameters, level of theory, atom types, card.
 
 The file is safetensors: tensors and one JSON header, nothing that could run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
 
+from ase_deepdensity.arguments import real
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
 from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
@@ -21,6 +26,7 @@ from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.network.heads import blocks
 from ase_deepdensity.network.registry import build_network, telling_shapes
+from ase_deepdensity.paw import MAX_L, MOST_PROJECTORS, AtomType
 
 __all__ = [
     'FORMAT',
@@ -35,10 +41,9 @@ __all__ = [
     'shipped_models',
 ]
 
-MOST_PROJECTORS = 32
-"""Of an element."""
-MAX_PROJECTOR_L = 4
-PARTS = 'network', 'familiarity', 'superposition'
+ANY_CRYSTAL = Atoms(cell=[1.0, 1.0, 1.0], pbc=True)
+"""To see whether k-points can be made for it."""
+PARTS = 'network', 'familiarity', 'atom_types'
 """What the tensors of a file belong to."""
 
 
@@ -66,11 +71,11 @@ class Architecture:
         if len(self.projectors) != len(numbers):
             raise ValueError(f'{len(numbers)} species need as many lists of projectors, not {len(self.projectors)}')
         for l_j in self.projectors:
-            known = all(type(l) is int and 0 <= l <= MAX_PROJECTOR_L for l in l_j)
+            known = all(type(l) is int and 0 <= l <= MAX_L for l in l_j)
             if not known or len(l_j) > MOST_PROJECTORS:
                 raise ValueError(
                     f'an element has at most {MOST_PROJECTORS} projectors with angular momenta of 0 to '
-                    f'{MAX_PROJECTOR_L}, not {l_j}'
+                    f'{MAX_L}, not {l_j}'
                 )
 
     def build(self, *, empty: bool = False) -> DensityNetwork:
@@ -99,18 +104,22 @@ class Architecture:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in JSON's types."""
-        return asdict(self)
+        """The fields in JSON's types, but for the projectors."""
+        fields = asdict(self)
+        del fields['projectors']
+        return fields
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Architecture:
-        """What :meth:`to_dict` has made."""
+    def from_dict(cls, data: dict[str, Any], atom_types: Mapping[int, AtomType]) -> Architecture:
+        """What :meth:`to_dict` has made; projectors are those of the atom types."""
         basis = data['basis']
+        if list(data['species']) != list(atom_types):
+            raise ValueError(f'the species {data["species"]} have atom types of {list(atom_types)}')
         return cls(
             data['network'],
             dict(data['hypers']),
             tuple(data['species']),
-            tuple(tuple(l_j) for l_j in data['projectors']),
+            tuple(atom_type.l_j for atom_type in atom_types.values()),
             SplineBasis(basis['cutoff'], basis['number'], basis['lmax']),
         )
 
@@ -125,12 +134,20 @@ class DensityModel:
     """Trained, in evaluation mode."""
     level: Level
     """The level of theory that it was trained on, with the versions that made the data."""
-    superposition: dict[int, RadialTable]
-    """Pseudo density of each isolated atom, by atomic number."""
+    atom_types: dict[int, AtomType]
+    """What the datasets of the level say of each element, by atomic number, ascending."""
     familiarity: EnvironmentDistance
     """How far environments are from those that the model was trained on."""
     card: dict[str, Any] = field(default_factory=dict)
     """For people: data, training, measured errors."""
+    charge: float = 0.0
+    """Total charge of the systems that it predicts, |e|."""
+
+    def __post_init__(self) -> None:
+        l_j = {number: atom_type.l_j for number, atom_type in self.atom_types.items()}
+        wanted = dict(zip(self.species, self.architecture.projectors, strict=True))
+        if l_j != wanted:
+            raise ValueError(f'atom types with the projectors {l_j} do not fit a network for {wanted}')
 
     def __repr__(self) -> str:
         return f'DensityModel({self.name!r}, {" ".join(self.symbols)}, level {self.level.name or "unnamed"})'
@@ -150,6 +167,15 @@ class DensityModel:
         """Symbols of the same elements."""
         return [chemical_symbols[number] for number in self.species]
 
+    @property
+    def superposition(self) -> dict[int, RadialTable]:
+        """Pseudo density of each isolated atom, by atomic number."""
+        return {number: atom_type.nt for number, atom_type in self.atom_types.items()}
+
+    def types_of(self, atoms: Atoms) -> list[AtomType]:
+        """The type of each atom."""
+        return [self.atom_types[number] for number in atoms.numbers.tolist()]
+
     def at(self, level: Level) -> Level:
         """The model's level; with the k-points of another one, if the network is told about them."""
         return self.at_kpoints(level.parameters.get('kpts', [1, 1, 1])) if self.network.sees_kpoints else self.level
@@ -167,7 +193,7 @@ class DensityModel:
         if not self.network.sees_kpoints:
             raise ModelError(f'{self.name} is not told about k-points and predicts at those of its level only')
         level = replace(self.level, parameters=self.level.parameters | {'kpts': kpts})
-        level.gpaw_parameters()
+        code_of(level).kpoints(level, ANY_CRYSTAL)
         return level
 
     def differences(self, level: Level) -> list[str]:
@@ -189,13 +215,14 @@ class DensityModel:
         header = {
             'architecture': self.architecture.to_dict(),
             'level': self.level.to_dict(),
-            'superposition': {str(Z): [t.x_step, t.cutoff] for Z, t in self.superposition.items()},
             'card': self.card,
+            'charge': self.charge,
         }
         tensors = {f'network.{k}': v for k, v in self.network.state_dict().items()}
         tensors |= {f'familiarity.{k}': v for k, v in self.familiarity.state_dict().items()}
         arrays = {k: v.detach().cpu().contiguous().numpy() for k, v in tensors.items()}
-        arrays |= {f'superposition.{Z}': t.table_xp for Z, t in self.superposition.items()}
+        for number, atom_type in self.atom_types.items():
+            arrays |= {f'atom_types.{number}.{key}': array for key, array in atom_type.to_arrays().items()}
         write_content(path, header, arrays)
 
     @classmethod
@@ -206,7 +233,8 @@ class DensityModel:
         ------
         ModelError
             Not a shipped name and no such file; truncated; not one of our models; changed since it was written; of a
-            later version; tensors that do not fit each other.
+            later version; tensors that do not fit each other; of a version without atom types where these cannot be
+            had from the level's code.
         """
         path = model_path(name_or_path)
         header, arrays = read_content(path)
@@ -215,7 +243,9 @@ class DensityModel:
 
     @classmethod
     def _from_content(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> DensityModel:
-        architecture = Architecture.from_dict(header['architecture'])
+        level = Level.from_dict(header['level'])
+        atom_types = _atom_types(_part(tensors, 'atom_types.'), level)
+        architecture = Architecture.from_dict(header['architecture'], atom_types)
         state = _part(tensors, 'network.')
         architecture.check(state)
         network = architecture.build(empty=True)
@@ -224,12 +254,12 @@ class DensityModel:
         familiarity = EnvironmentDistance.from_state_dict(
             _part(tensors, 'familiarity.'), len(architecture.species), network.ninvariants
         )
-        tables = _tables(header['superposition'], _part(tensors, 'superposition.'), architecture.species)
         if strange := [name for name in tensors if name.partition('.')[0] not in PARTS]:
             raise ValueError(f'tensors that are no part of a model: {", ".join(strange)}')
         if not isinstance(header['card'], dict):
             raise ValueError(f'its card is {header["card"]!r}')
-        return cls(architecture, network.eval(), Level.from_dict(header['level']), tables, familiarity, header['card'])
+        charge = real('the charge of a model', header['charge'], unit='|e|')
+        return cls(architecture, network.eval(), level, atom_types, familiarity, header['card'], charge)
 
 
 def _check_shapes(network: DensityNetwork, state: dict[str, torch.Tensor]) -> None:
@@ -239,13 +269,18 @@ def _check_shapes(network: DensityNetwork, state: dict[str, torch.Tensor]) -> No
             raise ValueError(f'network.{name} is {tuple(state[name].shape)}, which should be {tuple(tensor.shape)}')
 
 
-def _tables(
-    ends: dict[str, tuple[float, float]], tensors: dict[str, torch.Tensor], species: tuple[int, ...]
-) -> dict[int, RadialTable]:
-    """The superposition of atoms, a table for each species."""
-    if ends.keys() != tensors.keys() or ends.keys() != {str(Z) for Z in species}:
-        raise ValueError(f'tables of the elements {list(ends)} and {list(tensors)}, not {list(species)}')
-    return {Z: RadialTable(*ends[str(Z)], tensors[str(Z)].double().numpy()) for Z in species}
+def _atom_types(tensors: dict[str, torch.Tensor], level: Level) -> dict[int, AtomType]:
+    """By atomic number, ascending; ``tensors``: by 'atomic number.name'."""
+    arrays_z: dict[int, dict[str, np.ndarray]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition('.')
+        if not number.isdecimal():
+            raise ValueError(f'an atom type of {number!r}, which is no atomic number')
+        arrays_z.setdefault(int(number), {})[name] = tensor.numpy()
+    return {
+        number: AtomType.from_arrays(number, arrays, level.fingerprint(number))
+        for number, arrays in sorted(arrays_z.items())
+    }
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

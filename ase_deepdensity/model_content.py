@@ -2,7 +2,7 @@
 
 The file is safetensors (https://github.com/huggingface/safetensors): the length of a JSON text, that text, and the
 bytes of the tensors one after the other.  The text tells names, types, shapes and places of the tensors, and has four
-entries of ours: ``format``, ``version``, ``header`` (JSON: architecture, level, tables, card) and ``checksum`` (of all
+entries of ours: ``format``, ``version``, ``header`` (JSON: architecture, level, card, charge) and ``checksum`` (of all
 of it, see :func:`.files.checksum`; files of version 2 have none).
 
 All of it is checked against the size of the file before anything is allocated, so that no file can cost more time and
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import prod
 from operator import itemgetter
@@ -25,8 +25,9 @@ import safetensors.numpy
 
 from ase_deepdensity.files import DAMAGE, checksum, read_json, replacing
 from ase_deepdensity.model_files import ModelError
+from ase_deepdensity.model_upgrades import UPGRADES
 
-FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 3
+FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 4
 DTYPES: dict[str, np.dtype[Any]] = {'F32': np.dtype('<f4'), 'F64': np.dtype('<f8')}
 LENGTH = 8
 """Bytes that tell how long the JSON text is."""
@@ -40,16 +41,6 @@ LONGEST_REASON = 300
 Arrays = dict[str, np.ndarray]
 Table = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 """name: type and shape."""
-Upgrade = Callable[[dict[str, Any], Arrays], tuple[dict[str, Any], Arrays]]
-
-
-def _sealed(header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
-    """Version 3 has a checksum beside the same content."""
-    return header, arrays
-
-
-UPGRADES: dict[int, Upgrade] = {2: _sealed}
-"""version → what makes a file of that version one of the next."""
 
 
 def write_content(path: str | Path, header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -97,7 +88,10 @@ def read_content(path: Path) -> tuple[dict[str, Any], Arrays]:
             raise ValueError('it has changed since it was written (its checksum is wrong)')
         _check_finite(arrays)
         for step in range(version, VERSION):
-            header, arrays = UPGRADES[step](header, arrays)
+            try:
+                header, arrays = UPGRADES[step](header, arrays)
+            except ModelError as error:
+                raise ModelError(f'{path}: {error}') from None
         return header, arrays
 
 

@@ -24,6 +24,7 @@ from ase_deepdensity.checks import (
     warn_unfamiliar,
     warning_instead,
 )
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.devices import default_device
 from ase_deepdensity.evaluate.collocation import Collocation, index
 from ase_deepdensity.evaluate.density import DensityEvaluator
@@ -33,6 +34,7 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, Output
 from ase_deepdensity.network.system import System
+from ase_deepdensity.paw import pseudo_electrons
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
 
@@ -149,7 +151,7 @@ class Predictor:
     def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:
         """The grid that GPAW would choose at the model's level, or one of ``gpts`` intervals or spacing ``h`` (Å)."""
         check_atoms(atoms, self.model)
-        grid = self.model.level.grid(atoms, gpts=gpts, h=h)
+        grid = code_of(self.level).grid(self.level, atoms, gpts=gpts, h=h)
         check_grid(grid, atoms)
         return grid
 
@@ -184,7 +186,9 @@ class Predictor:
         check_size(grid)
         nt_R = self.evaluate(known, grid)
         self.check(known, Tally.of(nt_R, grid))
-        return PAWDensity(known.atoms, grid, nt_R[np.newaxis], known.D_asii(), self.level).normalized()
+        D_asii, types = known.D_asii(), self.model.types_of(known.atoms)
+        state = PAWDensity(known.atoms, grid, nt_R[np.newaxis], D_asii, self.level, self.model.charge, types)
+        return state.normalized()
 
     def check(self, known: AtomsCoefficients, tally: Tally) -> float:
         """What ñ must be multiplied with for the right number of electrons, if it means anything.
@@ -277,7 +281,11 @@ class Predictor:
         return torch.from_numpy(np.stack([W_asii[a] for a in atoms_a.tolist()], axis=1)).to(self.device, self.dtype)
 
     def _system(self, atoms: Atoms, position_av: torch.Tensor | None = None) -> System:
-        system = system_of(atoms, self.network, self.level, position_av=position_av)
+        charge = self.model.charge
+        electrons = sum(atom_type.nvalence for atom_type in self.model.types_of(atoms)) - charge
+        system = system_of(
+            atoms, self.network, self.level, charges=[charge], electrons=[electrons], position_av=position_av
+        )
         return system.to(self.device, self.dtype)
 
     def _gradient_of_functions(
@@ -318,11 +326,8 @@ class Predictor:
             yield PAWBlock(slab, self.evaluate(known, slab)[np.newaxis] * scale)
 
     def electrons(self, known: AtomsCoefficients) -> float:
-        """What ∫ñ must be at the predicted D: GPAW's rule, the opposite of all compensation charges."""
-        tiny = Grid.from_atoms(known.atoms, (2, 2, 2), zerobc_c=(False,) * 3)
-        state = PAWDensity(known.atoms, tiny, np.ones((1, 2, 2, 2)), known.D_asii(), self.level)
-        setups = self.level.setups(known.atoms.numbers)
-        return -(state.compensation_charge() + self.level.charge + setups.core_charge)
+        """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
+        return pseudo_electrons(known.D_asii(), self.model.types_of(known.atoms), self.model.charge)
 
 
 @dataclass

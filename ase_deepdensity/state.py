@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import pi, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.units import Bohr
 
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
+from ase_deepdensity.paw import AtomType, pseudo_electrons, total_compensation_charge
 
 if TYPE_CHECKING:
-    from gpaw.core import UGArray, UGDesc
-    from gpaw.core.atom_arrays import AtomArrays
-    from gpaw.densities import Densities
     from gpaw.new.ase_interface import ASECalculator
-
 
 ROUNDING = 1e-4
 """Antisymmetric part of a density matrix, of its largest element (or of 1), that may come from single precision."""
@@ -50,6 +45,10 @@ class PAWDensity:
     symmetric."""
     level: Level
     """The level of theory the state belongs to."""
+    charge: float = 0.0
+    """Total charge of the system, |e|."""
+    atom_types: Sequence[AtomType] | None = None
+    """For each atom what its dataset says of it.  None: asked of the level's code where it is needed."""
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -58,7 +57,11 @@ class PAWDensity:
         put('atoms', self.atoms.copy())
         put('nt_sR', np.asarray(self.nt_sR, dtype=float))
         put('D_asii', [np.asarray(D_sii, dtype=float) for D_sii in self.D_asii])
+        put('charge', float(self.charge))
         self._check_shapes()
+        self._check_types()
+        if not np.isfinite(self.charge):
+            raise ValueError(f'the charge must be finite, not {self.charge}')
         if not np.isfinite(self.nt_sR).all():
             raise ValueError(f'nt_sR holds {np.sum(~np.isfinite(self.nt_sR))} values that are not finite')
         for a, D_sii in enumerate(self.D_asii):
@@ -92,41 +95,26 @@ class PAWDensity:
                     f'({nspins}, ni, ni), not {D_sii.shape}'
                 )
 
+    def _check_types(self) -> None:
+        if self.atom_types is None:
+            return
+        numbers = [atom_type.number for atom_type in self.atom_types]
+        if numbers != self.atoms.numbers.tolist():
+            raise ValueError(f'the atom types are of the elements {numbers}, the atoms {self.atoms.numbers.tolist()}')
+
     @classmethod
     def from_gpaw(cls, calc: ASECalculator, *, level: Level | None = None) -> PAWDensity:
-        """The state that a calculator of GPAW's new interface holds; under MPI every rank gets the whole.
+        """See :func:`.codes.gpaw.state.state_of_calculator`."""
+        from ase_deepdensity.codes.gpaw.state import state_of_calculator
 
-        Antisymmetric parts of D are left out: no orbital makes them, though GPAW's mixers may carry them along.
-
-        Raises
-        ------
-        ValueError
-            A calculator of the old interface, one without a density, or non-collinear spins.
-        """
-        if getattr(calc, 'old', True):
-            raise ValueError(f"a calculator of GPAW's new interface is needed (gpaw.new), not {type(calc).__name__}")
-        if not calc.initialized:
-            raise ValueError('the calculator has no density yet: run atoms.get_potential_energy() first')
-        density = calc.dft.density
-        if density.ncomponents == 4:
-            raise ValueError('non-collinear spins are not supported: use collinear or no magnetic moments')
-        nt_sR = density.nt_sR.gather(broadcast=True)
-        D_asii = density.D_asii.gather(broadcast=True)
-        desc = nt_sR.desc
-        return cls(
-            atoms=calc.dft.atoms,
-            grid=Grid(desc.cell_cv * Bohr, desc.size_c, desc.pbc_c, desc.zerobc_c),
-            nt_sR=nt_sR.data * Bohr**-3,
-            D_asii=[(D_asii[a] + D_asii[a].swapaxes(1, 2)) / 2 for a in range(len(calc.dft.atoms))],
-            level=Level.from_gpaw(calc) if level is None else level,
-        )
+        return state_of_calculator(calc, level=level)
 
     @classmethod
     def from_gpw(cls, path: str | Path) -> PAWDensity:
         """The state stored in a file of GPAW's."""
-        from gpaw.new.ase_interface import GPAW
+        from ase_deepdensity.codes.gpaw.state import state_of_file
 
-        return cls.from_gpaw(GPAW(path, txt=None))
+        return state_of_file(path)
 
     def new(self, **changes: Any) -> PAWDensity:
         """A changed copy."""
@@ -151,66 +139,53 @@ class PAWDensity:
         """Electrons in the pseudo density, ∫ ñ dr (GPAW's pseudo charge)."""
         return float(self.nt_sR.sum()) * self.grid.dv
 
+    def types(self) -> Sequence[AtomType]:
+        """For each atom its type: :attr:`atom_types`, or what the level's code says.
+
+        Raises
+        ------
+        LevelError
+            The code lacks an element.
+        ImportError
+            The code is not installed.
+        """
+        if self.atom_types is None:
+            from ase_deepdensity.codes import code_of
+
+            types = code_of(self.level).atom_types(self.level, self.atoms.numbers)
+            object.__setattr__(self, 'atom_types', types)
+            return types
+        return self.atom_types
+
     def compensation_charge(self) -> float:
         """All compensation charges together, √(4π) Σ_a Q^a_00, in electrons (−∫ ñ dr for a neutral system).
 
-        Q^a_00 = Σ_sij D^a_sij Δ^a_ij00 + Δ0^a, doi:10.1103/PhysRevB.71.035109, eq. 20.
+        See :func:`.paw.compensation_charges`.
         """
-        Q_a = [
-            np.einsum('sij, ij ->', D_sii, setup.Delta_iiL[:, :, 0]) + setup.Delta0
-            for D_sii, setup in zip(self.D_asii, self.level.setups(self.atoms.numbers), strict=True)
-        ]
-        return sqrt(4 * pi) * float(sum(Q_a))
+        return total_compensation_charge(self.D_asii, self.types())
 
     def number_of_electrons(self) -> float:
         """Valence electrons, compensation charges included."""
-        self._whole('number_of_electrons')
-        nvalence = self.level.setups(self.atoms.numbers).nvalence
+        self.check_whole('number_of_electrons')
+        nvalence = sum(atom_type.nvalence for atom_type in self.types())
         return float(self.integral() + self.compensation_charge() + nvalence)
 
     def normalized(self) -> PAWDensity:
         """ñ rescaled so that the number of electrons is right at the given D: GPAW's ``Density.normalize``."""
-        self._whole('normalized')
+        self.check_whole('normalized')
         integral = self.integral()
         if integral <= 0.0:
             raise ValueError(f'a pseudo density of {integral} electrons cannot be normalised')
-        charge = self.level.charge + self.level.setups(self.atoms.numbers).core_charge
-        return self.new(nt_sR=self.nt_sR * (-(self.compensation_charge() + charge) / integral))
-
-    def to_densities(self) -> Densities:
-        """GPAW's own ``Densities`` of this state, on one process."""
-        from gpaw.densities import Densities
-
-        nt_sR = self.to_ugarray()
-        return Densities(nt_sR, self.to_atom_arrays(), self.relpos_ac(), self.level.setups(self.atoms.numbers))
+        electrons = pseudo_electrons(self.D_asii, self.types(), self.charge)
+        return self.new(nt_sR=self.nt_sR * (electrons / integral))
 
     def relpos_ac(self) -> np.ndarray:
         """(natoms, 3) positions in units of the lattice vectors, wrapped into the cell as GPAW does."""
         relpos_ac = self.atoms.cell.scaled_positions(self.atoms.positions)
         return relpos_ac % 1 % 1  # −1e-20 % 1 is 1.0
 
-    def to_ugdesc(self) -> UGDesc:
-        """The grid as GPAW's descriptor (bohr), on one process."""
-        from gpaw.core import UGDesc
-
-        grid = self.grid
-        return UGDesc(cell=grid.cell_cv / Bohr, size=grid.size_c, pbc=grid.pbc_c, zerobc=grid.zerobc_c)
-
-    def to_ugarray(self) -> UGArray:
-        """ñ as GPAW's array (bohr⁻³), on one process."""
-        self._whole('GPAW')
-        return self.to_ugdesc().from_data(self.nt_sR * Bohr**3)
-
-    def to_atom_arrays(self) -> AtomArrays:
-        """D as GPAW's array, on one process."""
-        from gpaw.core.atom_arrays import AtomArraysLayout
-
-        D_asii = AtomArraysLayout([D_sii.shape[1:] for D_sii in self.D_asii]).empty(self.nspins)
-        for a, D_sii in enumerate(self.D_asii):
-            D_asii[a] = D_sii
-        return D_asii
-
-    def _whole(self, what: str) -> None:
+    def check_whole(self, what: str) -> None:
+        """Refuse a state that has a part of the grid only; ``what`` needs all of it."""
         if not self.grid.is_whole:
             raise ValueError(
                 f'{what} needs the density on the whole grid, not on the block '

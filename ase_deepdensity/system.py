@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ase_deepdensity.arguments import reason
-from ase_deepdensity.level import Level, LevelError
+from ase_deepdensity.codes import code_of
+from ase_deepdensity.geometry import total_charge
+from ase_deepdensity.level import Level
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.electron_gas import Waves
 from ase_deepdensity.network.system import System, build_system
@@ -21,6 +22,7 @@ def system_of(
     level: Level,
     *,
     charges: Sequence[float] | None = None,
+    electrons: Sequence[float] | None = None,
     position_av: torch.Tensor | None = None,
 ) -> System:
     """What a network sees of atoms, or of several at once, float64.
@@ -28,19 +30,21 @@ def system_of(
     Parameters
     ----------
     level
-        Whose k-points and valence electrons a network is told that asks for them.
+        Whose k-points a network is told that asks for them.
     charges
-        Total charge of each, |e|; default: that of the level.
+        Total charge of each, |e|.  Default: see :func:`.total_charge`.
+    electrons
+        Valence electrons of each, for such a network.  Default: those of the level's datasets, less the charge.
     position_av
         Instead of those of the atoms: a tensor (natoms of all, 3), Å, that requires a gradient.
 
     Raises
     ------
     LevelError
-        See :func:`kpoints`; for a network that is told about them.
+        See :meth:`.Code.kpoints`; for a network that is told about them.
     """
     all_atoms = [atoms] if isinstance(atoms, Atoms) else list(atoms)
-    charges = [level.charge] * len(all_atoms) if charges is None else charges
+    charges = [total_charge(one) for one in all_atoms] if charges is None else charges
     if position_av is None:
         position_tav: Sequence[np.ndarray | torch.Tensor] = [one.positions for one in all_atoms]
     else:
@@ -54,35 +58,18 @@ def system_of(
             network.cutoff,
             charge=charge,
             magmom_a=one.get_initial_magnetic_moments(),
-            waves=_waves(one, network, level, charge),
+            waves=_waves(one, network, level, charge, None if electrons is None else electrons[t]),
         )
-        for one, positions, charge in zip(all_atoms, position_tav, charges, strict=True)
+        for t, (one, positions, charge) in enumerate(zip(all_atoms, position_tav, charges, strict=True))
     ]
     return System.join(systems, network.cutoff)
 
 
-def _waves(atoms: Atoms, network: DensityNetwork, level: Level, charge: float) -> Waves | None:
+def _waves(atoms: Atoms, network: DensityNetwork, level: Level, charge: float, electrons: float | None) -> Waves | None:
     """Of these atoms' cell and k-points, if the network asks for them."""
     if not network.sees_kpoints:
         return None
-    electrons = level.setups(atoms.numbers).nvalence - charge
-    return network.waves(atoms.cell.array, kpoints(level, atoms), electrons)
-
-
-def kpoints(level: Level, atoms: Atoms) -> np.ndarray:
-    """(K, 3) all k-points of the Brillouin zone that the level has for these atoms, scaled.
-
-    Raises
-    ------
-    LevelError
-        A level that has none, or k-points that GPAW refuses.
-    """
-    params = level.gpaw_parameters()
-    try:
-        kpt_Kc: np.ndarray = params.kpts.build(atoms).kpt_Kc
-    except Exception as error:
-        raise LevelError(
-            f'GPAW refuses the k-points {level.parameters.get("kpts")!r} ({reason(error)}): give three numbers, a list '
-            'of points, {"size": …} or {"density": …}'
-        ) from error
-    return kpt_Kc
+    code = code_of(level)
+    if electrons is None:
+        electrons = sum(atom_type.nvalence for atom_type in code.atom_types(level, atoms.numbers)) - charge
+    return network.waves(atoms.cell.array, code.kpoints(level, atoms), electrons)

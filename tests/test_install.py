@@ -17,7 +17,9 @@ import pytest
 from ase_deepdensity import DeepDensity
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ['python3-venv', 'python3-dev', 'g++', 'libopenblas-dev', 'libxc-dev', 'libopenmpi-dev', 'openmpi-bin']
+FOR_GPAW = ['g++', 'libopenblas-dev', 'libxc-dev', 'libopenmpi-dev', 'openmpi-bin']
+PACKAGES = ['python3-venv', 'python3-dev', *FOR_GPAW]
+ALL = '-e', '.[test]'
 
 # --- install.sh ------------------------------------------------------------------------------------------------------
 
@@ -60,33 +62,46 @@ def machine(tmp_path):
     return install
 
 
-def test_root_needs_no_sudo(machine):
-    result, log = machine('-e', '.[test]', without=['sudo'])
+def packages(log):
+    """Those that were installed, in their order."""
+    lines = [line.split() for line in log if line.startswith('apt-get install')]
+    return [word for line in lines for word in line if word.startswith(('python', 'lib')) or word in FOR_GPAW]
+
+
+def test_predicting_needs_no_compiler(machine):
+    result, log = machine()
     assert result.returncode == 0, result.stderr
-    update, install, pip = log
-    assert update.startswith('apt-get update')
-    assert [word for word in install.split() if word in PACKAGES] == PACKAGES
-    assert pip == 'CC=g++ pip install -q -c constraints.txt -e .[test]'
+    assert packages(log) == ['python3-venv']
+    assert log[-1].endswith('pip install -q -c constraints.txt -e .')
+
+
+def test_root_needs_no_sudo(machine):
+    result, log = machine(*ALL, without=['sudo'])
+    assert result.returncode == 0, result.stderr
+    assert log[0].startswith('apt-get update')
+    assert packages(log) == PACKAGES
+    assert log[-1] == 'CC=g++ pip install -q -c constraints.txt -e .[test]'
 
 
 def test_others_use_sudo(machine):
     result, log = machine(USER_ID='1000', INSTALLED=' '.join(PACKAGES[1:]))
     assert result.returncode == 0, result.stderr
     assert log[0] == log[2] == 'sudo'
-    assert [word for word in log[3].split() if word in PACKAGES] == PACKAGES[:1], 'only what is missing'
+    assert packages(log) == PACKAGES[:1], 'only what is missing'
     assert log[-1].endswith('constraints.txt -e .')
 
 
 def test_neither_root_nor_sudo(machine):
-    result, log = machine(USER_ID='1000', INSTALLED=' '.join(PACKAGES[2:]), without=['sudo'])
+    result, log = machine(*ALL, USER_ID='1000', INSTALLED='python3-venv libxc-dev', without=['sudo'])
     assert result.returncode == 1 and not log
-    assert f'please install: {" ".join(PACKAGES[:2])}' in result.stderr
+    missing = [package for package in PACKAGES[1:] if package != 'libxc-dev']
+    assert f'please install: {" ".join(missing)}' in result.stderr
 
 
 def test_nothing_is_done_twice(machine):
     everything = ' '.join(PACKAGES)
-    for _ in range(2):
-        result, log = machine(INSTALLED=everything, USER_ID='1000', without=[])
+    for arguments in (), ALL, ALL:
+        result, log = machine(*arguments, INSTALLED=everything, USER_ID='1000')
         assert result.returncode == 0, result.stderr
         assert [line.split()[1] for line in log] == ['pip']
 
@@ -97,11 +112,13 @@ def test_lists_of_packages_that_cannot_be_brought_up_to_date(machine):
     assert log[-1].startswith('CC=g++ pip')
 
 
-def test_old_python_beside_a_newer_one(machine):
+@pytest.mark.parametrize('arguments', [(), ALL])
+def test_old_python_beside_a_newer_one(machine, arguments):
     """Ubuntu 22.04."""
-    result, log = machine(INSTALLED=' '.join(PACKAGES), TOO_OLD='1')
+    result, log = machine(*arguments, INSTALLED='python3-venv', TOO_OLD='1')
     assert result.returncode == 0, result.stderr
-    assert log[1].endswith('python3.11-venv python3.11-dev') and log[2] == 'python3.11'
+    assert packages(log) == ['python3.11-venv', *(['python3.11-dev', *FOR_GPAW] if arguments else [])]
+    assert log[-2] == 'python3.11'
 
 
 def test_old_python_without_debian(machine):
@@ -112,14 +129,28 @@ def test_old_python_without_debian(machine):
 
 def test_documents_name_the_same_packages():
     page = ' '.join((ROOT / 'docs' / 'install.md').read_text().split())
-    assert ' '.join(PACKAGES) in page and ' '.join(PACKAGES) in (ROOT / 'install.sh').read_text()
+    assert ' '.join(FOR_GPAW) in page and ' '.join(FOR_GPAW) in (ROOT / 'install.sh').read_text()
+    assert all(f'`{package}`' in page for package in PACKAGES[:2])
+
+
+def test_readme_shows_both_ways():
+    page = (ROOT / 'README.md').read_text()
+    demo, tests = (page.split(f'<!-- {mark} -->')[1].split('```')[1] for mark in ('demo', 'tests'))
+    assert './install.sh && .venv/bin/deepdensity predict' in demo, 'without GPAW'
+    assert "./install.sh -e '.[test]' &&" in tests
+
+
+def test_gpaw_is_an_extra():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+    assert not [line for line in project['dependencies'] if line.startswith('gpaw')]
+    assert [line.split('>=')[0] for line in project['optional-dependencies']['gpaw']] == ['gpaw', 'gpaw-data']
 
 
 def test_all_of_the_tests_is_pinned():
     lines = (ROOT / 'constraints.txt').read_text().splitlines()
     pinned = {line.split('==')[0].lower().replace('_', '-') for line in lines if '==' in line}
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-    extras = [project['optional-dependencies'][extra] for extra in ('docs', 'mpi', 'sampling', 'test')]
+    extras = [project['optional-dependencies'][extra] for extra in ('docs', 'gpaw', 'mpi', 'sampling', 'test')]
     wanted = [line for lines in [project['dependencies'], *extras] for line in lines if '[' not in line]
     assert {line.split('>=')[0].lower().replace('_', '-') for line in wanted} <= pinned
 

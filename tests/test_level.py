@@ -2,19 +2,20 @@ import json
 
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.build import bulk, graphene, molecule
 
-from ase_deepdensity.level import NAMED, NUMERICAL, PHYSICAL, Level, LevelError
-from tests.conftest import FAST, skewed_hydrogen_fluoride, water_molecule
-from tests.tolerances import EXACT
+from ase_deepdensity.codes.gpaw.datasets import setups
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters, with_versions
+from ase_deepdensity.level import NAMED, Level, LevelError
+from ase_deepdensity.spelling import NUMERICAL, PHYSICAL
+from tests.conftest import FAST
 
 
 def test_keywords_are_those_of_gpaw():
     from gpaw.dft import PARAMETER_NAMES
 
     of_old_gpaw = {'background_charge', 'external'}
-    assert {*PHYSICAL, *NUMERICAL} == set(PARAMETER_NAMES) - of_old_gpaw
+    of_the_system = {'charge'}
+    assert {*PHYSICAL, *NUMERICAL} == set(PARAMETER_NAMES) - of_old_gpaw - of_the_system
 
 
 @pytest.mark.parametrize('name', NAMED)
@@ -61,12 +62,12 @@ def test_unknown_name_shows_the_names():
 @pytest.mark.parametrize('bad', [{'mode': 'pwx'}, {'mode': 'lcao', 'h': 0.2, 'gpts': [8, 8, 8]}])
 def test_values_that_gpaw_refuses(bad):
     with pytest.raises(LevelError, match='GPAW refuses'):
-        Level(bad).gpaw_parameters()
+        gpaw_parameters(Level(bad))
 
 
 def test_missing_dataset():
     with pytest.raises(LevelError, match='Po is missing'):
-        Level.load('dzp').setups([84])
+        setups(Level.load('dzp'), [84])
 
 
 def test_differences_name_physical_items_only():
@@ -89,9 +90,9 @@ def test_one_level_in_many_spellings():
 
 def test_versions_count_where_both_are_known():
     level = Level.load('dzp')
-    versioned = level.with_versions([8, 1])
+    versioned = with_versions(level, [8, 1])
     assert versioned == level and versioned.versions['datasets'].keys() == {'H', 'O'}
-    assert versioned == level.with_versions([1]), 'only common elements are compared'
+    assert versioned == with_versions(level, [1]), 'only common elements are compared'
     other = Level(level.parameters, '', versioned.versions | {'datasets': {'H': 'x'}, 'gpaw': '1.0'})
     assert [line.split(':')[0] for line in versioned.differences(other)] == [
         'version of gpaw',
@@ -104,89 +105,10 @@ def test_from_gpaw_recognises_named_levels(molecule_calc):
     assert Level.from_gpaw(molecule_calc).differences(Level.load('dzp')) == ['h: 0.25 against 0.2']
 
 
-def _slab() -> Atoms:
-    atoms = graphene(vacuum=2.0)
-    atoms.pbc = (True, True, False)
-    return atoms
-
-
-def _hexagonal() -> Atoms:
-    relpos_ac = [[0, 0, 0], [1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]]
-    return Atoms('H3', scaled_positions=relpos_ac, cell=[3, 3, 4.1, 90, 90, 120], pbc=True)
-
-
-def _glide() -> Atoms:
-    """With fractional translations, which only some numbers of points allow."""
-    return Atoms('H3', scaled_positions=[[0, 0, 0], [0, 0, 1 / 3], [0, 0, 2 / 3]], cell=[2.5, 2.7, 5.9], pbc=True)
-
-
-def _centred() -> Atoms:
-    """A mirror maps vector 1 onto vector 1 − vector 0, of another length: GPAW must enlarge the plain grid."""
-    return Atoms('H', cell=[[5.2, 0, 0], [2.6, 3.1, 0], [0, 0, 3.7]], pbc=True)
-
-
-STRUCTURES = {
-    'centred': _centred(),
-    'molecule': water_molecule(),
-    'symmetric molecule': molecule('CH4', vacuum=2.0),
-    'skewed': skewed_hydrogen_fluoride(),
-    'fcc': bulk('Al'),
-    'cubic': bulk('Al', cubic=True),
-    'diamond': bulk('C'),
-    'slab': _slab(),
-    'hexagonal': _hexagonal(),
-    'glide': _glide(),
-    'magnetic': Atoms('H2', [[0, 0, 0], [1.5, 1.5, 1.5]], magmoms=[1, -1], cell=[3, 3, 3], pbc=True),
-}
-
-
-@pytest.mark.filterwarnings('ignore:Initial realspace grid', 'ignore:Using symmetrized grid')
-@pytest.mark.parametrize('structure', STRUCTURES)
-@pytest.mark.parametrize(
-    'parameters',
-    [
-        NAMED['pw400'],
-        FAST,
-        FAST | {'hund': True},
-        {'mode': 'fd', 'h': 0.23},
-        FAST | {'symmetry': 'off'},
-        {'mode': {'name': 'pw', 'ecut': 310}, 'symmetry': {'symmorphic': False}},
-    ],
-    ids=['pw400', 'fast', 'hund', 'fd', 'off', 'nonsymmorphic'],
-)
-def test_grid_is_the_one_gpaw_builds(structure, parameters):
-    from gpaw.mpi import serial_comm
-
-    atoms, level = STRUCTURES[structure], Level(parameters)
-    desc = level.gpaw_parameters().dft_component_builder(atoms, comm=serial_comm).grid
-    grid = level.grid(atoms)
-    assert grid.size_c.tolist() == desc.size_c.tolist()
-    assert grid.zerobc_c.tolist() == desc.zerobc_c.tolist()
-    assert grid.shape == tuple(desc.global_shape())
-    assert grid.cell_cv == pytest.approx(atoms.cell.array, rel=EXACT)
-
-
-@pytest.mark.filterwarnings('ignore:Initial realspace grid', 'ignore:Using symmetrized grid')
-@pytest.mark.parametrize(('structure', 'symmetry'), [('centred', None), ('slab', {'symmorphic': False})])
-def test_symmetry_enlarges_the_grid(structure, symmetry):
-    """So that the comparison with GPAW above is worth something."""
-    parameters = {'mode': {'name': 'pw', 'ecut': 310}}
-    size_c = Level(parameters | {'symmetry': symmetry}).grid(STRUCTURES[structure]).size_c
-    assert (size_c > Level(parameters | {'symmetry': 'off'}).grid(STRUCTURES[structure]).size_c).any()
-
-
-def test_grid_on_request():
-    atoms, level = water_molecule(), Level.load('dzp')
-    assert level.grid(atoms, gpts=(16, 20, 24)).size_c.tolist() == [16, 20, 24]
-    assert (level.grid(atoms, h=0.1).size_c > level.grid(atoms).size_c).all()
-    with pytest.raises(ValueError, match='three lattice vectors'):
-        level.grid(molecule('H2'))
-
-
 def test_setups_are_read_once():
     level = Level.load('dzp')
-    assert level.setups(np.array([8, 1, 1])) is level.setups([8, 1, 1])
-    assert [setup.symbol for setup in level.setups([8, 1, 1])] == ['O', 'H', 'H']
+    assert setups(level, np.array([8, 1, 1])) is setups(level, [8, 1, 1])
+    assert [setup.symbol for setup in setups(level, [8, 1, 1])] == ['O', 'H', 'H']
 
 
 def test_level_of_a_calculation_fits_other_atoms(molecule_calc):

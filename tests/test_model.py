@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.level import PHYSICAL
 from ase_deepdensity.model import (
     FORMAT,
     OLDEST,
@@ -26,6 +25,7 @@ from ase_deepdensity.model import (
 )
 from ase_deepdensity.network.registry import NETWORKS, telling_shapes
 from ase_deepdensity.predict import Predictor
+from ase_deepdensity.spelling import PHYSICAL
 from tests.corruptions import corruptions
 from tests.tolerances import EXACT, FLOAT32
 

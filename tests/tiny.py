@@ -8,12 +8,11 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
-from ase_deepdensity.reference.superposition import atomic_tables
 from ase_deepdensity.system import system_of
 
 SPECIES = (1, 8)
@@ -44,8 +43,10 @@ def build_model(
 ) -> DensityModel:
     """The model, with GPAW's superposition of atoms and random weights that add a few hundredths to it."""
     torch.manual_seed(seed)
-    level = level.with_versions(species)
-    projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in level.setups(species))
+    code = code_of(level)
+    level = code.check(level, species)
+    atom_types = dict(zip(species, code.atom_types(level, species), strict=True))
+    projectors = tuple(atom_type.l_j for atom_type in atom_types.values())
     usual = HYPERS if network == 'equivariant' else INVARIANT_HYPERS
     architecture = Architecture(network, usual | hypers, species, projectors, BASIS)
     built = architecture.build().eval()
@@ -54,9 +55,8 @@ def build_model(
             buffer.fill_(0.01)
         if name == 'input_scale_lx':
             buffer[:, len(species) * HYPERS['radial'] :] = 3000.0  # so that k-points count, where they are told
-    tables = {number: RadialTable.fit(*table) for number, table in atomic_tables(level, species).items()}
     card = {'name': 'tiny', 'training': {'steps': 0}, 'validation': {'NMAE of ñ, %': 10.9}}
-    return DensityModel(architecture, built, level, tables, _familiarity(built, level), card)
+    return DensityModel(architecture, built, level, atom_types, _familiarity(built, level), card)
 
 
 def _familiarity(network: DensityNetwork, level: Level) -> EnvironmentDistance:
@@ -64,4 +64,6 @@ def _familiarity(network: DensityNetwork, level: Level) -> EnvironmentDistance:
     for atoms in boxes:
         atoms.rattle(0.08, seed=1)
     known = [atoms[np.isin(atoms.numbers, network.species)] for atoms in boxes]
-    return EnvironmentDistance.of(network, [system_of(atoms, network, level).to(dtype=torch.float32) for atoms in known])
+    return EnvironmentDistance.of(
+        network, [system_of(atoms, network, level).to(dtype=torch.float32) for atoms in known]
+    )

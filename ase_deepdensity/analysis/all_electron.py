@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
+from ase_deepdensity.codes.gpaw.state import densities
 from ase_deepdensity.state import PAWDensity
 
 
@@ -26,5 +27,5 @@ def all_electron_density(
     check_refinement(state, gridrefinement)
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
-    n_sR = state.to_densities().all_electron_densities(grid_refinement=gridrefinement, skip_core=skip_core).data
+    n_sR = densities(state).all_electron_densities(grid_refinement=gridrefinement, skip_core=skip_core).data
     return n_sR.sum(axis=0) if spin is None else n_sR[spin]

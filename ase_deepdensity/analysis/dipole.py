@@ -6,7 +6,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from ase_deepdensity.analysis.charges import compensation_charges
+from ase_deepdensity.paw import compensation_charges
 from ase_deepdensity.state import PAWDensity
 
 MAX_DRIFT = 0.1
@@ -23,7 +23,7 @@ def dipole_moment(state: PAWDensity) -> np.ndarray:
     """
     position_av = state.relpos_ac() @ state.grid.cell_cv
     dipole_v = -_first_moment(state)
-    for Q_L, position_v in zip(compensation_charges(state), position_av, strict=True):
+    for Q_L, position_v in zip(compensation_charges(state.D_asii, state.types()), position_av, strict=True):
         dipole_v -= sqrt(4 * pi) * Q_L[0] * position_v
         if len(Q_L) > 1:
             y, z, x = Q_L[1:4]
@@ -62,8 +62,8 @@ def depends_on_origin_c(state: PAWDensity) -> np.ndarray:
 
 def origin_caveat(state: PAWDensity) -> str:
     """What must be said beside a dipole moment, in one line; empty if it is a property of the atoms alone."""
-    if abs(state.level.charge) > 0:
-        return f'depends on the origin: the cell has a charge of {state.level.charge:+g}'
+    if abs(state.charge) > 0:
+        return f'depends on the origin: the cell has a charge of {state.charge:+g}'
     axes = [f'{c + 1}' for c in np.flatnonzero(depends_on_origin_c(state))]
     if not axes:
         return ''

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.units import Ha
 
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
+from ase_deepdensity.codes.gpaw.state import atom_arrays, ugarray
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -45,8 +47,15 @@ def component_builder(state: PAWDensity) -> DFTComponentsBuilder:
     atoms = state.atoms.copy()
     if state.nspins == 1:
         atoms.set_initial_magnetic_moments(None)
-    params = state.level.gpaw_parameters(
-        gpts=state.grid.size_c, h=None, symmetry='off', parallel=None, magmoms=None, spinpol=state.nspins == 2
+    params = gpaw_parameters(
+        state.level,
+        charge=state.charge,
+        gpts=state.grid.size_c,
+        h=None,
+        symmetry='off',
+        parallel=None,
+        magmoms=None,
+        spinpol=state.nspins == 2,
     )
     return params.dft_component_builder(atoms, log=None, comm=serial_comm)
 
@@ -56,9 +65,9 @@ def gpaw_density(state: PAWDensity, builder: DFTComponentsBuilder) -> Density:
     from gpaw.new.density import Density
 
     return Density.from_data_and_setups(
-        state.to_ugarray(),
+        ugarray(state),
         None,  # type: ignore[arg-type]  # the kinetic energy density, for meta-GGAs only
-        state.to_atom_arrays(),
+        atom_arrays(state),
         builder.charge,
         builder.setups,
         builder.get_pseudo_core_densities(),

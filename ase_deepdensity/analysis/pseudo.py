@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
+from ase_deepdensity.codes.gpaw.state import densities
 from ase_deepdensity.state import PAWDensity
 
 
@@ -24,5 +25,5 @@ def pseudo_density(state: PAWDensity, *, spin: int | None = None, gridrefinement
     check_refinement(state, gridrefinement)
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
-    n_sR = state.to_densities().pseudo_densities(grid_refinement=gridrefinement).data
+    n_sR = densities(state).pseudo_densities(grid_refinement=gridrefinement).data
     return n_sR.sum(axis=0) if spin is None else n_sR[spin]

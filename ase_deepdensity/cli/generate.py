@@ -55,7 +55,7 @@ class Seeded:
     name: str
 
     def __call__(self, atoms: Atoms, level: Level, **options: Any) -> Snapshot:
-        from ase_deepdensity.reference.gpaw import calculate
+        from ase_deepdensity.codes.gpaw.reference import calculate
         from ase_deepdensity.scf.calculator import SeededGPAW
 
         return calculate(atoms, level, calculator=partial(SeededGPAW, load(self.name)), **options)
@@ -81,15 +81,15 @@ def _seeded(name: str, level: Level) -> Seeded:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0: all there; 1: some failed."""
-    from ase_deepdensity.reference.mpi import enable_mpi, mpi_rank
+    from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
 
     enable_mpi()
     from tqdm import tqdm
 
+    from ase_deepdensity.frames import read_frames
+    from ase_deepdensity.generate.folder import generate
     from ase_deepdensity.level import Level
     from ase_deepdensity.model_files import model_path
-    from ase_deepdensity.reference.frames import read_frames
-    from ase_deepdensity.reference.generate import generate
 
     if not args.out or '\0' in args.out:
         raise ValueError(f'OUT must be the name of a folder, not {args.out!r}')

@@ -145,7 +145,7 @@ def _version() -> str:
 
 
 def _is_master() -> bool:
-    from ase_deepdensity.reference.mpi import mpi_rank
+    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
 
     return not mpi_rank()
 

@@ -104,8 +104,8 @@ def _checked_input(args: argparse.Namespace) -> tuple[Path, list[Atoms]]:
     from ase_deepdensity.model_files import model_path
 
     path = model_path(args.model)
+    from ase_deepdensity.frames import read_frames
     from ase_deepdensity.grid import check_size
-    from ase_deepdensity.reference.frames import read_frames
 
     if args.kpts:
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)

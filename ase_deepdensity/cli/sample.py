@@ -185,7 +185,7 @@ def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
 
         return structures(None if args.kind == 'plan' else args.kind, args.stage, args.seed)
     from ase_deepdensity.arguments import real
-    from ase_deepdensity.reference import geometries
+    from ase_deepdensity.sampling import geometries
 
     if args.kind == 'chain':
         return geometries.chain(args.chain, args.atoms, seed=args.seed, jitter=args.jitter)

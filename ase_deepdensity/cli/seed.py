@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     _check_outputs(args)
     model_path(args.model)
     from ase_deepdensity.cli.warn import plain_warnings
-    from ase_deepdensity.reference.frames import read_frames
-    from ase_deepdensity.reference.mpi import enable_mpi, mpi_rank
+    from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
+    from ase_deepdensity.frames import read_frames
 
     enable_mpi()
     atoms = read_frames([args.geometry])[-1]
@@ -83,7 +83,7 @@ def _run_one(label, make, atoms, quiet):  # type: ignore[no-untyped-def]
     """One calculation, its iterations counted on a terminal."""
     from tqdm import tqdm
 
-    from ase_deepdensity.reference.mpi import mpi_rank
+    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
     from ase_deepdensity.scf.compare import run
 
     with tqdm(desc=label, unit=' iterations', leave=False, disable=True if quiet or mpi_rank() else None) as bar:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from math import pi, sqrt
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from ase_deepdensity.codes import code_of
+from ase_deepdensity.dataset import hdf5
+from ase_deepdensity.dataset.atom_types import distinct, packed, unpacked
+from ase_deepdensity.files import read_json
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.level import Level
+from ase_deepdensity.level import Level, without_charge
+from ase_deepdensity.paw import AtomType, pseudo_electrons
 from ase_deepdensity.state import PAWDensity
 
 GRID = 'size_c', 'pbc_c', 'zerobc_c', 'start_c', 'stop_c'
@@ -30,8 +35,12 @@ STATE = {
     'zerobc_c': ('b', 1),
     'start_c': ('i', 1),
     'stop_c': ('i', 1),
+    'type_a': ('i', 1),
+    'atom_types': ('f', 1),
 }
 """name: kind of number as NumPy has it, number of axes; see :mod:`.files`."""
+SINCE = {'type_a': 3, 'atom_types': 3}
+"""Versions from which on there are these."""
 FARTHEST = 1e9
 """Å: positions and cells beyond it have no :func:`geometry_hash`."""
 MISSING = 1e-4
@@ -59,11 +68,22 @@ def check_geometry(atoms: Atoms, expected: str) -> None:
         raise ValueError('its atoms are not those that it was made for (their hash is another one)')
 
 
-def state_arrays(density: PAWDensity) -> dict[str, np.ndarray]:
-    """ñ, D, atoms and grid: the arrays of :data:`STATE`."""
+def write_state(
+    path: str | Path,
+    layout: hdf5.Layout,
+    density: PAWDensity,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    attributes: Mapping[str, str | int | float] | None = None,
+) -> None:
+    """Write a density, and what else the layout has, as a sealed file; it appears whole or not at all.
+
+    Atom types are left out where :func:`known_types` knows none.
+    """
     atoms, grid = density.atoms, density.grid
     flat = [D_sii.reshape(density.nspins, -1) for D_sii in density.D_asii]
-    return {
+    types, type_a = distinct(known_types(density) or [])
+    text, numbers = packed(types)
+    state = {
         'nt_sR': density.nt_sR,
         'D_sI': np.concatenate(flat, axis=1) if flat else np.zeros((density.nspins, 0)),
         'ni_a': np.array([D_sii.shape[1] for D_sii in density.D_asii], dtype=int),
@@ -73,26 +93,65 @@ def state_arrays(density: PAWDensity) -> dict[str, np.ndarray]:
         'pbc': atoms.pbc,
         'magmoms': atoms.get_initial_magnetic_moments(),
         **{name: getattr(grid, name) for name in GRID},
+        'type_a': type_a,
+        'atom_types': numbers,
     }
+    described: dict[str, str | int | float] = {
+        'level': json.dumps(density.level.to_dict()),
+        'charge': density.charge,
+        'geometry': geometry_hash(atoms),
+        'atom_types': text,
+    }
+    hdf5.write(path, layout, state | dict(arrays or {}), described | dict(attributes or {}))
 
 
-def state(arrays: Mapping[str, np.ndarray], level: Level) -> PAWDensity:
-    """The density that such arrays make.
+def read_state(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> PAWDensity:
+    """The density that a file of the given arrays holds.
 
     Raises
     ------
     ValueError
         They do not fit each other, or hold what cannot be.
     """
+    atoms, grid, D_asii = outline(arrays)
+    level, charge = read_level_and_charge(content)
+    return PAWDensity(atoms, grid, arrays['nt_sR'], D_asii, level, charge, read_types(content))
+
+
+def outline(arrays: Mapping[str, np.ndarray]) -> tuple[Atoms, Grid, list[np.ndarray]]:
+    """Atoms, grid and matrices, (nspins, ni, ni) for each atom: what there is without ``nt_sR``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_state`.
+    """
     atoms = _atoms(arrays)
     grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
     D_sI, ni_a = arrays['D_sI'], arrays['ni_a'].tolist()
+    if len(ni_a) != len(atoms):
+        raise ValueError(f'{len(ni_a)} density matrices do not belong to {len(atoms)} atoms')
     ends = np.cumsum([ni**2 for ni in ni_a])
     if min(ni_a, default=0) < 0 or D_sI.shape[1] != sum(ni**2 for ni in ni_a):
         raise ValueError(f'{D_sI.shape[1]} matrix elements do not make square matrices of the sizes {ni_a}')
     blocks = np.split(D_sI, ends[:-1], axis=1)
-    D_asii = [block.reshape(len(block), ni, ni) for block, ni in zip(blocks, ni_a, strict=True)]
-    return PAWDensity(atoms, grid, arrays['nt_sR'], D_asii, level)
+    return atoms, grid, [block.reshape(len(block), ni, ni) for block, ni in zip(blocks, ni_a, strict=True)]
+
+
+def read_types(content: hdf5.Content) -> list[AtomType] | None:
+    """The type of each atom; None in a file that has none."""
+    if content.version < SINCE['type_a']:
+        return None
+    types, type_a = unpacked(content.text('atom_types'), content.array('atom_types')), content.array('type_a')
+    if not ((type_a >= 0) & (type_a < len(types))).all():
+        raise ValueError(f'atoms have the types {type_a.tolist()}, of which there are {len(types)}')
+    return [types[i] for i in type_a] or None
+
+
+def read_level_and_charge(content: hdf5.Content) -> tuple[Level, float]:
+    """The level of theory of a file, and the charge of its system; in files before version 3 the level had it."""
+    dictionary, charge = without_charge(read_json(content.text('level')))
+    return Level.from_dict(dictionary), content.number('charge') if content.version >= SINCE['type_a'] else charge
 
 
 def _atoms(arrays: Mapping[str, np.ndarray]) -> Atoms:
@@ -114,8 +173,8 @@ def _atoms(arrays: Mapping[str, np.ndarray]) -> Atoms:
 def check_electrons(density: PAWDensity) -> None:
     """Refuse a density that is not whole, whose electrons do not add up, or whose matrices do not belong to its atoms.
 
-    ∫ ñ dr and the compensation charges must cancel but for the charge of the system, see
-    :meth:`.PAWDensity.normalized`.  Where the datasets that its level names are not at hand, or it names none, ∫ ñ dr
+    ∫ ñ dr and the compensation charges must cancel but for the charge of the system, see :func:`.pseudo_electrons`.
+    Where it has no atom types, and the datasets that its level names are not at hand either, or it names none, ∫ ñ dr
     must at least be positive.
 
     Raises
@@ -128,42 +187,25 @@ def check_electrons(density: PAWDensity) -> None:
     integral = density.integral()
     if integral <= 0:
         raise ValueError(f'its pseudo density holds {integral:.6g} electrons')
-    charges = _missing_electrons(density)
-    if charges is None:
+    types = known_types(density)
+    if types is None:
         return
-    missing, valence = charges
+    missing = pseudo_electrons(density.D_asii, types, density.charge) - integral
+    valence = sum(atom_type.nvalence for atom_type in types)
     if not abs(missing) < MISSING * max(valence, 1):
         raise ValueError(f'its electrons do not add up: of {valence:g} valence electrons {missing:.6g} are missing')
 
 
-def _missing_electrons(density: PAWDensity) -> tuple[float, float] | None:
-    """Electrons that are missing, and all valence electrons; None where the level's datasets are not at hand."""
-    setups_z = {int(Z): _setups(density.level, int(Z)) for Z in np.unique(density.atoms.numbers)}
-    electrons, valence = density.integral() + density.level.charge, 0.0
-    for a, (Z, D_sii) in enumerate(zip(density.atoms.numbers.tolist(), density.D_asii, strict=True)):
-        setups = setups_z[Z]
-        if setups is None:
-            return None
-        Delta_ii = setups[0].Delta_iiL[:, :, 0]
-        if D_sii.shape[1:] != Delta_ii.shape:
-            raise ValueError(
-                f'the density matrix of atom {a} ({density.atoms.symbols[a]}) has the shape {D_sii.shape[1:]}; '
-                f'its dataset has {len(Delta_ii)} projectors'
-            )
-        Q = np.einsum('sij, ij ->', D_sii, Delta_ii) + setups[0].Delta0
-        electrons += sqrt(4 * pi) * Q + setups.core_charge
-        valence += setups.nvalence
-    return -electrons, valence
+def known_types(density: PAWDensity) -> Sequence[AtomType] | None:
+    """The type of each atom: the density's, or that of its level's code if its datasets are those that the level names.
 
-
-def _setups(level: Level, Z: int) -> Any:
-    """The dataset of an element, None if it is not at hand or not known to be the same as then."""
-    datasets = level.parameters.get('setups')
-    if isinstance(datasets, dict) and any(key.isdigit() for key in datasets):
-        return None  # atoms have datasets of their own
+    None where they are not, or not known to be.
+    """
+    if density.atom_types is not None:
+        return density.atom_types
+    level = density.level
     try:
-        setups = level.setups([Z])
-    except Exception:  # whatever GPAW raises
+        types = code_of(level).atom_types(level, density.atoms.numbers)
+    except Exception:  # whatever a code raises of parameters from a file
         return None
-    known = level.versions.get('datasets', {}).get(chemical_symbols[Z])
-    return setups if known == getattr(setups[0], 'fingerprint', None) else None
+    return types if all(t.fingerprint == level.fingerprint(t.number) for t in types) else None

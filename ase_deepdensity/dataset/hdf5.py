@@ -18,7 +18,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ FIRST_SEALED = 2
 """Version from which on files have a seal."""
 EXPANSION = 1032
 """What deflate can make of a byte at most."""
+LARGE = 1024
+"""Numbers in an array that is worth compressing."""
 SMALL = 2**16
 """Bytes that may be allocated whatever the file says."""
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
@@ -59,6 +61,8 @@ class Layout:
     """The content in a word, for messages."""
     error: type[ValueError]
     """What is raised."""
+    since: Mapping[str, int] = field(default_factory=dict)
+    """name: version from which on there is such an array, where that is not the first."""
 
 
 def write(
@@ -72,7 +76,7 @@ def write(
     with h5py.File(stream, 'w', userblock_size=BLOCK, libver=('v108', 'v108')) as file:  # these have own checksums
         for name in layout.arrays:
             array = np.asarray(arrays[name])
-            large = {'compression': 'gzip', 'compression_opts': 4, 'shuffle': True} if array.ndim == 4 else {}
+            large = {'compression': 'gzip', 'compression_opts': 4, 'shuffle': True} if array.size >= LARGE else {}
             file.create_dataset(name, data=array, fletcher32=array.size > 0 or None, **large)
         file.attrs.update({name: _fixed(value) for name, value in attributes.items()})
     content = stream.getbuffer()[BLOCK:]
@@ -148,10 +152,11 @@ class Content:
     """Bytes."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays of the layout."""
-        if strange := sorted(set(self.file) - self.layout.arrays.keys()):
+        """All arrays that the layout has in the file's version."""
+        names = [name for name in self.layout.arrays if self.layout.since.get(name, 1) <= self.version]
+        if strange := sorted(set(self.file) - set(names)):
             raise ValueError(f'it should hold no {", ".join(map(repr, strange))}')
-        return {name: self.array(name) for name in self.layout.arrays}
+        return {name: self.array(name) for name in names}
 
     def array(self, name: str) -> np.ndarray:
         """One array, its type and size checked before anything is allocated."""

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level
 
 SECONDS_SET_UP, SECONDS_PER_WORK = 1.0, 3.8e-4
@@ -21,7 +22,7 @@ def estimated_seconds(atoms: Atoms, level: Level) -> float:
 
 @cache
 def _valence(level: Level, number: int) -> float:
-    return float(level.setups([number])[0].Nv)
+    return float(code_of(level).atom_types(level, [number])[0].nvalence)
 
 
 def _nkpts(atoms: Atoms, level: Level) -> int:

@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.reference.geometries import langevin
 from ase_deepdensity.sampling.distort import supercell
+from ase_deepdensity.sampling.geometries import langevin
 from ase_deepdensity.sampling.potential import calculator
 from ase_deepdensity.sampling.prototypes import scaled
 

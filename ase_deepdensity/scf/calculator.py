@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ase import Atoms
-from gpaw.dft import Mixer, Parameters
+from gpaw.dft import Parameters
 from gpaw.mpi import serial_comm
 from gpaw.new.ase_interface import ASECalculator
 
+from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf import compatible
+from ase_deepdensity.scf.bounds import described
 from ase_deepdensity.scf.compatible import OnMismatch
-from ase_deepdensity.scf.late_text import late_logger
-from ase_deepdensity.scf.occupations import NaturalOccupations
-from ase_deepdensity.scf.own_start import Orbitals, OwnStart, State
-from ase_deepdensity.scf.plausible import described
-from ase_deepdensity.scf.protocol import Protocol, SeededLoop, SeedReport, Start
+from ase_deepdensity.scf.loop import SeededLoop
+from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
 from ase_deepdensity.scf.response import Residual
-from ase_deepdensity.scf.seed import ModelSeed, Seed, SeedError, as_seed, grid_of
+from ase_deepdensity.scf.seed import ModelSeed, Seed, as_seed, grid_of
+from ase_deepdensity.scf.start import Starter
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
     from gpaw.new.builder import DFTComponentsBuilder
-    from gpaw.new.calculation import DFT
-    from gpaw.new.density import Density
-    from gpaw.new.energies import DFTEnergies
     from gpaw.new.ibzwfs import IBZWaveFunctions
     from gpaw.new.potential import Potential
 
@@ -97,41 +91,91 @@ class SeededGPAW(ASECalculator):
         self.on_mismatch: OnMismatch = on_mismatch
         self.protocol = Protocol() if protocol is None else protocol
         self.carry = carry
-        self.seed_report: SeedReport | None = None
-        self._predicted: State | None = None
         params = Parameters(**(parameters or physical(self.seed.level)))
-        self.seed.meet(compatible.level_of(params))
-        self._judge(compatible.parameter_differences(self.seed.level, params))
-        log, self._open_log = late_logger(txt, communicator)
+        self.seed.use_kpoints(compatible.level_of(params))
+        self._report_differences(compatible.parameter_differences(self.seed.level, params))
+        log, self._open_log = seams.deferred_logger(txt, communicator)
         super().__init__(params, log=log)
+        self._starter = Starter(self.seed, self.protocol, self.log)
 
     def __del__(self) -> None:
         if hasattr(self, 'timer'):  # else it was refused before there was a calculator
             super().__del__()
 
+    @property
+    def seed_report(self) -> SeedReport | None:
+        """How the last start went; None: there was none."""
+        return self._starter.report
+
     def create_new_calculation(self, atoms: Atoms) -> None:
-        """GPAW's, whose first density is the seed."""
+        """GPAW's, whose first density is the seed.
+
+        Where what is made of that ends in an error, GPAW's default start is taken instead.
+        """
         self.seed.check(atoms)
-        with self._seeding_builder():
-            super().create_new_calculation(atoms)
-        start = self.dft.scf_loop.start
+        try:
+            with seams.altered_builders(self.params, self._prepare):
+                super().create_new_calculation(atoms)
+        except Exception as error:
+            if not self._starter.refuse(error):
+                raise
+            self.log(f"\nseed refused: {described(error)}; GPAW's own start is taken\n")
+            with seams.altered_builders(self.params, self._starter.use):
+                super().create_new_calculation(atoms)
+            self._starter.start = None
+        start = self._start_of_loop()
         if start is not None:  # orbitals that the seed's potential has made are made anew without it, in LCAO forgotten
             lcao = self.dft.ibzwfs.mode == 'lcao'
-            start.own.orbitals = Orbitals(self.dft.ibzwfs) if lcao else self._remake_orbitals
+            start.own.orbitals = seams.Orbitals(self.dft.ibzwfs) if lcao else self._remake_orbitals
         self._open_log()
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
         """GPAW's, which takes the wave functions along to another cell; the density there is the seed."""
         self.seed.check(atoms)
-        with self._seeding_builder():
+        with seams.altered_builders(self.params, self._prepare):
             super().create_new_calculation_from_old(atoms)
-        self._keep_orbitals()
+        self._keep_orbitals(self._start_of_loop())
 
-    def _keep_orbitals(self) -> None:
+    def move_atoms(self, atoms: Atoms) -> None:
+        """GPAW's, in which the moved density is replaced by a seed."""
+        self.seed.check(atoms)
+        dft = self.dft
+        carried = self._starter.correction(dft) if self.carry else None
+        call_off = self._starter.seed_next_potential(dft.pot_calc, atoms, dft, carried)
+        try:
+            super().move_atoms(atoms)
+        finally:
+            call_off()
+        dft.scf_loop.start = self._starter.start
+        self._keep_orbitals(self._starter.start)
+
+    def _prepare(self, builder: DFTComponentsBuilder) -> None:
+        """Check the components of a calculation, and let its first density be the seed."""
+        compatible.check_electrons(builder, self.seed.charge, self.seed.name)
+        self._report_differences(compatible.differences(self.seed.level, builder))
+        self.seed.check_grid(grid_of(builder.grid.new(comm=serial_comm)))
+        self._starter.use(builder)
+        seams.on_potential_calculator(
+            builder, lambda pot_calc: self._starter.seed_next_potential(pot_calc, builder.atoms)
+        )
+
+    def _report_differences(self, differences: list[str]) -> None:
+        compatible.report_differences(differences, self.seed.name, self.on_mismatch)
+
+    def _start_of_loop(self) -> Start | None:
+        """Give the new calculation a loop that knows of seeds."""
+        loop = self.dft.scf_loop = self.loop_type.of(self.dft.scf_loop)
+        loop.start = self._starter.start
+        return loop.start
+
+    def _keep_orbitals(self, start: Start | None) -> None:
         """As long as a seed is on trial."""
-        start = self.dft.scf_loop.start
         if start is not None and not start.untouched:
-            start.own.orbitals = Orbitals(self.dft.ibzwfs)
+            start.own.orbitals = seams.Orbitals(self.dft.ibzwfs)
+
+    def _remake_orbitals(self, ibzwfs: IBZWaveFunctions[Any], potential: Potential) -> None:
+        """As GPAW makes them for a new calculation."""
+        seams.remake_orbitals(self.dft, self._starter.builder, potential)
 
     def calculate_property(self, atoms: Atoms | None, prop: str) -> Any:
         """GPAW's; forces are those of the self-consistent state also where the density is only nearly converged.
@@ -147,204 +191,6 @@ class SeededGPAW(ASECalculator):
                 with self.timer('Forces'):
                     self.dft.results['forces'] = Residual(self.dft).forces(self.seed, self.atoms)
         return super().calculate_property(atoms, prop)
-
-    @contextmanager
-    def _seeding_builder(self) -> Iterator[None]:
-        """Within it the components of a calculation are built around a seed."""
-        params: Any = self.params
-
-        def build(atoms: Atoms, *, comm: MPIComm | None = None, log: Any = None) -> DFTComponentsBuilder:
-            builder = type(params).dft_component_builder(params, atoms, comm=comm, log=log)
-            self._check(builder)
-            self._seed(builder)
-            return builder
-
-        params.dft_component_builder = build
-        try:
-            yield
-        finally:
-            del params.dft_component_builder
-
-    def _check(self, builder: DFTComponentsBuilder) -> None:
-        compatible.check_electrons(builder, self.seed.level, self.seed.name)
-        self._judge(compatible.differences(self.seed.level, builder))
-        self.seed.check_grid(grid_of(builder.grid.new(comm=serial_comm)))
-
-    def _judge(self, differences: list[str]) -> None:
-        compatible.judge(differences, self.seed.name, self.on_mismatch)
-
-    def _seed(self, builder: DFTComponentsBuilder) -> None:
-        """Let the builder make a loop that knows of seeds, and a potential calculator that begins with one."""
-        create_loop, create_pot_calc = builder.create_scf_loop, builder.create_potential_calculator
-        create_orbitals = builder.create_ibz_wave_functions
-        self._builder = builder
-        self._occupations = NaturalOccupations(builder.setups)
-        loops: list[SeededLoop] = []
-
-        def seeded_loop() -> SeededLoop:
-            loops.append(self.loop_type.of(create_loop()))
-            return loops[-1]
-
-        def seeding_pot_calc() -> Any:
-            pot_calc = create_pot_calc()
-            self._seed_before(pot_calc, loops[-1], builder.atoms)
-            return pot_calc
-
-        def orbitals(basis: Any, potential: Potential) -> Any:
-            """In the potential of the seed; where that makes none, in GPAW's own."""
-            del builder.create_ibz_wave_functions
-            start = loops[-1].start
-            if start is None or start.untouched:
-                return create_orbitals(basis, potential)
-            try:
-                return create_orbitals(basis, potential)
-            except Exception as error:
-                self._rescue(start, error)
-                return create_orbitals(basis, start.own.potential()[0])
-
-        builder.create_scf_loop = seeded_loop  # type: ignore[method-assign]
-        builder.create_potential_calculator = seeding_pot_calc  # type: ignore[method-assign]
-        builder.create_ibz_wave_functions = orbitals  # type: ignore[method-assign]
-
-    def _remake_orbitals(self, ibzwfs: IBZWaveFunctions[Any], potential: Potential) -> None:
-        """As GPAW makes them for a new calculation, and an eigensolver that does not know the old ones."""
-        builder, density, loop = self._builder, self.dft.density, self.dft.scf_loop
-        fresh = builder.create_ibz_wave_functions(builder.create_basis_set(), potential)
-        ibzwfs._wfs_u[:], ibzwfs.fermi_levels = fresh._wfs_u, None
-        loop.eigensolver = builder.create_eigensolver(loop.hamiltonian)
-        if ibzwfs._wfs_u[0].has_eigs:
-            ibzwfs.calculate_occs(loop.occ_calc, density.nvalence - density.charge + self.dft.pot_calc.charge)
-
-    def _rescue(self, start: Start, error: Exception) -> None:
-        """Give a seed up whose first potential, or what was made of it, ended in an error.
-
-        Not under MPI, where other ranks may be waiting for this one.
-        """
-        if self.comm.size > 1:
-            raise error
-        start.refuse(described(error))
-
-    def _seed_before(
-        self, pot_calc: Any, loop: SeededLoop, atoms: Atoms, dft: DFT | None = None, carried: State | None = None
-    ) -> None:
-        """Let the density be replaced by a seed at the moment when its potential is calculated.
-
-        Parameters
-        ----------
-        dft
-            The calculation whose atoms are moved; default: a new one.
-        """
-        original = pot_calc.calculate
-
-        def calculate_from_seed(density: Density, *args: Any, **kwargs: Any) -> Any:
-            del pot_calc.calculate
-
-            def own_potential() -> tuple[Potential, DFTEnergies]:
-                """As GPAW calculates it from a density without a history."""
-                if dft is not None:
-                    return pot_calc.calculate(density, dft.ibzwfs)[:2]
-                comm = self._builder.communicators['D']
-                return pot_calc.calculate_without_orbitals(density, kpt_band_comm=comm)[:2]
-
-            start = self._start(density, atoms, pot_calc.charge, OwnStart(State.of(density), own_potential), carried)
-            loop.start = start
-            try:
-                return original(density, *args, **kwargs)
-            except Exception as error:
-                if start.untouched:
-                    raise
-                self._rescue(start, error)
-                start.own.density.put(density)
-                return original(density, *args, **kwargs)
-
-        pot_calc.calculate = calculate_from_seed
-
-    def move_atoms(self, atoms: Atoms) -> None:
-        """GPAW's, in which the moved density is replaced by a seed."""
-        self.seed.check(atoms)
-        dft = self.dft
-        carried = self._correction(dft.density) if self.carry else None
-        self._seed_before(dft.pot_calc, dft.scf_loop, atoms, dft, carried)
-        try:
-            super().move_atoms(atoms)
-        finally:
-            dft.pot_calc.__dict__.pop('calculate', None)
-        self._keep_orbitals()
-
-    def _start(
-        self, density: Density, atoms: Atoms, background_charge: float, own: OwnStart, carried: State | None
-    ) -> Start:
-        """Put the seed, and what the last cycle has corrected, into GPAW's density, with the calculation's symmetry.
-
-        Where that is no density of atoms, GPAW's own stays.
-        """
-        begin = time.perf_counter()
-        report = self.seed_report = SeedReport(self.seed.name)
-        chosen = 'mixer' in self._builder.params._non_defaults
-        start = Start(report, own, None if chosen else self._make_mixer, self._occupations, self.protocol)
-        try:
-            self._fill(density, atoms, background_charge, own.density, carried)
-        except SeedError as error:
-            start.refuse(str(error))
-            start.untouched = True
-            own.density.put(density)
-        report.seconds = time.perf_counter() - begin
-        self.log(
-            f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}, '
-            f'level of theory {self.seed.level.name or "unnamed"}, in {report.seconds:.3f} s\n'
-            + (f"seed refused: {report.reason}; GPAW's own start is taken\n" if start.untouched else '')
-        )
-        return start
-
-    def _fill(
-        self, density: Density, atoms: Atoms, background_charge: float, own: State, carried: State | None
-    ) -> None:
-        """The seed as GPAW's density.
-
-        Raises
-        ------
-        SeedError
-            On all ranks, where there is no seed or where it is no density.
-        """
-        self._predicted = None
-        self.seed.fill(density, atoms, self._builder.communicators['D'])
-        integral = _integral(density)
-        density.normalize(background_charge)
-        factor = _integral(density) / integral if integral else float('inf')
-        if violation := self.protocol.bounds.violation(density, own, factor, self._occupations):
-            raise SeedError(violation)
-        symmetries = self._builder.ibz.symmetries
-        if len(symmetries) > 1:  # not before the verdict, from which it would hide much
-            density.symmetrize(symmetries)
-            density.normalize(background_charge)
-        self._predicted = State.of(density)
-        if carried is not None:
-            carried.add_to(density)
-            density.normalize(background_charge)
-
-    def _correction(self, density: Density) -> State | None:
-        """What the cycle that has just ended has added to the prediction."""
-        if self._predicted is None or not self.dft.results:
-            return None
-        return State.of(density).minus(self._predicted)
-
-    def _make_mixer(self, beta: float) -> Any:
-        builder, density = self._builder, self.dft.density
-        mixer = Mixer.from_param({'name': 'pulay', 'beta': beta, 'nmaxold': 10})
-        return mixer.build(
-            desc=builder.grid,
-            atomdist=density.D_asii.layout.atomdist,
-            setups=builder.setups,
-            relpos_ac=self.dft.relpos_ac,
-            world=builder.communicators['w'],
-            ncomponents=builder.ncomponents,
-            xp=builder.xp,
-        )
-
-
-def _integral(density: Density) -> float:
-    """∫ ñ dr."""
-    return float(density.nt_sR[: density.ndensities].integrate().sum())
 
 
 def physical(level: Level) -> dict[str, Any]:

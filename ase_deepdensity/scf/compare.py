@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.units import Ha
 
+from ase_deepdensity.codes.gpaw.seams import after_creation
 from ase_deepdensity.scf.calculator import SeededGPAW
 
 if TYPE_CHECKING:
@@ -77,14 +78,8 @@ def run(
         record.changes.append(float(context.dens.error) / float(context.wfs.nvalence))
         tell()
 
-    initialise = calc.create_new_calculation
-
-    def create(new: Atoms) -> None:
-        initialise(new)
-        first.append(time.perf_counter())
-
     calc.hooks['scf_step'] = step
-    calc.create_new_calculation = create  # type: ignore[method-assign]
+    after_creation(calc, lambda: first.append(time.perf_counter()))
     record.energy = float(calc.get_potential_energy(atoms))
     end = time.perf_counter()
     record.cpu = time.process_time() - cpu

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.system import kpoints
+from ase_deepdensity.codes.gpaw.grid import grid
+from ase_deepdensity.codes.gpaw.kpoints import kpoints
+from ase_deepdensity.codes.gpaw.parameters import with_versions
 from ase_deepdensity.level import PHYSICAL, Level, LevelError
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def differences(level: Level, builder: DFTComponentsBuilder) -> list[str]:
     The k-points and the grid are compared as they come out for these atoms.
     """
     atoms: Atoms = builder.atoms
-    theirs = _without_resolved(level_of(builder.params)).with_versions(atoms.numbers)
+    theirs = with_versions(_without_resolved(level_of(builder.params)), atoms.numbers)
     return [*_without_resolved(level).differences(theirs), *_resolved_differences(level, builder)]
 
 
@@ -66,12 +68,12 @@ def _resolved_differences(level: Level, builder: DFTComponentsBuilder) -> Iterat
     if kpt_Kc.shape != level_kpt_Kc.shape or not np.allclose(_sorted(kpt_Kc), _sorted(level_kpt_Kc), atol=1e-8):
         sizes = (f'{len(kpt_Kc)} ({_size(kpt_Kc)})' for kpt_Kc in (level_kpt_Kc, kpt_Kc))
         yield f'k-points of these atoms: {" against ".join(sizes)}'
-    size_c, level_size_c = builder.grid.size_c, level.grid(builder.atoms).size_c
+    size_c, level_size_c = builder.grid.size_c, grid(level, builder.atoms).size_c
     if (size_c != level_size_c).any():
         yield f'grid of these atoms: {level_size_c.tolist()} against {size_c.tolist()}'
 
 
-def judge(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
+def report_differences(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
     """Raise or warn of differences, if there are any.
 
     Raises
@@ -89,7 +91,7 @@ def judge(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
     warnings.warn(message, LevelWarning, stacklevel=3)
 
 
-def check_electrons(builder: DFTComponentsBuilder, level: Level, name: str) -> None:
+def check_electrons(builder: DFTComponentsBuilder, charge: float, name: str) -> None:
     """Refuse what is no mismatch of degree: spins, charge, functionals of more than the density, GPUs."""
     if builder.xc.type == 'MGGA':
         raise LevelError('a meta-GGA needs the kinetic energy density, which no seed has: use GPAW itself')
@@ -100,8 +102,8 @@ def check_electrons(builder: DFTComponentsBuilder, level: Level, name: str) -> N
             f'the {name} is spin-paired, the calculation has {builder.ncomponents} spin components: '
             'seed it without magnetic moments, or use GPAW itself'
         )
-    if abs(builder.params.charge - level.charge) > 1e-9:
-        raise LevelError(f'the {name} has the charge {level.charge} |e|, the calculation {builder.params.charge} |e|')
+    if abs(builder.params.charge - charge) > 1e-9:
+        raise LevelError(f'the {name} has the charge {charge} |e|, the calculation {builder.params.charge} |e|')
 
 
 def level_of(params: Parameters) -> Level:

@@ -31,13 +31,13 @@ class NaturalOccupations:
     """
 
     def __init__(self, setups: Setups):
-        known: dict[int, np.ndarray] = {}
+        factors: dict[int, np.ndarray] = {}
         self._factor_aii: list[np.ndarray] = []
         """Cholesky factor of the unit of each atom."""
         for setup in setups:
-            if id(setup) not in known:
-                known[id(setup)] = np.linalg.cholesky(_capacity(setup) + SLACK * np.eye(setup.ni))
-            self._factor_aii.append(known[id(setup)])
+            if id(setup) not in factors:
+                factors[id(setup)] = np.linalg.cholesky(_capacity(setup) + SLACK * np.eye(setup.ni))
+            self._factor_aii.append(factors[id(setup)])
 
     def extremes(self, D_asii: AtomArrays) -> tuple[float, float]:
         """Lowest (at most 0) and highest (at least 0) eigenvalue of all atoms and spins, electrons, on all ranks."""

@@ -14,11 +14,13 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from gpaw.new.scf import SCFContext
 
 from ase_deepdensity.checks import DoubtfulPassWarning
+from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import is_news
 from ase_deepdensity.scf.calculator import SeededGPAW
-from ase_deepdensity.scf.nearby import local_residual
-from ase_deepdensity.scf.protocol import Hold, Output, Protocol, SeededLoop, Start
+from ase_deepdensity.scf.local_residual import local_residual
+from ase_deepdensity.scf.loop import Output, SeededLoop
+from ase_deepdensity.scf.protocol import Hold, Protocol, Start
 from ase_deepdensity.scf.response import Residual
 from ase_deepdensity.scf.seed import ModelSeed
 
@@ -49,7 +51,7 @@ class PassReport:
     residual_electrons: float = nan
     """The same in electrons."""
     local_residual: float = nan
-    """The largest near any atom, electrons per electron (see :mod:`.nearby`): it finds one bad atom among many."""
+    """The largest near any atom, electrons per electron (:mod:`.local_residual`): it finds one bad atom among many."""
     atomic_residual: float = nan
     """Largest natural occupation of |D_out − D_in| of any atom, electrons."""
     iterations: int = 0
@@ -76,7 +78,7 @@ class PassLoop(SeededLoop):
     The residual is known long before the orbitals are converged, so that little is lost on a bad prediction.
     """
 
-    judge: Callable[[Start, Output, bool], bool]
+    is_good_enough: Callable[[Start, Output, bool], bool]
     """Is a seed good enough, after one more step of the eigensolver?  The last argument: its residual has settled."""
     kept = False
     """The state is that of one pass."""
@@ -91,7 +93,7 @@ class PassLoop(SeededLoop):
         try:
             yield from super()._trial(start, *args)
         finally:
-            self._demand(self._criteria)
+            seams.set_criteria(self, self._criteria)
             self.kept = self.kept and start.report.accepted
 
     def _decide(
@@ -100,21 +102,15 @@ class PassLoop(SeededLoop):
         """Keep the seed, or leave it to the loop of seeds."""
         start, report = hold.start, hold.start.report
         last = report.held + 1 >= hold.max_hold
-        self.kept = self.judge(start, found, last or found.residual > start.protocol.settled * hold.residual)
+        self.kept = self.is_good_enough(start, found, last or found.residual > start.protocol.settled * hold.residual)
         if not self.kept:
-            self._demand(self._criteria)
+            seams.set_criteria(self, self._criteria)
             super()._decide(hold, found, density, ibzwfs, log)
             return
         report.held += 1
         report.residual = hold.residual = found.residual
         self.update_density_and_potential = False
-        self._demand({'eigenstates': self._criteria['eigenstates']})
-
-    def _demand(self, criteria: Mapping[str, Any]) -> None:
-        """Change the criteria in the dictionary that GPAW's loop holds on to."""
-        criteria = dict(criteria)
-        self.convergence.clear()
-        self.convergence.update(criteria)
+        seams.set_criteria(self, {'eigenstates': self._criteria['eigenstates']})
 
 
 class OnePassGPAW(SeededGPAW):
@@ -175,12 +171,12 @@ class OnePassGPAW(SeededGPAW):
     def create_new_calculation(self, atoms: Atoms) -> None:
         """GPAW's, with a loop that asks how good the seed is."""
         super().create_new_calculation(atoms)
-        self.dft.scf_loop.judge = self._good_enough
+        self.dft.scf_loop.is_good_enough = self._good_enough
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
         """GPAW's, with a loop that asks how good the seed is."""
         super().create_new_calculation_from_old(atoms)
-        self.dft.scf_loop.judge = self._good_enough
+        self.dft.scf_loop.is_good_enough = self._good_enough
 
     def iconverge(self, atoms: Atoms | None, *, need_wfs: bool = False) -> Generator[SCFContext]:
         """GPAW's; where there was something to calculate, there is a new report."""
@@ -267,7 +263,7 @@ class OnePassGPAW(SeededGPAW):
             super().calculate_property(atoms, 'energy')
         if self._residual is not None:
             assert isinstance(self.seed, ModelSeed)
-            if prop == 'stress' and not hasattr(self.dft.pot_calc, 'stress'):
+            if prop == 'stress' and not seams.has_stress(self.dft):
                 raise PropertyNotImplementedError('GPAW has a stress in the plane-wave mode only')
             if prop == 'stress' and 'stress' not in self.dft.results:
                 with self.timer('Stress'):

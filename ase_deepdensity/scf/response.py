@@ -30,25 +30,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from math import pi, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.units import Bohr, Ha
 from gpaw.mpi import broadcast_float
-from gpaw.new.potential import Potential
 
 from ase_deepdensity.checks import UnfamiliarWarning
+from ase_deepdensity.codes.gpaw.seams import (
+    electrostatics_of,
+    forces_at_density,
+    forces_of_potential,
+    output_density,
+    stress_of_potential,
+)
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.scf.own_start import State
+from ase_deepdensity.scf.default_start import State
 from ase_deepdensity.scf.seed import ModelSeed, grid_of
 
 if TYPE_CHECKING:
     from gpaw.core.atom_arrays import AtomArrays
     from gpaw.new.calculation import DFT
-    from gpaw.new.density import Density
-    from gpaw.new.ibzwfs import IBZWaveFunctions
+    from gpaw.new.potential import Potential
 
 STEP = 0.02
 """t of the derivative along the residual."""
@@ -59,19 +64,6 @@ STRAIN = 1e-4
 """Of the differences of predictions, in double precision."""
 SCREENING = 1.7
 """Dielectric constant in the estimate of the energy's error: about that of a molecular liquid at optical frequency."""
-
-
-def output(density: Density, ibzwfs: IBZWaveFunctions[Any]) -> State:
-    """ñ and D of the orbitals, symmetric, with the norm that the grid gives them: the derivative of the eigenvalues."""
-    before = State.of(density)
-    density.nt_sR.data[:] = 0.0
-    density.D_asii.data[:] = 0.0
-    ibzwfs.add_to_density(density.nt_sR, density.D_asii)
-    density.nt_sR.data[: density.ndensities] += density.nct_R.data
-    density.symmetrize(ibzwfs.ibz.symmetries)
-    after = State.of(density)
-    before.put(density)
-    return after
 
 
 class Residual:
@@ -86,7 +78,7 @@ class Residual:
     def __init__(self, dft: DFT):
         self.dft = dft
         density = dft.density
-        self.delta = output(density, dft.ibzwfs).minus(State.of(density))
+        self.delta = State(*output_density(density, dft.ibzwfs)).minus(State.of(density))
         self.per_electron = self.delta.electrons(density) / (density.nvalence - density.charge)
         """∫ |ñ_out − ñ| dr per electron."""
 
@@ -122,7 +114,7 @@ class Residual:
     def forces(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
         """−dE1/dR, (natoms, 3), Ha/bohr, the same on all ranks."""
         dft = self.dft
-        F_av = dft._calculate_forces().copy()
+        F_av = forces_at_density(dft)
         correction_av = self.slope(self._explicit) - self._through_model(seed, atoms) * Bohr
         dft.density.nt_sR.desc.comm.sum(correction_av)
         F_av += dft.ibzwfs.ibz.symmetries.symmetrize_forces(correction_av)
@@ -137,20 +129,12 @@ class Residual:
         def explicit(t: float, potential: Potential) -> np.ndarray:
             """With v and ΔH as they are, the orbitals and the core of ñ give the same for all t."""
             with self._shifted(t):
-                return self._of_strain(Potential(v_sR, dH_asii, None, potential.vHt_x, potential.e_stress))
+                return stress_of_potential(dft, electrostatics_of(potential, v_sR, dH_asii))
 
         model_vv = self._strained_model(seed, atoms)
         desc.comm.sum(model_vv)
-        sigma_vv = self._of_strain(dft.potential) + self.slope(explicit) + model_vv / desc.volume
+        sigma_vv = stress_of_potential(dft, dft.potential) + self.slope(explicit) + model_vv / desc.volume
         dft.comm.broadcast(sigma_vv, 0)
-        return sigma_vv
-
-    def _of_strain(self, potential: Potential) -> np.ndarray:
-        """GPAW's stress with its present density."""
-        pot_calc: Any = self.dft.pot_calc
-        pot_calc._reset()  # the last transforms of density and potential
-        sigma_vv: np.ndarray = pot_calc.stress(self.dft.ibzwfs, self.dft.density, potential)
-        pot_calc._reset()
         return sigma_vv
 
     def _strained_model(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
@@ -165,12 +149,12 @@ class Residual:
             strained = atoms.copy()
             strained.set_cell(atoms.cell.array @ (np.eye(3) + strain_vv), scale_atoms=True)
             block = grid.new(cell_cv=strained.cell.array)
-            known = predictor.coefficients(strained)
-            D_asii = known.D_asii()
+            coefficients = predictor.coefficients(strained)
+            D_asii = coefficients.D_asii()
             charge = sqrt(4 * pi) * sum(
                 np.vdot(D_asii[a][0], density.delta_aiiL[a][:, :, 0]) for a in range(len(atoms))
             )
-            return predictor.evaluate(known, block) * block.dv, D_asii, float(charge)
+            return predictor.evaluate(coefficients, block) * block.dv, D_asii, float(charge)
 
         def value(strain_vv: np.ndarray) -> float:
             """Up to a constant."""
@@ -214,21 +198,7 @@ class Residual:
     def _explicit(self, t: float, potential: Potential) -> np.ndarray:
         """−∂E_pot/∂R at x + tΔ, this rank's part."""
         with self._shifted(t):
-            return self._of_potential(potential)
-
-    def _of_potential(self, potential: Potential) -> np.ndarray:
-        """−∂E_pot/∂R at GPAW's present density, this rank's part."""
-        pot_calc, density = self.dft.pot_calc, self.dft.density
-        if hasattr(pot_calc, '_reset'):
-            pot_calc._reset()  # plane waves keep the last transforms of density and potential
-        Q_aL = density.calculate_compensation_charge_coefficients()
-        F_av, _, _, Fvbar_av, _ = pot_calc.force_contributions(Q_aL, density, potential)
-        F_av = F_av.copy()
-        for a, F_1v in Fvbar_av.items():
-            F_av[a] += F_1v[:, 0]
-        if hasattr(pot_calc, '_reset'):
-            pot_calc._reset()
-        return F_av
+            return forces_of_potential(self.dft, potential)
 
     def _through_model(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
         """∫ v′ ∂ñ/∂R + Σ_a ΔH_a′·∂D_a/∂R, this rank's part, Ha/Å.

@@ -14,7 +14,7 @@ from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.scf.plausible import agreed, described
+from ase_deepdensity.scf.bounds import agreed, described
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Seed(ABC):
     """The level of theory that it belongs to."""
     name: str
     """For people."""
+    charge: float
+    """Total charge of what it is a guess for, |e|."""
 
     @abstractmethod
     def check(self, atoms: Atoms) -> None:
@@ -51,7 +53,7 @@ class Seed(ABC):
         """
 
     @abstractmethod
-    def meet(self, level: Level) -> None:
+    def use_kpoints(self, level: Level) -> None:
         """Take on the k-points of a calculation, if there is a guess for those, too."""
 
     def check_grid(self, grid: Grid) -> None:  # noqa: B027
@@ -122,8 +124,8 @@ class ModelSeed(Seed):
 
         self.predictor = Predictor(model if isinstance(model, DensityModel) else DensityModel.load(model))
         self.model = self.predictor.model
-        self.level, self.name = self.model.level, f'model {self.model.name}'
-        self._known: AtomsCoefficients | None = None
+        self.level, self.name, self.charge = self.model.level, f'model {self.model.name}', self.model.charge
+        self._coefficients: AtomsCoefficients | None = None
 
     @property
     def has_derivative(self) -> bool:
@@ -135,19 +137,19 @@ class ModelSeed(Seed):
 
         check_atoms(atoms, self.model)
 
-    def meet(self, level: Level) -> None:
+    def use_kpoints(self, level: Level) -> None:
         self.level = self.predictor.level = self.model.at(level)
-        self._known = None
+        self._coefficients = None
 
     def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
         """What the network says; kept for a second question about the same atoms."""
-        if self._known is None or self._known.atoms != atoms:
-            self._known = self.predictor.coefficients(atoms)
-        return self._known
+        if self._coefficients is None or self._coefficients.atoms != atoms:
+            self._coefficients = self.predictor.coefficients(atoms)
+        return self._coefficients
 
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
-        known = self.coefficients(atoms)
-        return self.predictor.evaluate(known, grid)[np.newaxis], known.D_asii()
+        coefficients = self.coefficients(atoms)
+        return self.predictor.evaluate(coefficients, grid)[np.newaxis], coefficients.D_asii()
 
 
 class StateSeed(Seed):
@@ -155,7 +157,7 @@ class StateSeed(Seed):
 
     def __init__(self, state: PAWDensity):
         self.state = state
-        self.level, self.name = state.level, 'given state'
+        self.level, self.name, self.charge = state.level, 'given state', state.charge
 
     def check(self, atoms: Atoms) -> None:
         mine = self.state.atoms
@@ -164,7 +166,7 @@ class StateSeed(Seed):
         if not np.allclose(mine.positions, atoms.positions, rtol=0, atol=1e-6):
             raise PredictionError('the given state is of other positions of the atoms')
 
-    def meet(self, level: Level) -> None:
+    def use_kpoints(self, level: Level) -> None:
         """The state has its own k-points."""
 
     def check_grid(self, grid: Grid) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import Coefficient, DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance, invariants_by_species
-from ase_deepdensity.reference.codes import code
+from ase_deepdensity.paw import AtomType
+from ase_deepdensity.training.batch import cosets, on
 from ase_deepdensity.training.config import TrainingConfig
-from ase_deepdensity.training.least_squares import fit_coefficients
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import TrainingData
+from ase_deepdensity.training.least_squares import Expand, fit_coefficients
 
 SCALE_ATOMS = 100
 """Atoms of each element from which the scales of inputs and outputs are taken, as far as there are so many."""
+
+FAMILIAR_ATOMS = 20000
+"""Atoms of each element whose environments count as familiar, likewise."""
 
 
 class TrainingError(ValueError):
@@ -37,8 +42,7 @@ def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityMode
     """
     if init is None:
         species = tuple(dataset.numbers)
-        setups = dataset.level.setups(species)
-        projectors = tuple(tuple(int(l) for l in setup.l_j) for setup in setups)
+        projectors = tuple(dataset.atom_types[number].l_j for number in species)
         return Architecture(config.network, config.hypers, species, projectors, config.basis)
     if unknown := [chemical_symbols[Z] for Z in dataset.numbers if Z not in init.species]:
         raise TrainingError(
@@ -53,21 +57,26 @@ def level_for(dataset: Dataset, init: DensityModel | None) -> Level:
     level = dataset.level.general()
     if init is None:
         return level
-    return level.joined(init.level if init.level == level else level.with_versions(init.species))
+    return level.joined(init.level if init.level == level else code_of(level).check(level, init.species))
 
 
-def superposition_for(level: Level, dataset: Dataset, init: DensityModel | None) -> dict[int, RadialTable]:
-    """Pseudo densities of the isolated atoms by atomic number, for all elements that the model will know."""
-    kept = init.superposition if init is not None and init.level == level else {}
-    wanted = dataset.numbers if init is None else init.species
-    tables = code(level).atomic_tables(level, [Z for Z in wanted if Z in dataset.numbers or Z not in kept])
-    return dict(sorted((kept | {Z: RadialTable.fit(r_g, n_g) for Z, (r_g, n_g) in tables.items()}).items()))
+def atom_types_for(level: Level, dataset: Dataset, init: DensityModel | None) -> dict[int, AtomType]:
+    """By atomic number, for all elements that the model will know.
+
+    Those of elements that the data lack are the first model's; at another level, the level's code is asked.
+    """
+    known = dict(dataset.atom_types)
+    if init is not None and init.level == level:
+        known |= init.atom_types
+    missing = [number for number in init.species if number not in known] if init is not None else []
+    known |= {number: code_of(level).atom_types(level, [number])[0] for number in missing}
+    return dict(sorted(known.items()))
 
 
 def initialize(
     network: DensityNetwork,
-    samples: Sequence[Sample],
-    sampler: GridSampler,
+    data: TrainingData,
+    evaluate: DensityEvaluator,
     level: Level,
     init: DensityModel | None,
     seed: int,
@@ -77,42 +86,49 @@ def initialize(
         network.load_state_dict(init.network.state_dict())
         if init.level == level:
             return
-    chosen = _for_scales(samples, network.species, seed)
+    device = next(network.parameters()).device
+    chosen = some_of_each_element(data, network.species, SCALE_ATOMS, seed)
 
-    def fit(expand: Callable[[Coefficient], Coefficient], sizes: list[int]) -> list[list[Coefficient]]:
-        return [[fit_coefficients(sample, sampler, expand, sizes)] for sample in chosen]
+    def fit(expand: Expand, sizes: list[int]) -> list[list[Coefficient]]:
+        fits_ts = []
+        for t in chosen:  # one density at a time
+            batch = cosets([data[t]], [data.target(t)], network.cutoff, 1).to(device)
+            fits_ts.append([fit_coefficients(batch, s, evaluate, expand, sizes) for s in range(len(batch.target_sp))])
+        return fits_ts
 
-    D_tzsaii = [{Z: D_aii[None] for Z, D_aii in sample.D_zaii.items()} for sample in samples]
-    network.fit_scale([sample.system for sample in chosen], fit, D_tzsaii)
+    systems = [data[t].system.to(device) for t in chosen]
+    network.fit_scale(systems, fit, [on(device, sample.D_zsaii) for sample in data])
 
 
-def _for_scales(samples: Sequence[Sample], species: Sequence[int], seed: int) -> list[Sample]:
-    """Snapshots at random, until there are enough atoms of each element."""
-    order = np.random.default_rng((seed, 2)).permutation(len(samples))
-    counts_z, chosen = np.zeros(len(species), int), []
-    for sample in (samples[i] for i in order):
-        new_z = np.array([len(sample.system.atoms_of(Z)) for Z in species])
-        if (new_z[counts_z < SCALE_ATOMS] > 0).any():
-            chosen.append(sample)
+def some_of_each_element(data: TrainingData, species: Sequence[int], natoms: int, seed: int) -> list[int]:
+    """Snapshots at random, until there are ``natoms`` atoms of each element, as far as there are so many."""
+    order = np.random.default_rng((seed, 2)).permutation(len(data)).tolist()
+    counts_z, chosen = np.zeros(len(species), int), list[int]()
+    for t in order:
+        new_z = np.array([len(data[t].system.atoms_of(Z)) for Z in species])
+        if (new_z[counts_z < natoms] > 0).any():
+            chosen.append(t)
             counts_z += new_z
     return chosen
 
 
 @torch.no_grad()
-def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: DensityModel | None) -> EnvironmentDistance:
-    """From the environments in the training data; of elements that are not in them, what the first model knew."""
-    invariants_zac = invariants_by_species(network, [sample.system for sample in samples])
+def fit_familiarity(
+    network: DensityNetwork, data: TrainingData, init: DensityModel | None, seed: int
+) -> EnvironmentDistance:
+    """From environments in the training data; of elements that are not in them, what the first model knew."""
+    device = next(network.parameters()).device
+    chosen = some_of_each_element(data, network.species, FAMILIAR_ATOMS, seed)
+    invariants_zac = invariants_by_species(network, [data[t].system.to(device) for t in sorted(chosen)])
     met = [z for z, x_ac in enumerate(invariants_zac) if len(x_ac)]
-    distance = EnvironmentDistance.fit([invariants_zac[z] for z in met])
+    familiarity = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):
-        return distance
-    state, new = init.familiarity.state_dict(), distance.state_dict()
-    if state.keys() != new.keys():
+        return familiarity
+    old, new = init.familiarity.state_dict(), familiarity.state_dict()
+    if old.keys() != new.keys():
         raise ValueError(
             f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its '
             f'elements, {" ".join(init.symbols)}'
         )
-    state = {name: x_sx.clone() for name, x_sx in state.items()}
-    for name, x_sx in new.items():
-        state[name][met] = x_sx.to(state[name])
-    return EnvironmentDistance(**state)
+    rows = [(new, met.index(z)) if z in met else (old, init.species.index(Z)) for z, Z in enumerate(network.species)]
+    return EnvironmentDistance(**{name: torch.stack([state[name][z] for state, z in rows]) for name in old})

@@ -27,10 +27,10 @@ from ase import Atoms
 
 from ase_deepdensity.checks import MAX_UNFAMILIAR
 from ase_deepdensity.cli.main import main as deepdensity
+from ase_deepdensity.frames import read_frames
 from ase_deepdensity.model import DensityModel, model_path
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.network.system import System
-from ase_deepdensity.reference.frames import read_frames
 from ase_deepdensity.system import system_of
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import numpy as np
 from ase.build import molecule
 
 from ase_deepdensity import DeepDensity
-from ase_deepdensity.reference.gpaw import calculate
+from ase_deepdensity.codes.gpaw.reference import calculate
 
 
 def main() -> None:

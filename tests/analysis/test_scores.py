@@ -5,7 +5,7 @@ import pytest
 
 from ase_deepdensity.analysis.compare import density_matrix_error
 from ase_deepdensity.analysis.scores import mean_scores, model_means, reference_spreads, score
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.io import read
 
 from ase_deepdensity.cli.main import main
-from ase_deepdensity.reference.geometries import compact_supercells
+from ase_deepdensity.sampling.geometries import compact_supercells
 
 SHORT = ['--equilibration', '0.02', '--interval', '0.02']
 

@@ -2,9 +2,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import write_snapshot
 from ase_deepdensity.dataset.density_file import DensityFileError, read_density, write_density
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 from tests.dataset.spoil import SHARED, change, put
 
 

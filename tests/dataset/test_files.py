@@ -4,9 +4,10 @@ import h5py
 import numpy as np
 import pytest
 
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import SnapshotError, read_snapshot, write_snapshot
-from ase_deepdensity.dataset.files import geometry_hash
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
+from ase_deepdensity.dataset.files import geometry_hash, read_outline
+from tests.dataset.spoil import change, put
 
 
 @pytest.fixture
@@ -34,6 +35,19 @@ def test_round_trip_changes_no_bit(snapshot, tmp_path):
     assert np.array_equal(copy.forces, snapshot.forces) and np.array_equal(copy.dipole, snapshot.dipole)
     assert copy.info['seed'] == 3
     assert [file.name for file in tmp_path.iterdir()] == ['a.h5'], 'no temporary file is left'
+
+
+def test_an_outline_is_what_there_is_without_the_density(snapshot, tmp_path):
+    path = tmp_path / 'a.h5'
+    write_snapshot(path, snapshot)
+    outline = read_outline(path)
+    assert outline.atoms == snapshot.atoms and outline.grid == snapshot.density.grid
+    assert outline.level.to_dict() == snapshot.level.to_dict() and outline.nspins == snapshot.density.nspins
+    for D_sii, outline_sii in zip(snapshot.density.D_asii, outline.D_asii, strict=True):
+        assert np.array_equal(outline_sii, D_sii)
+    change(path, put('ni_a', 0, 4))
+    with pytest.raises(SnapshotError, match='a.h5: a damaged snapshot: .* do not make square matrices'):
+        read_outline(path)
 
 
 def test_truncated_file(path):
@@ -85,7 +99,7 @@ def test_what_cannot_be_is_not_written(path, tmp_path):
 def test_electrons_are_not_counted_with_other_datasets(path, tmp_path):
     """Nor where the level tells of none, or of none that GPAW has."""
     snapshot = read_snapshot(path)
-    level = snapshot.level
+    level, unknown = snapshot.level, snapshot.density.new(atom_types=None)
     others = [
         replace(level, versions={}),
         replace(level, versions={'datasets': level.versions['datasets'] | {'H': 'of another day'}}),
@@ -93,14 +107,10 @@ def test_electrons_are_not_counted_with_other_datasets(path, tmp_path):
         replace(level, parameters=level.parameters | {'setups': {'0': 'paw'}}),
     ]
     for other in others:
-        write_snapshot(
-            path, replace(snapshot, density=snapshot.density.new(nt_sR=2 * snapshot.density.nt_sR, level=other))
-        )
+        write_snapshot(path, replace(snapshot, density=unknown.new(nt_sR=2 * unknown.nt_sR, level=other)))
         assert read_snapshot(path).energy == snapshot.energy
         with pytest.raises(SnapshotError, match='its pseudo density holds -'):
-            write_snapshot(
-                path, replace(snapshot, density=snapshot.density.new(nt_sR=-snapshot.density.nt_sR, level=other))
-            )
+            write_snapshot(path, replace(snapshot, density=unknown.new(nt_sR=-unknown.nt_sR, level=other)))
 
 
 def test_geometry_hash(molecule_state):

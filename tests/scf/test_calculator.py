@@ -18,8 +18,8 @@ from ase_deepdensity import DeepDensity, SeededGPAW
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.predict import Predictor
+from ase_deepdensity.scf.bounds import Bounds
 from ase_deepdensity.scf.compatible import LevelWarning
-from ase_deepdensity.scf.plausible import Bounds
 from ase_deepdensity.scf.protocol import Protocol
 from ase_deepdensity.scf.seed import ModelSeed, StateSeed
 from ase_deepdensity.state import PAWDensity
@@ -37,11 +37,16 @@ def iterations(calc, atoms):
     return atoms.get_potential_energy(), calc.get_number_of_iterations()
 
 
+def fewest(calc):
+    """Iterations that GPAW's energy criterion compares: there are never less."""
+    return calc.dft.scf_loop.convergence['energy'].n_old
+
+
 def test_converged_state_is_recognised(small_water, converged, oracle, tmp_path):
     calc = SeededGPAW(oracle, txt=tmp_path / 'log.txt', **DZP)
     energy, niter = iterations(calc, small_water)
     assert energy == pytest.approx(converged.dft.results['energy'] * 27.211386024367243, abs=SAME_ENERGY)
-    assert niter == 3 < converged.get_number_of_iterations()  # as many as GPAW's energy criterion needs
+    assert niter <= fewest(calc) + 1 < converged.get_number_of_iterations()
     assert calc.seed_report.accepted and calc.seed_report.residual < 1e-4
     text = (tmp_path / 'log.txt').read_text()
     assert 'Seed: ñ and D of the given state' in text and 'seed accepted: residual' in text
@@ -286,7 +291,7 @@ def test_grid_and_k_points_are_compared_for_the_atoms(tiny_model, small_water, c
 def test_grid_that_is_the_levels_own_is_accepted(oracle, small_water):
     parameters = {key: value for key, value in DZP.items() if key != 'h'}
     calc = SeededGPAW(oracle, txt=None, gpts=tuple(oracle.grid.size_c), **parameters)
-    assert iterations(calc, small_water)[1] == 3
+    assert iterations(calc, small_water)[1] <= fewest(calc) + 1
 
 
 def test_refusals(tiny_model, oracle, small_water):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(shutil.which('mpiexec') is None, reason='mpiexec
 SCRIPT = """
 import json, sys, warnings
 warnings.simplefilter('ignore')
-from ase_deepdensity.reference.mpi import enable_mpi
+from ase_deepdensity.codes.gpaw.mpi import enable_mpi
 enable_mpi()
 from gpaw.mpi import world
 from ase_deepdensity import OnePassGPAW, SeededGPAW
@@ -80,7 +80,7 @@ def test_same_as_in_serial(parallel, serial, tiny_file, tmp_path):
 REFUSED = """
 import json, sys, warnings
 warnings.simplefilter('ignore')
-from ase_deepdensity.reference.mpi import enable_mpi
+from ase_deepdensity.codes.gpaw.mpi import enable_mpi
 enable_mpi()
 import numpy as np
 from ase.build import bulk

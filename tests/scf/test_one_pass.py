@@ -84,7 +84,7 @@ def test_forces_are_the_derivative_of_the_energy(name, system, request):
 def test_stress_is_the_derivative_of_the_energy(dense):
     """Of a cell that grows with its grid and its plane waves, so that their number stays."""
     model = DensityModel.load('water-pbe-pw400')
-    gpts = tuple(model.level.grid(dense).size_c.tolist())
+    gpts = tuple(code_of(model.level).grid(model.level, dense).size_c.tolist())
     tight = {'convergence': {'density': 1e-8, 'energy': 1e-9, 'eigenstates': 1e-11}}
 
     def scaled(factor):

@@ -11,11 +11,11 @@ from ase_deepdensity.calculator import DeepDensity
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.evaluate.superposition import superpose
+from ase_deepdensity.generate.folder import generate
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.reference.generate import generate
-from ase_deepdensity.reference.geometries import chain
+from ase_deepdensity.sampling.geometries import chain
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loop import Trainer
 

@@ -1,0 +1,114 @@
+"""Reference densities by GPAW: a snapshot from a calculation."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters, with_versions
+from ase_deepdensity.codes.gpaw.require import require_gpaw
+from ase_deepdensity.dataset.files import Snapshot
+from ase_deepdensity.geometry import total_charge
+from ase_deepdensity.level import Level
+from ase_deepdensity.state import PAWDensity
+
+if TYPE_CHECKING:
+    from gpaw.mpi import MPIComm
+    from gpaw.new.ase_interface import ASECalculator
+
+
+def calculate(
+    atoms: Atoms,
+    level: Level,
+    *,
+    txt: str | Path | None = None,
+    comm: MPIComm | None = None,
+    calculator: Callable[..., ASECalculator] | None = None,
+) -> Snapshot:
+    """The self-consistent ground state of ``atoms``, whose charge is :func:`.total_charge`.
+
+    Parameters
+    ----------
+    txt
+        GPAW's log file ('-': standard output, None: no log).
+    comm
+        MPI communicator; all its ranks get the snapshot.  Default: all ranks there are.
+    calculator
+        Makes the calculator from GPAW's keywords.  Default: GPAW's own, which starts from a superposition of atoms.
+
+    Raises
+    ------
+    gpaw.KohnShamConvergenceError
+        Too many iterations.
+    """
+    require_gpaw('a reference calculation')
+    from gpaw.new.ase_interface import GPAW
+
+    gpaw_parameters(level)
+    atoms = atoms.copy()
+    calc = (calculator or GPAW)(**level.keywords(charge=total_charge(atoms)), txt=txt, communicator=comm)
+    niter = 0
+
+    def count(ctx: Any) -> None:
+        nonlocal niter
+        niter = ctx.niter
+
+    calc.hooks['scf_step'] = count
+    start = time.perf_counter()
+    calc.get_potential_energy(atoms)
+    seconds = time.perf_counter() - start
+    return snapshot_from_calculator(calc, niter=niter, seconds=seconds, level=with_versions(level, atoms.numbers))
+
+
+def snapshot_from_gpw(path: str | Path) -> Snapshot:
+    """The snapshot that a ``.gpw`` file holds.
+
+    Raises
+    ------
+    ValueError
+        The file lacks forces (they cannot be made without its wave functions), or is not one of GPAW's.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f'{path}: no such file')
+    require_gpaw('reading its files')
+    from gpaw.new.ase_interface import GPAW
+
+    try:
+        calc = GPAW(path, txt=None)
+    except Exception as error:
+        raise ValueError(f'{path}: GPAW cannot read this file: {error!r}') from error
+    missing = {'energy', 'forces', 'dipole'} - calc.results.keys()
+    if missing:
+        raise ValueError(
+            f'{path}: holds no {", ".join(sorted(missing))}; call atoms.get_forces() before calc.write(...)'
+        )
+    # GPAW's files do not tell iterations and time.
+    return snapshot_from_calculator(calc, niter=0, seconds=float('nan'), info={'source': str(path)})
+
+
+def snapshot_from_calculator(
+    calc: ASECalculator,
+    *,
+    niter: int,
+    seconds: float,
+    level: Level | None = None,
+    info: dict[str, Any] | None = None,
+) -> Snapshot:
+    """The snapshot of a converged calculation, forces included."""
+    density = PAWDensity.from_gpaw(calc, level=level)
+    details = {'ranks': calc.comm.size, 'host': socket.gethostname()}
+    return Snapshot(
+        density=density,
+        energy=float(calc.get_potential_energy()),
+        forces=np.array(calc.get_forces()),
+        dipole=np.array(calc.get_dipole_moment()),
+        niter=niter,
+        seconds=seconds,
+        info=details | (info or {}),
+    )

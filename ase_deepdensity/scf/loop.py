@@ -1,0 +1,163 @@
+"""GPAW's loop, whose first iterations are those of a seed as long as that is good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from gpaw import KohnShamConvergenceError
+from gpaw.mpi import broadcast_float
+from gpaw.new.scf import SCFContext, SCFLoop
+
+from ase_deepdensity.codes.gpaw import seams
+from ase_deepdensity.scf.bounds import described
+from ase_deepdensity.scf.default_start import State
+from ase_deepdensity.scf.protocol import Hold, Start
+
+if TYPE_CHECKING:
+    from gpaw.mpi import MPIComm
+    from gpaw.new.density import Density
+    from gpaw.new.ibzwfs import IBZWaveFunctions
+
+    from ase_deepdensity.scf.occupations import NaturalOccupations
+
+
+class SeededLoop(SCFLoop):
+    """GPAW's loop; a start that it is given decides about the first iterations."""
+
+    start: Start | None = None
+
+    @classmethod
+    def of(cls, loop: SCFLoop) -> SeededLoop:
+        """A loop that GPAW has made, as one of this class."""
+        return seams.loop_of_class(cls, loop)
+
+    def iterate(  # type: ignore[no-untyped-def]
+        self, ibzwfs, density, potential, energies, pot_calc, *, log=None, **kwargs
+    ) -> Iterator[SCFContext]:
+        iterations = super().iterate(ibzwfs, density, potential, energies, pot_calc, log=log, **kwargs)
+        start, self.start = self.start, None
+        if start is None or start.untouched or not self.update_density_and_potential:
+            yield from iterations
+            return
+        self.niter = 0
+        if start.report.accepted:
+            yield from self._trial(start, iterations, density, ibzwfs, log or _silent)
+        if start.report.accepted:
+            return
+        (log or _silent)(f'seed refused: {start.report.reason}; GPAW goes on from its own start\n')
+        potential, energies = start.own.put(ibzwfs, density)
+        for criterion in self.convergence.values():
+            criterion.reset()
+        spent = self.niter
+        for context in super().iterate(ibzwfs, density, potential, energies, pot_calc, log=log, **kwargs):
+            context.niter += spent
+            yield context
+        self.niter += spent
+
+    def _trial(
+        self,
+        start: Start,
+        iterations: Iterator[SCFContext],
+        density: Density,
+        ibzwfs: IBZWaveFunctions[Any],
+        log: Callable[..., None],
+    ) -> Iterator[SCFContext]:
+        """Iterations from the seed: all, or those until it is refused.
+
+        GPAW's own mixer is what it was afterwards.
+        """
+        mixer, hold = self.mixer, Hold(start, direct=ibzwfs.mode == 'lcao')
+        try:
+            for context in iterations:
+                found = Output(density, ibzwfs, self.mixer, self.comm)
+                seams.report_change(context, found.change)
+                if hold.verdict == 'hold':
+                    self._decide(hold, found, density, ibzwfs, log)
+                else:
+                    self.update_density_and_potential = not self._density_is_converged(context)
+                    if self.update_density_and_potential:
+                        found.take_next()
+                yield context
+                if hold.verdict == 'refuse':
+                    return
+        except KohnShamConvergenceError as error:
+            start.refuse(described(error))
+        except Exception as error:
+            if self.comm.size > 1:
+                raise  # other ranks may be waiting for this one
+            start.refuse(described(error))
+        finally:
+            self.mixer = mixer
+            self.update_density_and_potential = True
+            seams.update_as_usual(density)
+
+    def _density_is_converged(self, context: SCFContext) -> bool:
+        """Then only the eigenstates are left to be converged, for which the potential may stay."""
+        criterion = self.convergence.get('density')
+        return criterion is not None and bool(criterion(context)[0])  # type: ignore[operator]
+
+    def _decide(
+        self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
+    ) -> None:
+        """Judge the seed after one more eigensolver step; the loop then updates the density, or does not."""
+        start = hold.start
+        hold.judge(found.residual, lambda: found.atomic_residual(start.occupations))
+        self.update_density_and_potential = hold.verdict == 'release'
+        if hold.verdict == 'release':
+            start.own.free_memory()
+            if start.make_mixer is not None:
+                beta = start.protocol.beta_metal if is_metal(ibzwfs) else start.protocol.beta_gap
+                self.mixer = start.make_mixer(beta)
+                self.mixer.mix(density)
+            log(f'seed accepted: residual {found.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
+            found.take_next()
+
+
+class Output:
+    """The density of the orbitals as they are; the density that they were made in stays where it is."""
+
+    def __init__(
+        self,
+        density: Density,
+        ibzwfs: IBZWaveFunctions[Any],
+        mixer: Any,
+        comm: MPIComm,
+    ):
+        self.density, self.comm = density, comm
+        before = State.of(density)
+        density.update(ibzwfs)
+        self.state = State.of(density)
+        before.put(density)
+        self.difference = self.state.minus(before)
+        residual = self.difference.electrons(density) / (density.nvalence - density.charge)
+        self.residual = float(broadcast_float(residual, comm))
+        """∫ |ñ_out − ñ_in| per electron."""
+        change = seams.density_change(density, self.difference.nt_sR, self.difference.D_asii, mixer)
+        self.change = float(broadcast_float(change, comm))
+        """What GPAW's density criterion looks at, electrons."""
+
+    def atomic_residual(self, occupations: NaturalOccupations) -> float:
+        """Largest natural occupation of |D_out − D_in|, electrons."""
+        lowest, highest = occupations.extremes(self.difference.D_asii)
+        return float(broadcast_float(max(-lowest, highest), self.comm))
+
+    def take_next(self) -> None:
+        """Spare the loop the calculation of this density."""
+        seams.on_next_update(self.density, lambda *_, **__: self.state.put(self.density))
+
+
+def _silent(*args: Any) -> None:
+    """A log that nobody reads."""
+
+
+def is_metal(ibzwfs: IBZWaveFunctions[Any]) -> bool:
+    """Are bands partly filled?  More than 10⁻³ of an electron per electron."""
+    partly = sum(wfs.weight * float((wfs.occ_n * (1 - wfs.occ_n)).sum()) for wfs in ibzwfs)
+    full = sum(wfs.weight * float(wfs.occ_n.sum()) for wfs in ibzwfs)
+    return bool(ibzwfs.kpt_comm.sum_scalar(partly) > 1e-3 * ibzwfs.kpt_comm.sum_scalar(full))
+
+
+def _short(mixer: Any) -> str:
+    beta = getattr(mixer, 'beta', None)
+    return type(mixer).__name__ + ('' if beta is None else f', β = {beta:g}')

@@ -1,0 +1,1 @@
+"""Where GPAW is missing."""
