@@ -15,7 +15,7 @@ from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.by_species import SortedSystem, total_matrices
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, Matrices
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves
-from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
 from ase_deepdensity.network.radial import bessel
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m, mean_square_l, rms
@@ -250,6 +250,8 @@ class EquivariantNetwork(DensityNetwork):
             shapes[f'layers.{t}.skip.weight'] = (nspecies, nl, inputs + (2 * size if t else 0), size)
         for t in range(hypers.layers - 1):
             shapes[f'messages.{t}.mix.weight'] = (1, nl, 2 * hypers.radial * hypers.message_channels, size)
+        for z, l_j in enumerate(l_zj):
+            shapes |= matrix_shapes(l_j, hypers.lmax, f'matrices.{z}.')
         return shapes
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,13 @@ def block_scales(x_xabm: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     square_xb = [x_abm.square().mean((0, 2)) for x_abm in x_xabm]
     least = SMALLEST * float(torch.cat(square_xb).mean().sqrt())
     return [square_b.sqrt().clamp(min=max(least, 1e-8)) for square_b in square_xb]
+
+
+def matrix_shapes(l_j: Sequence[int], lmax: int, prefix: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors T in the state dict of an :class:`AtomicMatrixHead`, by name."""
+    ni = sum(2 * l + 1 for l in l_j)
+    counts = Counter((b.L, b.pseudo) for b in blocks(l_j) if b.L <= lmax)
+    return {f'{prefix}T{L}{"p" if pseudo else ""}_bmii': (n, 2 * L + 1, ni, ni) for (L, pseudo), n in counts.items()}
 
 
 class AtomicMatrixHead(torch.nn.Module):
