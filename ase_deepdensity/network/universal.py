@@ -438,12 +438,11 @@ def _weighted(x_akn: torch.Tensor, u_au: torch.Tensor, neighbor_ak: torch.Tensor
 def _carry_over(old: UniversalNetwork, new: UniversalNetwork) -> None:
     """The state of a network into one that knows more species: rows of tensors by species, all others as they are."""
     rows = [new.species.index(Z) for Z in old.species]
-    state = new.state_dict()
-    for name, tensor in old.state_dict().items():
-        by_species = name.startswith('vectors.') and name.endswith('_zx') or name.endswith('_scale_z')
-        if by_species:
-            if name.endswith('_scale_z'):
-                state[name].fill_(float(tensor.log().mean().exp()))
-            state[name][rows] = tensor
-        else:
-            state[name].copy_(tensor)
+    known = dict(old.named_parameters()) | dict(old.named_buffers())
+    for name, tensor in [*new.named_parameters(), *new.named_buffers()]:
+        if name.endswith('_scale_z'):
+            tensor.fill_(float(known[name].log().mean().exp()))
+        if name.startswith('vectors.') and name.endswith('_zx') or name.endswith('_scale_z'):
+            tensor[rows] = known[name]
+        elif name in known:
+            tensor.copy_(known[name])

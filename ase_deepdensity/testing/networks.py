@@ -441,7 +441,7 @@ class DensityNetworkContract:
 
         D_tzsaii = [
             {
-                Z: torch.eye(len(mean_ii), dtype=torch.float64) + 0.01 * _symmetric(len(system.atoms_of(Z)), len(mean_ii))
+                Z: torch.eye(len(mean_ii), dtype=torch.float64) + 0.003 * _symmetric(len(system.atoms_of(Z)), len(mean_ii))
                 for Z, mean_ii in network.mean_zii.items()
             }
             for system in systems
@@ -454,7 +454,9 @@ class DensityNetworkContract:
         assert float(said.rho_esap.detach().abs().max()) < 1.0
         with pytest.raises(ValueError, match='no snapshot to take scales from has the element 8'):
             hydrogen = system_of(network, Atoms('H', cell=[5] * 3))
-            network.fit_scale([hydrogen], lambda e, n: [[[torch.zeros(1, k, 2 * l + 1) for l, k in enumerate(n)]]], [])
+            network.fit_scale(
+                [hydrogen], lambda e, n: [[[torch.zeros(1, k, 2 * l + 1) for l, k in enumerate(n)]]], D_tzsaii
+            )
 
 
 def _symmetric(natoms: int, ni: int) -> torch.Tensor:
