@@ -283,10 +283,9 @@ class Predictor:
 
     def evaluate_components(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """The same with the magnetisation, if there is one: (1 or 2, n0, n1, n2)."""
+        number_a = torch.from_numpy(coefficients.atoms.numbers)
         with torch.no_grad(), default_device('cpu'):
-            density_sR = self._density(
-                coefficients.output.mean(), grid, self._positions(coefficients), coefficients.system.number_a
-            )
+            density_sR = self._density(coefficients.output.mean(), grid, self._positions(coefficients), number_a)
         component_sR: np.ndarray = density_sR.cpu().numpy()
         return component_sR
 
