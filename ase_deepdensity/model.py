@@ -104,6 +104,8 @@ class Architecture:
     def from_dict(cls, data: dict[str, Any], atom_types: Mapping[int, AtomType]) -> Architecture:
         """What :meth:`to_dict` has made; projectors are those of the atom types."""
         basis = data['basis']
+        if not isinstance(data['hypers'], dict):
+            raise ValueError(f'its hyper-parameters are {data["hypers"]!r}')
         if list(data['species']) != list(atom_types):
             raise ValueError(f'the species {data["species"]} have atom types of {list(atom_types)}')
         return cls(
