@@ -115,7 +115,10 @@ class _AtPoints:
     slices: Sequence[slice]
 
     def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
-        return at_points(self.evaluator.basis, c_lanm, self.position_av, self.slices, self.flat, self.evaluator.dtype)
+        c_lxanm = [c_anm[None] for c_anm in c_lanm]
+        return at_points(self.evaluator.basis, c_lxanm, self.position_av, self.slices, self.flat, self.evaluator.dtype)[
+            0
+        ]
 
     def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
         position_av = self.position_av.to(self.evaluator.dtype)

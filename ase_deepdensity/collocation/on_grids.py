@@ -25,8 +25,8 @@ class GridCollocation:
         self.basis = basis
         self.grid = grid
         self.dtype = dtype
-        self.frame_vv = frame(grid)
-        self.powers = [torch.from_numpy(W_mq).to(dtype) for W_mq in harmonics_in_powers(self.frame_vv, basis.lmax)]
+        self.axes_vv = line_axes(grid)
+        self.powers = [torch.from_numpy(W_mq).to(dtype) for W_mq in harmonics_in_powers(self.axes_vv, basis.lmax)]
         self.norm_ln = [torch.from_numpy(basis.norm_n(l)).to(dtype) for l in range(basis.lmax + 1)]
         self._np_dtype = np.float64 if dtype == torch.float64 else np.float32
         self._arguments = basis.spacing, basis.cutoff, lattice(grid)
@@ -46,7 +46,7 @@ class GridCollocation:
         ValueError
             See :func:`grid_coordinates`.
         """
-        density_R: torch.Tensor = _OnGrid.apply(self._polynomials(c_lanm), position_av, self)
+        density_R: torch.Tensor = _Collocate.apply(self._polynomials(c_lanm), position_av, self)
         return density_R
 
     def _polynomials(self, c_lanm: list[torch.Tensor]) -> torch.Tensor:
@@ -75,13 +75,13 @@ class GridCollocation:
         gradient_av = sums.position_gradients(
             self._array(weight_R), self._array(C_aijpk), s_ac, *self._arguments, torch.get_num_threads()
         )
-        return torch.from_numpy(gradient_av @ self.frame_vv)
+        return torch.from_numpy(gradient_av @ self.axes_vv)
 
     def _array(self, tensor: torch.Tensor) -> np.ndarray:
         return np.ascontiguousarray(tensor.detach().numpy(), self._np_dtype)
 
 
-class _OnGrid(torch.autograd.Function):
+class _Collocate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, C_aijpk, position_av, collocation):  # type: ignore[no-untyped-def]
         ctx.collocation = collocation
@@ -108,10 +108,10 @@ def with_mirror(C_anq: torch.Tensor) -> torch.Tensor:
     return torch.cat([C_anq[:, 1:2], C_anq, end_aq], dim=1)
 
 
-def harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
-    """For each l the weights (2l+1, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, least squares; ``frame_vv``: rows u, v, w."""
+def harmonics_in_powers(axes_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
+    """For each l the weights (2l+1, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, least squares; ``axes_vv``: rows u, v, w."""
     points_pv = np.random.default_rng(0).normal(size=(4 * (lmax + 1) ** 2, 3))
-    powers_vpn = (points_pv @ frame_vv.T).T[:, :, None] ** np.arange(MAX_L + 1)
+    powers_vpn = (points_pv @ axes_vv.T).T[:, :, None] ** np.arange(MAX_L + 1)
     powers_pq = np.einsum('pi, pj, pk -> pijk', *powers_vpn).reshape(len(points_pv), -1)
     degree_q = np.indices((MAX_L + 1,) * 3).sum(0).ravel()
     harmonics_pL = solid_harmonics(torch.from_numpy(points_pv), lmax).numpy()
@@ -125,7 +125,7 @@ def harmonics_in_powers(frame_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
     return weights
 
 
-def frame(grid: Grid) -> np.ndarray:
+def line_axes(grid: Grid) -> np.ndarray:
     """(3, 3) unit vectors u, v, w as rows: w along the third step, v in the plane of the second and third.
 
     So u depends on i₀ alone, v on i₀ and i₁.
@@ -142,7 +142,7 @@ def lattice(grid: Grid) -> Lattice:
 
     The types and layouts are always the same, lest numba compile for others; skew within rounding counts as none.
     """
-    step_cv = grid.step_cv @ frame(grid).T
+    step_cv = grid.step_cv @ line_axes(grid).T
     step_cv[np.abs(step_cv) < 1e-12 * np.abs(step_cv).max()] = 0.0
     size_c, start_c, stop_c = (np.array(x_c, np.int64) for x_c in (grid.size_c, grid.start_c, grid.stop_c))
     return Lattice(np.ascontiguousarray(step_cv), size_c, start_c, stop_c, ~grid.zerobc_c)
