@@ -23,7 +23,6 @@ from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
-from ase_deepdensity.network.heads import blocks
 from ase_deepdensity.network.registry import build_network, telling_shapes
 from ase_deepdensity.paw import MAX_L, MOST_PROJECTORS, AtomType
 
@@ -94,13 +93,6 @@ class Architecture:
             found = tuple(state[name].shape) if name in state else 'missing'
             if found != shape:
                 raise ValueError(f'network.{name} is {found}, which should be {shape}')
-        of_matrices = sum(
-            sum(2 * block.L + 1 for block in blocks(l_j)) * sum(2 * l + 1 for l in l_j) ** 2 for l_j in self.projectors
-        )
-        if of_matrices > sum(tensor.numel() for tensor in state.values()):
-            raise ValueError(
-                f'the projectors {self.projectors} need {of_matrices} numbers for the atomic matrices alone'
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in JSON's types, but for the projectors."""

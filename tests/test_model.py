@@ -1,7 +1,7 @@
 import json
 import os
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from ase_deepdensity.spelling import PHYSICAL
 from tests.corruptions import corruptions
 from tests.tolerances import EXACT, FLOAT32
 
-VERSION_2 = Path(__file__).parent / 'data' / 'model-2.safetensors'
+DATA = Path(__file__).parent / 'data'
 
 
 @pytest.fixture
@@ -84,17 +84,64 @@ def test_nonsense_is_not_saved(tiny_model, path):
     assert path.read_bytes() == old
 
 
-def test_version_2(tmp_path):
-    """Without a checksum; written by the program of the time.  The figures are its prediction."""
-    model = DensityModel.load(VERSION_2)
+@pytest.mark.parametrize('version', range(OLDEST, VERSION + 1))
+def test_every_version(version, tmp_path):
+    """Written by the program of the time.  The figures are its prediction."""
+    model = DensityModel.load(DATA / f'model-{version}.safetensors')
+    assert contents(DATA / f'model-{version}.safetensors')[1]['version'] == str(version)
     hydrogen = Atoms('H2', [(0, 0, 0), (0, 0, 0.75)])
     hydrogen.center(vacuum=1.5)
     model.save(tmp_path / 'new.safetensors')
-    assert contents(tmp_path / 'new.safetensors')[1].keys() == {'format', 'version', 'header', 'checksum'}
+    metadata = contents(tmp_path / 'new.safetensors')[1]
+    assert metadata.keys() == {'format', 'version', 'header', 'checksum'} and metadata['version'] == str(VERSION)
     first, second = (Predictor(m).predict(hydrogen) for m in (model, DensityModel.load(tmp_path / 'new.safetensors')))
     assert np.linalg.norm(first.nt_sR) == pytest.approx(10.249757981644482, rel=FLOAT32)
     assert first.D_asii[0].sum() == pytest.approx(-0.009870225848389216, rel=FLOAT32)
     assert np.array_equal(first.nt_sR, second.nt_sR), 'upgraded without a change'
+    assert model.atom_types[1].is_like(second.types()[0]) and model.atom_types[1].nvalence == 1
+
+
+def test_old_versions_need_their_datasets_once(tmp_path, monkeypatch):
+    """Those of GPAW with the same checksum, or none at all."""
+    old = tmp_path / 'old.safetensors'
+    tensors, metadata = contents(DATA / 'model-2.safetensors')
+    header = json.loads(metadata['header'])
+    header['level']['versions']['datasets']['H'] = 'of another day'
+    save_file(tensors, old, metadata=metadata | {'header': json.dumps(header)})
+    with pytest.raises(ModelError, match='old.safetensors: .* of H that are installed are not those.*another day'):
+        DensityModel.load(old)
+    monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
+    with pytest.raises(ModelError, match=r'model-3.*datasets of H, .*\[gpaw\].*DensityModel.load\(FILE\).save\(FILE\)'):
+        DensityModel.load(DATA / 'model-3.safetensors')
+    assert DensityModel.load(DATA / 'model-4.safetensors').symbols == ['H']
+
+
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        lambda header, tensors: tensors.pop('superposition.1'),
+        lambda header, tensors: tensors.update({'superposition.8': tensors['superposition.1'].clone()}),
+        lambda header, tensors: header['superposition'].clear(),
+        lambda header, tensors: header['superposition'].update({'1': [1.0]}),
+        lambda header, tensors: header['architecture'].update(species=[0]),
+        lambda header, tensors: header['architecture'].update(species=[]),
+        lambda header, tensors: header['architecture'].update(projectors=[[0, 1]]),
+        lambda header, tensors: header['architecture'].pop('projectors'),
+        lambda header, tensors: header.update(level={'parameters': {'mode': 'lcao', 'charge': 'much'}}),
+    ],
+)
+def test_what_does_not_fit_in_old_files_is_refused(tmp_path, spoil):
+    tensors, metadata = contents(DATA / 'model-2.safetensors')
+    header = json.loads(metadata['header'])
+    spoil(header, tensors)
+    save_file(tensors, tmp_path / 'old.safetensors', metadata=metadata | {'header': json.dumps(header)})
+    with pytest.raises(ModelError, match='old.safetensors: a damaged model file'):
+        DensityModel.load(tmp_path / 'old.safetensors')
+
+
+def test_atom_types_are_those_of_the_network(tiny_model):
+    with pytest.raises(ValueError, match='atom types with the projectors .* do not fit a network for'):
+        replace(tiny_model, atom_types={1: tiny_model.atom_types[1]})
 
 
 def test_truncated_file(path):
@@ -228,7 +275,7 @@ def tensor(name, change):
         (value('1.nt_step', 0.02), 'intervals of 0.02 Å² in a radial table end at .* not at its cutoff'),
         (value('8.nt_cutoff', 1e9), 'the cutoff of a radial table must be a number above 0 and up to 100'),
         (value('8.rcgauss', -1.0), 'rcgauss must be positive'),
-        (value('8.nvalence', -1.0), 'nvalence must not be negative'),
+        (value('8.nvalence', -1.0), 'nvalence must be from 0 to 1000'),
         (value('8.Delta0', [1.0]), 'Delta0 of an atom type has 1 axes'),
         (tensor('atom_types.1.nt_xp', lambda t: t[:-1]), 'not at its cutoff'),
         (tensor('atom_types.1.nt_xp', lambda t: t[:, :3]), 'four finite numbers for each interval'),
@@ -297,7 +344,7 @@ def test_no_ordinary_file(tmp_path):
 
 def test_spoilt_files_are_refused(path):
     """A thousand of a shipped one: docs/benchmarks/corruptions.py."""
-    DensityModel.load(VERSION_2).save(path)
+    DensityModel.load(DATA / 'model-2.safetensors').save(path)
     whole = path.read_bytes()
     for what, spoilt in corruptions.spoilt_files(whole, corruptions.MODEL, 200, seed=5):
         path.write_bytes(spoilt)
@@ -355,7 +402,7 @@ def test_shipped_models(name):
     path = model_path(name)
     assert path.parent == SHIPPED
     assert path.stat().st_size <= 5e6
-    assert contents(path)[1]['format'] == FORMAT
+    assert contents(path)[1]['format'] == FORMAT and contents(path)[1]['version'] == str(VERSION)
     model = DensityModel.load(name)
     assert model.name == name
     assert model.level.versions['datasets'].keys() == set(model.symbols)

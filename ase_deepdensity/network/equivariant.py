@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from ase_deepdensity.basis.harmonics import solid_harmonics
 from ase_deepdensity.network.by_species import SortedSystem, total_matrices
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, Matrices
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves
-from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
 from ase_deepdensity.network.radial import bessel
 from ase_deepdensity.network.sizes import check_hypers
-from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
+from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m, mean_square_l, rms
 from ase_deepdensity.network.system import System
 
 MESSAGE = 0.3
@@ -54,6 +55,19 @@ class EquivariantHypers:
         check_hypers(self)
 
 
+class MessageSizes(Protocol):
+    """What messages need of the hyper-parameters of a network."""
+
+    @property
+    def lmax(self) -> int: ...
+    @property
+    def radial(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def message_channels(self) -> int: ...
+
+
 @dataclass
 class Edges:
     """Distances and directions to the neighbours of each atom, expanded once for all layers."""
@@ -65,6 +79,13 @@ class Edges:
     neighbor_ak: torch.Tensor
     """(natoms, k) index of the neighbour, int64."""
 
+    @classmethod
+    def of(cls, vector_akv: torch.Tensor, neighbor_ak: torch.Tensor, cutoff: float, radial: int, lmax: int) -> Edges:
+        """From vectors to the neighbours, Å."""
+        r_ak = vector_akv.norm(dim=2)
+        Y_akm = solid_harmonics(vector_akv / r_ak[:, :, None], lmax)
+        return cls(bessel(r_ak, cutoff, radial), Y_akm.transpose(1, 2), neighbor_ak)
+
     def rows(self, atoms: slice) -> Edges:
         """Those of some atoms."""
         return Edges(self.R_akn[atoms], self.Y_amk[atoms], self.neighbor_ak[atoms])
@@ -73,7 +94,7 @@ class Edges:
 class Message(torch.nn.Module):
     """What neighbours tell: Σ_J R_n(r_IJ) Y_lm(r̂_IJ) s_Jc and Σ_J R_n(r_IJ) h_Jclm, then mixed over n and c."""
 
-    def __init__(self, hypers: EquivariantHypers):
+    def __init__(self, hypers: MessageSizes):
         super().__init__()
         size = hypers.message_channels
         self.channels = size
@@ -99,7 +120,7 @@ class Message(torch.nn.Module):
     @torch.no_grad()
     def fit_scale(self, h_mac: torch.Tensor, edges: Edges) -> None:
         """Give the scalars that atoms are told the size ``MESSAGE`` (RMS), for features of training atoms."""
-        self.scale.mul_(MESSAGE / _rms(self(h_mac, edges)[0]))
+        self.scale.mul_(MESSAGE / rms(self(h_mac, edges)[0]))
 
     def _gather(self, sent_amc: torch.Tensor, scalars_ac: torch.Tensor, edges: Edges) -> torch.Tensor:
         natoms, _, number = edges.R_akn.shape
@@ -151,11 +172,11 @@ class Layer(torch.nn.Module):
         """
         cubes_mac = self._products(x_mac, products, slices).chunk(2, dim=2)[1]
         for s, atoms in enumerate(slices):
-            self.factors.weight[s] /= _rms(cubes_mac[0, atoms]) ** (1 / 3)
+            self.factors.weight[s] /= rms(cubes_mac[0, atoms]) ** (1 / 3)
         for linear, y_mac in (self.mix, self._products(x_mac, products, slices)), (self.skip, x_mac):
             out_mac = linear(y_mac, slices)
             for s, atoms in enumerate(slices):
-                linear.weight[s] /= sqrt(2) * _rms(out_mac[0, atoms])
+                linear.weight[s] /= sqrt(2) * rms(out_mac[0, atoms])
 
 
 class EquivariantNetwork(DensityNetwork):
@@ -227,6 +248,8 @@ class EquivariantNetwork(DensityNetwork):
             shapes[f'layers.{t}.skip.weight'] = (nspecies, nl, inputs + (2 * size if t else 0), size)
         for t in range(hypers.layers - 1):
             shapes[f'messages.{t}.mix.weight'] = (1, nl, 2 * hypers.radial * hypers.message_channels, size)
+        for z, l_j in enumerate(l_zj):
+            shapes |= matrix_shapes(l_j, hypers.lmax, f'matrices.{z}.')
         return shapes
 
     @property
@@ -241,12 +264,7 @@ class EquivariantNetwork(DensityNetwork):
         return Waves.of(cell_cv, kpt_Kc, electrons, self.hypers.response_widths, self.hypers.lmax)
 
     def _edges(self, atoms: SortedSystem) -> Edges:
-        r_ak = atoms.vector_akv.norm(dim=2)
-        return Edges(
-            bessel(r_ak, self.cutoff, self.hypers.radial),
-            solid_harmonics(atoms.vector_akv / r_ak[:, :, None], self.hypers.lmax).transpose(1, 2),
-            atoms.neighbor_ak,
-        )
+        return Edges.of(atoms.vector_akv, atoms.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax)
 
     def _inputs(self, atoms: SortedSystem, edges: Edges) -> torch.Tensor:
         """A_m,a,(z n), and after it what the k-points do."""
@@ -322,8 +340,7 @@ class EquivariantNetwork(DensityNetwork):
         A_max = self._inputs(atoms, edges)
         met_x = (A_max[0] != 0).sum(0).clamp(min=1)  # a rare element must not have a large scale where it does occur
         square_mx = A_max.square().sum(1) / met_x
-        parts_lmx = square_mx.split([2 * l + 1 for l in range(self.hypers.lmax + 1)])
-        square_lx = torch.stack([square_mx.mean(0) for square_mx in parts_lmx])
+        square_lx = mean_square_l(square_mx)
         random_x = self._by_neighbor(atoms, edges.R_akn**2).sum((0, 1)) / (4 * pi * met_x[: self._pair_inputs])
         least_x = torch.cat([random_x, square_lx[0, self._pair_inputs :]])  # of k-points: one scale for all l
         self.input_scale_lx.copy_(torch.maximum(square_lx, least_x).sqrt().clamp(min=1e-6).reciprocal())
@@ -345,10 +362,4 @@ class EquivariantNetwork(DensityNetwork):
             layer.fit_scale(x_mac, self.products, slices)
             all_h.append(layer(x_mac, self.products, slices))
         pseudo_mac = self._pseudo(torch.cat(all_h, dim=2), slices)
-        self.pseudo.weight.div_(_rms(pseudo_mac).sqrt())  # both factors have it
-
-
-def _rms(x: torch.Tensor) -> torch.Tensor:
-    """√⟨x²⟩; 1 of nothing or where all is zero."""
-    size = x.square().sum().div(max(x.numel(), 1)).sqrt()
-    return torch.where(size > 0, size, 1.0)
+        self.pseudo.weight.div_(rms(pseudo_mac).sqrt())  # both factors have it

@@ -15,7 +15,7 @@ from ase_deepdensity.basis.splines import splines
 from ase_deepdensity.network.by_species import SortedSystem, total_matrices
 from ase_deepdensity.network.contract import Coefficient, DensityNetwork, Fit, Matrices, PointwiseDensity
 from ase_deepdensity.network.equivariant import EquivariantHypers, Layer
-from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
 from ase_deepdensity.network.radial import bessel, switch
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
@@ -280,6 +280,7 @@ class InvariantNetwork(DensityNetwork):
             shapes[f'fitting.{s}.atom.2.weight'] = ((hypers.depth + 1) * width, 2 * width)
             shapes[f'fitting.{s}.electron.weight'] = (width, M * nl)
             shapes[f'fitting.{s}.readout.weight'] = (basis.number, width)
+            shapes |= matrix_shapes(l_zj[s], MatrixNet.largest_l(l_zj), f'matrices.heads.{s}.')
         return shapes
 
     @property

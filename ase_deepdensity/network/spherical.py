@@ -22,6 +22,18 @@ def l_of_m(lmax: int) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(lmax + 1), 2 * torch.arange(lmax + 1) + 1)
 
 
+def mean_square_l(square_mx: torch.Tensor) -> torch.Tensor:
+    """Means over the m of each l: ((lmax+1)², x) → (lmax+1, x)."""
+    sizes = [2 * l + 1 for l in range(round(len(square_mx) ** 0.5))]
+    return torch.stack([part_mx.mean(0) for part_mx in square_mx.split(sizes)])
+
+
+def rms(x: torch.Tensor) -> torch.Tensor:
+    """√⟨x²⟩; 1 of nothing or where all is zero."""
+    size = x.square().sum().div(max(x.numel(), 1)).sqrt()
+    return torch.where(size > 0, size, 1.0)
+
+
 class SphericalLinear(torch.nn.Module):
     """h_mad = Σ_c h_mac W_lcd, one matrix for each l and each species of the atom; a bias for l=0 when asked for.
 

@@ -16,6 +16,7 @@ from ase_deepdensity.grid import Grid
 from ase_deepdensity.memory import physical_memory
 from ase_deepdensity.network.contract import DensityNetwork, Matrices
 from ase_deepdensity.network.system import System
+from ase_deepdensity.spin import components
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
 
@@ -148,16 +149,3 @@ class TrainingData(Sequence[Sample]):
         electrons = float(density_sR[0].sum())
         density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, self.superposition, np.float64)
         return Target(torch.from_numpy(density_sR).float(), electrons)
-
-
-def components(x_s: np.ndarray) -> np.ndarray:
-    """Spin components, (1 or 2, ...), as the total and, where there are two, the magnetisation; a copy."""
-    return x_s.copy() if len(x_s) == 1 else np.stack([x_s[0] + x_s[1], x_s[0] - x_s[1]])
-
-
-def spins(x_s: np.ndarray, nspins: int) -> np.ndarray:
-    """The reverse of :func:`components`; a magnetisation that is not given is zero."""
-    if nspins == 1:
-        return x_s[:1]
-    magnetisation = x_s[1] if len(x_s) == 2 else 0.0
-    return 0.5 * np.stack([x_s[0] + magnetisation, x_s[0] - magnetisation])

@@ -110,6 +110,7 @@ class Trainer:
         self.charge = dataset.charge
         torch.manual_seed(config.seed)
         self.network = self.architecture.build().to(self.device)
+        self.network.set_elements(self.atom_types)
         self.evaluate = DensityEvaluator(self.architecture.basis)
         self.training, self.validation = self._split(dataset, cache)
         self.batches = Batches(self.training, config, self.network.cutoff)

@@ -12,9 +12,10 @@ import torch
 from ase_deepdensity.analysis.compare import epsilon_D, matrix_squares, nmae
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.batch import cosets
-from ase_deepdensity.training.data import TrainingData, spins
+from ase_deepdensity.training.data import TrainingData
 from ase_deepdensity.training.loss import padded
 from ase_deepdensity.training.step import density_at
 
