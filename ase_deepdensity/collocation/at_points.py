@@ -40,7 +40,7 @@ def at_points(
         return in_torch.at_points(basis, c_lxanm, position_av.to(dtype), slices, points)
     c_xanL = in_torch.of_plain_functions(basis, c_lxanm)
     C_xanq = c_xanL @ torch.from_numpy(_harmonics(basis.lmax)).to(c_xanL)
-    C_xarq = with_mirror(C_xanq.flatten(0, 1)).unflatten(0, C_xanq.shape[:2])
+    C_xarq = with_mirror(C_xanq)
     density_xp: torch.Tensor = _CollocateAtPoints.apply(C_xarq, position_av, basis, slices, points, dtype)
     return density_xp
 

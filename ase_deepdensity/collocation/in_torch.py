@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -32,25 +33,26 @@ def collocate(
     *,
     max_pairs: int = MAX_PAIRS,
 ) -> torch.Tensor:
-    """Density (n0, n1, n2) on a grid or a block of one, electrons/Å³.
+    """Densities (..., n0, n1, n2) on a grid or a block of one, electrons/Å³.
 
     Parameters
     ----------
     position_av
         (natoms, 3) Å; its dtype and device are those of the work.
     c_lanm
-        For each l the coefficients (natoms, n, 2l+1) of the normalised functions.
+        For each l the coefficients (..., natoms, n, 2l+1) of the normalised functions: of one density, or of several.
     max_pairs
         Number of pairs of an atom and a grid point that are held at once: it bounds the memory, not the result.
     """
-    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)  # the last element takes what is outside
     c_anL = of_plain_functions(basis, c_lanm).to(position_av)
-    for atoms, r_apv, x_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
-        r_ap = r_apv.norm(dim=2)
-        Y_apL = solid_harmonics(r_apv, basis.lmax)
-        value_ap = torch.einsum('apL, anL, apn -> ap', Y_apL, c_anL[atoms], splines(basis, r_ap))
-        density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
-    return density_x[:-1].view(grid.shape)
+    leading = c_anL.shape[:-3]
+    c_xanL = c_anL.reshape(prod(leading), *c_anL.shape[-3:])
+    density_xR = position_av.new_zeros(len(c_xanL), int(np.prod(grid.shape)) + 1)  # the last takes what is outside
+    for atoms, r_apv, i_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
+        B_apn, Y_apL = splines(basis, r_apv.norm(dim=2)), solid_harmonics(r_apv, basis.lmax)
+        value_xap = torch.einsum('apL, xanL, apn -> xap', Y_apL, c_xanL[:, atoms], B_apn)
+        density_xR = density_xR.index_add(1, i_ap.flatten(), value_xap.flatten(1))
+    return density_xR[:, :-1].view(*leading, *grid.shape)
 
 
 def add_points(
