@@ -20,7 +20,7 @@ from ase_deepdensity.collocation.at_points import at_points
 from ase_deepdensity.collocation.on_grids import GridCollocation
 from ase_deepdensity.collocation.points import Points
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import Coefficient, Contribution, Output
+from ase_deepdensity.network.contract import Contribution, Output
 
 
 class DensityEvaluator:
@@ -53,7 +53,7 @@ class DensityEvaluator:
         position_av
             (natoms, 3) Å, float64, in the order of the output; its device is that of the work.
         """
-        return output.density(_OnGrid(self, grid, position_av))
+        return output.density(_GridPoints(self, grid, position_av))
 
     def at_points(
         self, output: Output, position_av: torch.Tensor, slices: Sequence[slice], points: Points
@@ -69,7 +69,7 @@ class DensityEvaluator:
         slices
             For each system where its atoms are.
         """
-        return output.density(_AtPoints(self, points, position_av, slices))
+        return output.density(_ListedPoints(self, points, position_av, slices))
 
     def collocation(self, grid: Grid) -> GridCollocation:
         """What is prepared for a grid, kept from before or new."""
@@ -89,34 +89,37 @@ class DensityEvaluator:
 
 
 @dataclass
-class _OnGrid:
-    """All points of a grid, for :meth:`.Output.density`."""
+class _GridPoints:
+    """All points of a grid or a block of one: :class:`.Places`."""
 
     evaluator: DensityEvaluator
     grid: Grid
     position_av: torch.Tensor
 
-    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
+    def expansion(self, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
         if self.position_av.device.type == 'cpu':
-            return self.evaluator.collocation(self.grid)(self.position_av, c_lanm)
-        return in_torch.collocate(self.evaluator.basis, self.grid, self.position_av.to(self.evaluator.dtype), c_lanm)
+            return self.evaluator.collocation(self.grid)(self.position_av, c_lesanm)
+        return in_torch.collocate(self.evaluator.basis, self.grid, self.position_av.to(self.evaluator.dtype), c_lesanm)
 
-    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+    def pointwise(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
         return in_torch.add_points(self.grid, self.position_av.to(self.evaluator.dtype), contribution, cutoff)
 
 
 @dataclass
-class _AtPoints:
+class _ListedPoints:
     """Some points of several systems, likewise."""
 
     evaluator: DensityEvaluator
-    flat: Points
+    points: Points
     position_av: torch.Tensor
     slices: Sequence[slice]
 
-    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
-        return at_points(self.evaluator.basis, c_lanm, self.position_av, self.slices, self.flat, self.evaluator.dtype)
+    def expansion(self, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
+        basis, dtype = self.evaluator.basis, self.evaluator.dtype
+        c_lxanm = [c_esanm.flatten(0, 1) for c_esanm in c_lesanm]
+        density_xp = at_points(basis, c_lxanm, self.position_av, self.slices, self.points, dtype)
+        return density_xp.unflatten(0, c_lesanm[0].shape[:2])
 
-    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+    def pointwise(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
         position_av = self.position_av.to(self.evaluator.dtype)
-        return in_torch.add_at_points(contribution, position_av, self.slices, self.flat, cutoff)
+        return in_torch.add_at_points(contribution, position_av, self.slices, self.points, cutoff)

@@ -6,6 +6,8 @@ The fast path is tested against this one; on CUDA this one is used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -31,27 +33,26 @@ def collocate(
     *,
     max_pairs: int = MAX_PAIRS,
 ) -> torch.Tensor:
-    """Density (n0, n1, n2) on a grid or a block of one, electrons/Å³.
+    """Densities (..., n0, n1, n2) on a grid or a block of one, electrons/Å³.
 
     Parameters
     ----------
     position_av
         (natoms, 3) Å; its dtype and device are those of the work.
     c_lanm
-        For each l the coefficients (natoms, n, 2l+1) of the normalised functions.
+        For each l the coefficients (..., natoms, n, 2l+1) of the normalised functions: of one density, or of several.
     max_pairs
         Number of pairs of an atom and a grid point that are held at once: it bounds the memory, not the result.
     """
-    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)  # the last element takes what is outside
-    c_anL = torch.cat(
-        [c_anm * torch.from_numpy(basis.norm_n(l)[:, None]).to(c_anm) for l, c_anm in enumerate(c_lanm)], dim=2
-    ).to(position_av)
-    for atoms, r_apv, x_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
-        r_ap = r_apv.norm(dim=2)
-        Y_apL = solid_harmonics(r_apv, basis.lmax)
-        value_ap = torch.einsum('apL, anL, apn -> ap', Y_apL, c_anL[atoms], splines(basis, r_ap))
-        density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
-    return density_x[:-1].view(grid.shape)
+    c_anL = of_plain_functions(basis, c_lanm).to(position_av)
+    leading = c_anL.shape[:-3]
+    c_xanL = c_anL.reshape(prod(leading), *c_anL.shape[-3:])
+    density_xR = position_av.new_zeros(len(c_xanL), int(np.prod(grid.shape)) + 1)  # the last takes what is outside
+    for atoms, r_apv, i_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
+        B_apn, Y_apL = splines(basis, r_apv.norm(dim=2)), solid_harmonics(r_apv, basis.lmax)
+        value_xap = torch.einsum('apL, xanL, apn -> xap', Y_apL, c_xanL[:, atoms], B_apn)
+        density_xR = density_xR.index_add(1, i_ap.flatten(), value_xap.flatten(1))
+    return density_xR[:, :-1].view(*leading, *grid.shape)
 
 
 def add_points(
@@ -79,7 +80,7 @@ def add_points(
 
 def at_points(
     basis: SplineBasis,
-    c_lanm: list[torch.Tensor],
+    c_lxanm: list[torch.Tensor],
     position_av: torch.Tensor,
     slices: Sequence[slice],
     points: Points,
@@ -87,16 +88,14 @@ def at_points(
     max_pairs: int = MAX_PAIRS,
 ) -> torch.Tensor:
     """:func:`.at_points.at_points` for any device; the dtype of ``position_av`` is that of the work."""
-    c_anL = torch.cat(
-        [c_anm * torch.from_numpy(basis.norm_n(l)[:, None]).to(c_anm) for l, c_anm in enumerate(c_lanm)], dim=2
-    ).to(position_av)
-    density_p = position_av.new_zeros(len(points.system_p))
-    for a_x, p_x, e_xv in _pairs(position_av, slices, points, basis.cutoff):
-        size = max_pairs // c_anL[0].numel()
-        for a_y, p_y, e_yv in zip(a_x.split(size), p_x.split(size), e_xv.split(size), strict=True):
-            B_yn, Y_yL = splines(basis, (e_yv.square().sum(1) + 1e-24).sqrt()), solid_harmonics(e_yv, basis.lmax)
-            density_p = density_p.index_add(0, p_y, torch.einsum('ynL, yn, yL -> y', c_anL[a_y], B_yn, Y_yL))
-    return density_p
+    c_xanL = of_plain_functions(basis, c_lxanm).to(position_av)
+    density_xp = position_av.new_zeros(len(c_xanL), len(points.system_p))
+    size = max(1, max_pairs // (basis.number * c_xanL.shape[-1] * len(c_xanL)))
+    for a_y, p_y, e_yv in _pairs(position_av, slices, points, basis.cutoff):
+        for a_z, p_z, e_zv in zip(a_y.split(size), p_y.split(size), e_yv.split(size), strict=True):
+            B_zn, Y_zL = splines(basis, (e_zv.square().sum(1) + 1e-24).sqrt()), solid_harmonics(e_zv, basis.lmax)
+            density_xp = density_xp.index_add(1, p_z, torch.einsum('xznL, zn, zL -> xz', c_xanL[:, a_z], B_zn, Y_zL))
+    return density_xp
 
 
 def add_at_points(
@@ -110,6 +109,18 @@ def add_at_points(
         for a_y, p_y, e_yv in zip(*(x[order_x].split(MAX_COMPUTED) for x in (a_x, p_x, e_xv)), strict=True):
             density_esp = density_esp.index_add(2, p_y, contribution(a_y, e_yv))
     return density_esp
+
+
+def of_plain_functions(basis: SplineBasis, c_lanm: list[torch.Tensor]) -> torch.Tensor:
+    """Coefficients of rˡ B_n Y_lm, (..., n, L), from those of normalised functions, for each l (..., n, 2l+1)."""
+    c_anL = torch.cat(c_lanm, dim=-1)
+    return c_anL * torch.from_numpy(_norms(basis)).to(c_anL)
+
+
+@lru_cache(maxsize=8)
+def _norms(basis: SplineBasis) -> np.ndarray:
+    """N_nl for each harmonic: (n, L)."""
+    return np.concatenate([np.tile(basis.norm_n(l)[:, None], 2 * l + 1) for l in range(basis.lmax + 1)], axis=1)
 
 
 def _pairs(

@@ -1,7 +1,7 @@
 """Compiled loops over the grid points near each atom (numba, CPU).
 
 All kernels walk along *lines* of the grid, the third lattice direction, because points of a line are neighbours in
-memory.  Positions are measured in a frame (u, v, w) with w along the third step vector, v in the plane of the second
+memory.  Positions are measured along unit vectors u, v, w: w along the third step vector, v in the plane of the second
 and third, so that u depends on i₀ alone, v on i₀ and i₁, in every cell, skewed ones included.
 
 An atom's density is a polynomial in u, v, w for each B-spline of the distance.  The sum over powers of u is done once
@@ -59,7 +59,7 @@ class Lattice(NamedTuple):
     """A block of a grid, as :class:`.Grid` has it."""
 
     step_cv: np.ndarray
-    """(3, 3) steps in the frame (u, v, w), Å: lower triangular with a positive diagonal."""
+    """(3, 3) steps along u, v and w, Å: lower triangular with a positive diagonal."""
     size_c: np.ndarray
     """(3,) intervals of the whole grid."""
     start_c: np.ndarray
@@ -466,7 +466,7 @@ def _table_walker(gradient):
     @jit
     def walk(long_R, first0, out_av, table_xp, per_step, cutoff, s_ac, lattice, lines, ramp_k):
         """Add f(r²) of each atom to the planes ``long_R`` from ``first0`` on, or to ``out_av`` the derivative of
-        Σ_R long_R f(r²) with respect to the position in the frame (u, v, w)."""
+        Σ_R long_R f(r²) with respect to the position along u, v and w."""
         n0, n1, length = long_R.shape
         rho_x = long_R.reshape(-1)
         h0u = lattice.step_cv[0, 0]

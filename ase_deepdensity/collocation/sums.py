@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ase_deepdensity.collocation import kernels, point_kernels
 from ase_deepdensity.collocation.kernels import LANES, WIDTH, Lattice, Lines, Slopes, Work
+from ase_deepdensity.collocation.point_kernels import Pairs, Reach
+
+MIN_PAIRS = 4096
+"""Pairs of an atom and a point that are sorted together where points are few."""
+T = TypeVar('T')
 
 
 def rows(number: int) -> int:
@@ -44,7 +49,7 @@ def collocate(
     spacing, cutoff
         h of the B-splines, and where the last ends, Å.
     lattice
-        The block, see :func:`.collocation.block`.
+        The block, see :func:`.on_grids.lattice`.
     nslabs
         Number of threads; each takes a slab of the block.
     """
@@ -175,76 +180,90 @@ def radial_gradients(
     return gradient_av
 
 
-@dataclass(frozen=True)
-class Near:
-    """Points of one system, and all images of its atoms that may be near one of them."""
-
-    point_pv: np.ndarray
-    """(points, 3) Å."""
-    atom_g: np.ndarray
-    """(images,) index of the atom."""
-    image_gv: np.ndarray
-    """(images, 3) where the image is, Å."""
-
-
 def add_at_points(
-    density_p: np.ndarray, C_apq: np.ndarray, near: Near, spacing: float, cutoff: float, nthreads: int = 1
+    density_xp: np.ndarray, C_xarq: np.ndarray, reach: Reach, spacing: float, cutoff: float, nthreads: int = 1
 ) -> None:
-    """Add Σ_g Σ_row B(r/h + 1 − row) Σ_q C_a,row,q xⁱ yʲ zᵏ to ``density_p`` (points,), q as in ``POWERS_qv`` there.
+    """Add Σ_a Σ_row B(r/h + 1 − row) Σ_q C_a,row,q xⁱ yʲ zᵏ to each of some densities at points of many systems.
 
-    ``C_apq``: (natoms, rows, 35) of the same type; the points are shared by threads.
+    Parameters
+    ----------
+    density_xp
+        (densities, points) float32 or float64.
+    C_xarq
+        (densities, natoms, rows, NQ) of the same type, exponents as in :data:`.point_kernels.POWERS_qv`; rows as for
+        :func:`collocate`.
+    nthreads
+        They share the atoms.
     """
 
-    def some(first: int, last: int) -> None:
-        point_kernels.add_at_points(
-            density_p[first:last], C_apq, near.point_pv[first:last], near.atom_g, near.image_gv, 0, len(C_apq),
-            spacing, cutoff,
-        )  # fmt: skip
+    def atoms(first: int, last: int) -> np.ndarray:
+        part_xp = np.zeros_like(density_xp)
+        pairs = _pairs(reach, C_xarq)
+        point_kernels.add_at_points(part_xp, C_xarq, reach, pairs, first, last, spacing, cutoff)
+        return part_xp
 
-    _share(some, len(density_p), nthreads)
+    for part_xp in _share(atoms, C_xarq.shape[1], nthreads):
+        density_xp += part_xp
 
 
 def integrate_points(
-    C_apq: np.ndarray, weight_p: np.ndarray, near: Near, spacing: float, cutoff: float, nthreads: int = 1
+    C_xarq: np.ndarray, weight_xp: np.ndarray, reach: Reach, spacing: float, cutoff: float, nthreads: int = 1
 ) -> None:
-    """Add the transpose of :func:`add_at_points` to ``C_apq``; the atoms are shared by threads."""
+    """Add the transpose of :func:`add_at_points` to ``C_xarq``."""
 
     def atoms(first: int, last: int) -> None:
-        point_kernels.integrate_points(
-            weight_p, C_apq, near.point_pv, near.atom_g, near.image_gv, first, last, spacing, cutoff
-        )
+        pairs = _pairs(reach, C_xarq)
+        point_kernels.integrate_points(C_xarq, weight_xp, reach, pairs, first, last, spacing, cutoff)
 
-    _share(atoms, len(C_apq), nthreads)
+    _share(atoms, C_xarq.shape[1], nthreads)
 
 
 def point_gradients(
     gradient_av: np.ndarray,
-    weight_p: np.ndarray,
-    C_apq: np.ndarray,
-    near: Near,
+    weight_xp: np.ndarray,
+    C_xarq: np.ndarray,
+    reach: Reach,
     spacing: float,
     cutoff: float,
     nthreads: int = 1,
 ) -> None:
-    """Add derivatives of Σ_p weight_p density_p with respect to the positions to ``gradient_av`` (natoms, 3), per Å."""
+    """Add derivatives of Σ weight_xp density_xp with respect to the positions to ``gradient_av`` (natoms, 3), per Å."""
 
     def atoms(first: int, last: int) -> None:
-        point_kernels.point_gradients(
-            gradient_av, weight_p, C_apq, near.point_pv, near.atom_g, near.image_gv, first, last, spacing, cutoff
-        )
+        pairs = _pairs(reach, C_xarq)
+        point_kernels.point_gradients(gradient_av, weight_xp, C_xarq, reach, pairs, first, last, spacing, cutoff)
 
-    _share(atoms, len(C_apq), nthreads)
+    _share(atoms, len(gradient_av), nthreads)
 
 
-def _share(work: Callable[[int, int], None], number: int, nthreads: int) -> None:
-    """Split range(number) among threads; the compiled loops release the GIL."""
+def _pairs(reach: Reach, C_xarq: np.ndarray) -> Pairs:
+    """Memory for the pairs of an atom: the points of its system several times over."""
+    dtype, nrows = C_xarq.dtype, C_xarq.shape[2]
+    most = int((reach.points_ax[:, 1] - reach.points_ax[:, 0]).max(initial=0))
+    capacity = max(2 * most, MIN_PAIRS) + 2 * LANES
+    return Pairs(
+        found_k=np.zeros(capacity, np.int64),
+        away_vk=np.zeros((3, capacity), dtype),
+        knots_k=np.zeros(capacity, dtype),
+        point_k=np.zeros(capacity, np.int64),
+        e_vk=np.zeros((3, capacity), dtype),
+        t_k=np.zeros(capacity, dtype),
+        start_r=np.zeros(nrows - 2, np.int64),
+        B_mk=np.zeros((4, capacity), dtype),
+        value_k=np.zeros(capacity, dtype),
+        f_q=np.zeros(point_kernels.NQ, dtype),
+        slope_vq=np.zeros((3, point_kernels.NQ), dtype),
+    )
+
+
+def _share(work: Callable[[int, int], T], number: int, nthreads: int) -> list[T]:
+    """Split range(number) among threads, and what each returns; the compiled loops release the GIL."""
     nthreads = max(1, min(nthreads, number))
     bounds = [i * number // nthreads for i in range(nthreads + 1)]
     if nthreads == 1:
-        work(0, number)
-        return
+        return [work(0, number)]
     with ThreadPoolExecutor(nthreads) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))
+        return list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
 def _ramp(lattice: Lattice, reach: float, dtype: DTypeLike) -> np.ndarray:

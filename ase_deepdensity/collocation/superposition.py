@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.collocation import in_torch, sums
-from ase_deepdensity.collocation.on_grids import frame, grid_coordinates, lattice
+from ase_deepdensity.collocation.on_grids import grid_coordinates, lattice, line_axes
 from ase_deepdensity.grid import Grid
 
 
@@ -76,7 +76,7 @@ def superposition_gradient(
         gradient_av[chosen_a] = sums.radial_gradients(
             v_R, table.table_xp, table.x_step, table.cutoff, s_ac[chosen_a], *arguments
         )
-    return gradient_av @ frame(grid)
+    return gradient_av @ line_axes(grid)
 
 
 def _of_each_element(
