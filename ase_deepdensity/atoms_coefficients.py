@@ -29,8 +29,8 @@ class AtomsCoefficients:
 
     @property
     def nspins(self) -> int:
-        """1: spin-paired; 2: there is a magnetisation."""
-        return self.output.components
+        """1: spin-paired; 2: the atoms have moments, and there is a magnetisation."""
+        return self.output.components if self.atoms.get_initial_magnetic_moments().any() else 1
 
     @property
     def members(self) -> int:

@@ -192,7 +192,7 @@ def check_density(atoms: Atoms, tally: Tally, electrons: float, unfamiliar_a: np
         raise PredictionError(f'{NOTHING.format(model=model.name)}: {"; ".join(reasons)}{ALL_THE_SAME}')
 
 
-def check_familiarity(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
+def check_environments(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
     """Refuse atoms whose distance from the training data is above :data:`MAX_STRANGE`."""
     strange = np.flatnonzero(~(unfamiliar_a <= MAX_STRANGE))
     if len(strange):

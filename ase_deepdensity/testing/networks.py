@@ -402,12 +402,14 @@ class DensityNetworkContract:
             pytest.skip('the network is spin-paired')
         systems = [system_of(network, atoms) for atoms in (box(), magnetic_box())]
         joint = System.join(systems, network.cutoff)
-        paired = self.said(network(joint).split(joint)[0], systems[0])
-        assert paired.rho_esap.shape[1] == 2 and not paired.rho_esap[:, 1].any()
-        assert not any(D_esii[:, 1].any() for D_esii in paired.D_aesii)
-        alone = self.run(network, box())
-        total = Said(paired.rho_esap[:, :1], [D_esii[:, :1] for D_esii in paired.D_aesii], paired.invariants_ac)
-        self.assert_same(total, alone)
+        output = network(joint)
+        both = self.said(output, joint)
+        atoms_a = list(range(systems[0].natoms))
+        assert both.rho_esap.shape[1] == 2 and not both.rho_esap[:, 1, atoms_a].any()
+        assert not any(both.D_aesii[a][:, 1].any() for a in atoms_a)
+        part = self.said(output.split(joint)[0], systems[0])
+        total = Said(part.rho_esap[:, :1], [D_esii[:, :1] for D_esii in part.D_aesii], part.invariants_ac)
+        self.assert_same(total, self.run(network, box()))
 
     def test_charge(self, network: DensityNetwork) -> None:
         charged = box()
