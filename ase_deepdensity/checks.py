@@ -72,8 +72,8 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
     Raises
     ------
     PredictionError
-        What :func:`.check_geometry` refuses, unknown elements, atoms outside the cell along an axis that is not periodic;
-        another charge than the model's and magnetic moments, unless its network is told about them.
+        What :func:`.check_geometry` refuses, unknown elements, atoms outside the cell along an axis that is not
+        periodic; another charge than the model's and magnetic moments, unless its network is told about them.
     """
     with as_prediction_error():
         check_geometry(atoms)

@@ -184,9 +184,7 @@ class Predictor:
         return grid
 
     @overload
-    def predict(
-        self, atoms: Atoms, grid: Grid | None = None, *, extrapolate: bool | None = None
-    ) -> PAWDensity: ...
+    def predict(self, atoms: Atoms, grid: Grid | None = None, *, extrapolate: bool | None = None) -> PAWDensity: ...
 
     @overload
     def predict(

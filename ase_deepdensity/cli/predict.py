@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
 
-    from ase_deepdensity.grid import Grid
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+    from ase_deepdensity.grid import Grid
     from ase_deepdensity.predict import Predictor
     from ase_deepdensity.state import PAWDensity
 
@@ -187,9 +187,10 @@ def _grid_line(grid: Grid) -> str:
 
 def _distance_line(coefficients: AtomsCoefficients) -> str:
     worst = int(coefficients.unfamiliar_a.argmax())
+    distance = coefficients.unfamiliar_a[worst]
     return (
-        f'strangest  atom {worst} ({coefficients.atoms.symbols[worst]}): {coefficients.unfamiliar_a[worst]:.2f} times as far from '
-        'the training data as most of these are from the rest'
+        f'strangest  atom {worst} ({coefficients.atoms.symbols[worst]}): {distance:.2f} times as far from the training '
+        'data as most of these are from the rest'
     )
 
 

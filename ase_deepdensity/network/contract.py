@@ -232,8 +232,18 @@ class DensityNetwork(torch.nn.Module, ABC):
         """Whether it is told the charges of systems; one that is not predicts for that of its training data."""
         return False
 
-    def set_elements(self, elements: Mapping[int, Element]) -> None:  # noqa: B027
+    def set_elements(self, elements: Mapping[int, Element]) -> None:
         """Tell it what the free atoms of its elements are like, by atomic number, before training."""
+
+    def with_elements(self, elements: Mapping[int, Element]) -> DensityNetwork:
+        """The same network, which knows more elements and says the same of the others.
+
+        Raises
+        ------
+        ValueError
+            A network that cannot, or elements that it knows already.
+        """
+        raise ValueError(f'a {type(self).__name__} cannot learn new elements: it has weights of its own for each')
 
     def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
         """What it is told about a cell (Å), all k-points of the Brillouin zone (scaled) and the valence electrons."""

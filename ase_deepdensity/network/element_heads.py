@@ -10,10 +10,10 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import Matrices
 from ase_deepdensity.network.heads import (
     OrthonormalFunctions,
+    coefficient_scales,
     coupling_scales,
     coupling_tensors,
     couplings,
-    coefficient_scales,
 )
 from ase_deepdensity.network.system import System
 
@@ -22,7 +22,7 @@ Channel = tuple[int, bool]
 
 
 class MatrixReadout(torch.nn.Module):
-    """What elements with the same angular momenta ``l_j`` of the projectors share: the couplings that make their matrices.
+    """What elements with the same angular momenta ``l_j`` of the projectors share: how their matrices are made.
 
     Parameters
     ----------
@@ -83,7 +83,9 @@ class ElementReadout(torch.nn.Module):
         for (L, pseudo), which in readout.index.items():
             self.register_buffer(f'scale{readout_name((L, pseudo))}_b', torch.ones(len(which)))
         for L, pseudo in channels_of(functions, readout):
-            number = len(readout.index.get((L, pseudo), ())) + (functions.sizes[L] if has_functions(functions, L, pseudo) else 0)
+            number = len(readout.index.get((L, pseudo), ())) + (
+                functions.sizes[L] if has_functions(functions, L, pseudo) else 0
+            )
             self.own[readout_name((L, pseudo))] = torch.zeros(pseudo_channels if pseudo else channels, number)
 
 
@@ -220,9 +222,9 @@ class ElementHeads(torch.nn.Module):
         return torch.einsum('b, bij -> ij', x_b, readout.T_xii[:number].to(D_aii))
 
     @torch.no_grad()
-    def take_scales(self, number: int, others: Sequence[int], factor: float = 1.0) -> None:
+    def take_scales(self, number: int, others: Sequence[int]) -> None:
         """Scales of an element that no data are known of: the geometric mean of others, those of its kind first."""
-        element, readout = self.of(number)
+        element, _ = self.of(number)
         kind = self.kinds[self.species.index(number)]
         alike = [Z for Z in others if self.kinds[self.species.index(Z)] == kind]
         for name, scale_x in element.named_buffers():
@@ -230,7 +232,7 @@ class ElementHeads(torch.nn.Module):
                 known = [getattr(self.elements[str(Z)], name) for Z in alike or others
                          if getattr(self.elements[str(Z)], name, scale_x[:0]).shape == scale_x.shape]  # fmt: skip
                 if known:
-                    scale_x.copy_(factor * torch.stack(known).log().mean(0).exp())
+                    scale_x.copy_(torch.stack(known).log().mean(0).exp())
 
 
 def kind_of(l_j: Sequence[int]) -> str:

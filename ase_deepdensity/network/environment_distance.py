@@ -11,7 +11,6 @@ import torch
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.system import System
 
-
 POOLED_ATOMS, FEW_ATOMS = 5.0, 20.0
 """Atoms that the statistics of all species count as for a species with hardly any of its own, and how many of its own
 let that fade (exponentially)."""
@@ -94,9 +93,7 @@ class EnvironmentDistance:
         pooled_cc = centred_ac.T @ centred_ac / len(centred_ac)
         fits = [_fit_species(x_ac, pooled_cc, dimensions, floor) for x_ac in x_zac]
         pooled_square = torch.cat([square_a for _, square_a in fits]).quantile(0.9)
-        parts = [
-            part | {'limit_s': _limit(square_a, pooled_square)} for part, square_a in fits
-        ]
+        parts = [part | {'limit_s': _limit(square_a, pooled_square)} for part, square_a in fits]
         return cls(**{name: torch.stack([part[name] for part in parts]).float() for name in cls.NAMES})
 
     @classmethod
@@ -226,7 +223,12 @@ def _fit_species(
     square_a = (y_ac @ whiten_ck).square().sum(1)
     square_a += (y_ac.square().sum(1) - (y_ac @ vector_ck).square().sum(1)).clamp(min=0) / (n * outside)
     leverage_a = (square_a * n / total).clamp(max=0.98)  # of each atom in its own covariance
-    part = {'mean_sc': mean_c, 'scale_sc': scale_c, 'whiten_sck': whiten_ck, 'outside_s': torch.tensor(1 / (n * outside))}
+    part = {
+        'mean_sc': mean_c,
+        'scale_sc': scale_c,
+        'whiten_sck': whiten_ck,
+        'outside_s': torch.tensor(1 / (n * outside)),
+    }
     return part, square_a / (1 - leverage_a)
 
 

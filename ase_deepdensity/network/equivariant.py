@@ -80,9 +80,7 @@ class Edges:
     """(natoms, k) index of the neighbour, int64."""
 
     @classmethod
-    def of(
-        cls, vector_akv: torch.Tensor, neighbor_ak: torch.Tensor, cutoff: float, radial: int, lmax: int
-    ) -> Edges:
+    def of(cls, vector_akv: torch.Tensor, neighbor_ak: torch.Tensor, cutoff: float, radial: int, lmax: int) -> Edges:
         """From vectors to the neighbours, Å."""
         r_ak = vector_akv.norm(dim=2)
         Y_akm = solid_harmonics(vector_akv / r_ak[:, :, None], lmax)
@@ -266,9 +264,7 @@ class EquivariantNetwork(DensityNetwork):
         return Waves.of(cell_cv, kpt_Kc, electrons, self.hypers.response_widths, self.hypers.lmax)
 
     def _edges(self, atoms: SortedSystem) -> Edges:
-        return Edges.of(
-            atoms.vector_akv, atoms.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax
-        )
+        return Edges.of(atoms.vector_akv, atoms.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax)
 
     def _inputs(self, atoms: SortedSystem, edges: Edges) -> torch.Tensor:
         """A_m,a,(z n), and after it what the k-points do."""

@@ -7,7 +7,8 @@
             return MyNetwork(self.species, MyHypers(), self.basis, self.l_zj)
 
 Densities are compared at vectors from the atoms, matrices as they are or turned; nothing is evaluated on a grid here.
-What a network says it cannot (:attr:`~.DensityNetwork.sees_magnetic_moments` and the like) is not asked for; all else is.
+What a network says it cannot (:attr:`~.DensityNetwork.sees_magnetic_moments` and the like) is not asked
+for; all else is.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ class _Decay:
     cutoff: float = 4.0
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        return np.exp(-self.number**0.5 * r)
+        return np.exp(-(self.number**0.5) * r)
 
 
 def system_of(network: DensityNetwork, atoms: Atoms, position_av: torch.Tensor | None = None) -> System:
-    """For a network: with k-points ``atoms.info['kpts']`` or ``KPTS``, an electron per proton, ``atoms.info['charge']``."""
+    """For a network: k-points ``atoms.info['kpts']`` or ``KPTS``, an electron per proton, ``atoms.info['charge']``."""
     waves = None
     if network.sees_kpoints:
         waves = network.waves(atoms.cell.array, atoms.info.get('kpts', KPTS), float(atoms.numbers.sum()))
@@ -310,7 +311,7 @@ class DensityNetworkContract:
             tensor.zero_()
         network.load_state_dict(state)
         self.assert_same(self.run(network, box()), said, 0.0)
-        shapes = type(network).telling_shapes(self.species, network.hypers, self.basis, self.l_zj)  # type: ignore[arg-type]
+        shapes = type(network).telling_shapes(self.species, network.hypers, self.basis, self.l_zj)
         assert shapes and {name: tuple(state[name].shape) for name in shapes} == shapes
 
     # Smoothness
@@ -443,7 +444,8 @@ class DensityNetworkContract:
 
         D_tzsaii = [
             {
-                Z: torch.eye(len(mean_ii), dtype=torch.float64) + 0.003 * _symmetric(len(system.atoms_of(Z)), len(mean_ii))
+                Z: torch.eye(len(mean_ii), dtype=torch.float64)
+                + 0.003 * _symmetric(len(system.atoms_of(Z)), len(mean_ii))
                 for Z, mean_ii in network.mean_zii.items()
             }
             for system in systems

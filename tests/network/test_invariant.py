@@ -69,7 +69,6 @@ class TestInvariantNetwork(DensityNetworkContract):
         np.testing.assert_allclose(few_R, whole_R, atol=1e-12)
         np.testing.assert_allclose(torch.cat(slabs), whole_R, atol=1e-12)
 
-
     def test_scales_come_from_the_data(self, network):
         """Inputs of the nets have unit size and the outputs start at the mean of the least-squares fit."""
         super().test_scales_come_from_the_data(network)
