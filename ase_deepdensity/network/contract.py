@@ -213,6 +213,21 @@ class DensityNetwork(torch.nn.Module, ABC):
     def set_elements(self, elements: Mapping[int, Element]) -> None:  # noqa: B027
         """Tell it what the free atoms of its elements are like, by atomic number, before training."""
 
+    @property
+    def takes_elements(self) -> bool:
+        """Whether a trained one can be told of more elements, see :meth:`with_elements`."""
+        return False
+
+    def with_elements(self, elements: Mapping[int, Element]) -> DensityNetwork:
+        """The same network, which knows more elements, by atomic number; what it says of the others does not change.
+
+        Raises
+        ------
+        ValueError
+            Elements that it knows already.
+        """
+        raise NotImplementedError
+
     def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
         """What it is told about a cell (Å), all k-points of the Brillouin zone (scaled) and the valence electrons."""
         raise NotImplementedError
