@@ -230,7 +230,9 @@ def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_mod
 
 def test_elements_that_the_first_network_cannot_take(dataset, config, tmp_path):
     hydrogen = build_model(Level.load('dzp'), species=(1,))
-    with pytest.raises(TrainingError, match=r'the data set has O, which tiny does not know \(it knows H\).* \(equivariant\) cannot'):
+    with pytest.raises(
+        TrainingError, match=r'the data set has O, which tiny does not know \(it knows H\).* \(equivariant\) cannot'
+    ):
         Trainer(dataset, tmp_path / 'm.safetensors', config, init=hydrogen, progress=False)
     assert list(tmp_path.iterdir()) == [], 'no lock stays'
 
