@@ -124,8 +124,16 @@ class TrainingData(Sequence[Sample]):
     def target(self, t: int) -> Target:
         """What a network has to add to the superposition of atoms in a snapshot."""
         return self.cache.get(
-            (self, 'target', t), lambda: self._target(self.dataset[t].density), lambda made: made.density_sR.nbytes
+            (self, 'target', t), lambda: self.target_of(self.dataset[t].density), lambda made: made.density_sR.nbytes
         )
+
+    def target_of(self, density: PAWDensity) -> Target:
+        """The same of a density that is at hand."""
+        atoms = density.atoms
+        density_sR = components(density.nt_sR)
+        electrons = float(density_sR[0].sum())
+        density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, self.superposition, np.float64)
+        return Target(torch.from_numpy(density_sR).float(), electrons)
 
     def _sample(self, t: int) -> Sample:
         outline = self.dataset.outline(t)
@@ -140,13 +148,6 @@ class TrainingData(Sequence[Sample]):
         D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in outline.D_asii]
         D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
         return Sample(name, system, outline.grid, D_zsaii)
-
-    def _target(self, density: PAWDensity) -> Target:
-        atoms = density.atoms
-        density_sR = components(density.nt_sR)
-        electrons = float(density_sR[0].sum())
-        density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, self.superposition, np.float64)
-        return Target(torch.from_numpy(density_sR).float(), electrons)
 
 
 def components(x_s: np.ndarray) -> np.ndarray:

@@ -21,8 +21,11 @@ def training_data(dataset, model, nbytes: float | None = None) -> TrainingData:
 def test_the_model_that_made_the_data_has_nothing_to_learn(dataset, tiny_model, t):
     data = training_data(dataset, tiny_model)
     with torch.no_grad():
-        state = predicted(tiny_model.network, data, t, DensityEvaluator(BASIS), torch.device('cpu')).normalized()
-    reference = dataset[t].density
+        reference = data.reference(t)
+        state = predicted(
+            tiny_model.network, data[t], reference, data.target(t), DensityEvaluator(BASIS), torch.device('cpu')
+        )
+    state = state.normalized()
     np.testing.assert_allclose(state.nt_sR, reference.nt_sR, rtol=0, atol=FLOAT32 * reference.nt_sR.max())
     for D_sii, expected_sii in zip(state.D_asii, reference.D_asii, strict=True):
         np.testing.assert_allclose(D_sii, expected_sii, atol=1e-5)

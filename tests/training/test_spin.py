@@ -79,9 +79,9 @@ def test_a_magnetisation_is_learned(polarised, tmp_path):
     def error(network: torch.nn.Module) -> float:
         """Of the magnetisation of a snapshot, relative to it."""
         with torch.no_grad():
-            m_R = magnetisation(predicted(network, data, 1, trainer.evaluate, trainer.device))
+            state = predicted(network, data[1], data.reference(1), data.target(1), trainer.evaluate, trainer.device)
         wanted_R = magnetisation(data.reference(1))
-        return float(np.abs(m_R - wanted_R).sum() / np.abs(wanted_R).sum())
+        return float(np.abs(magnetisation(state) - wanted_R).sum() / np.abs(wanted_R).sum())
 
     start = error(trainer.network)
     model = trainer.run()
