@@ -63,8 +63,24 @@ class Output(ABC):
     def of_system(self, system: System, t: int) -> Output:
         """What is said of system t of the whole ``system`` that the network has seen."""
 
+    @property
+    def members(self) -> int:
+        """Of the ensemble."""
+        return self._leading[0]
+
+    @property
+    def components(self) -> int:
+        """1: the total; 2: total and magnetisation."""
+        return self._leading[1]
+
+    @property
+    def _leading(self) -> tuple[int, ...]:
+        return tuple(next(iter(self.D_zesaii.values())).shape[:2])
+
     def split(self, system: System) -> list[Output]:
         """What is said of each system."""
+        if system.nsystems == 1:
+            return [self]
         return [self.of_system(system, t) for t in range(system.nsystems)]
 
     def finite_a(self, system: System) -> torch.Tensor:
@@ -96,12 +112,11 @@ class Coefficients(Output):
 
     def density(self, writer: Writer) -> torch.Tensor:
         members, components = self.c_lesanm[0].shape[:2]
-        return torch.stack(
-            [
-                torch.stack([writer.expansion([c_esanm[e, s] for c_esanm in self.c_lesanm]) for s in range(components)])
-                for e in range(members)
-            ]
-        )
+        density_esp = [
+            [writer.expansion([c_esanm[e, s] for c_esanm in self.c_lesanm]) for s in range(components)]
+            for e in range(members)
+        ]
+        return torch.stack([torch.stack(density_sp) for density_sp in density_esp])
 
     def mean(self) -> Coefficients:
         if len(self.c_lesanm[0]) == 1:
@@ -137,6 +152,9 @@ class PointwiseDensity(Output):
         return writer.points(self.contribution, self.cutoff)
 
     def mean(self) -> PointwiseDensity:
+        if self.members == 1:
+            return self
+
         def contribution(a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
             return self.contribution(a_p, e_pv).mean(0, keepdim=True)
 

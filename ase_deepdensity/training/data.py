@@ -15,6 +15,7 @@ from ase_deepdensity.grid import Grid
 from ase_deepdensity.memory import physical_memory
 from ase_deepdensity.network.contract import DensityNetwork, Matrices
 from ase_deepdensity.network.system import System
+from ase_deepdensity.spin import components
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
 
@@ -148,16 +149,3 @@ class TrainingData(Sequence[Sample]):
         D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in outline.D_asii]
         D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
         return Sample(name, system, outline.grid, D_zsaii)
-
-
-def components(x_s: np.ndarray) -> np.ndarray:
-    """Spin components, (1 or 2, ...), as the total and, where there are two, the magnetisation; a copy."""
-    return x_s.copy() if len(x_s) == 1 else np.stack([x_s[0] + x_s[1], x_s[0] - x_s[1]])
-
-
-def spins(x_s: np.ndarray, nspins: int) -> np.ndarray:
-    """The reverse of :func:`components`; a magnetisation that is not given is zero."""
-    if nspins == 1:
-        return x_s[:1]
-    magnetisation = x_s[1] if len(x_s) == 2 else 0.0
-    return 0.5 * np.stack([x_s[0] + magnetisation, x_s[0] - magnetisation])

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from ase_deepdensity.analysis.compare import epsilon_D, matrix_squares, nmae
+from ase_deepdensity.atoms_coefficients import atomic_matrices
 from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.batch import cosets
-from ase_deepdensity.training.data import Sample, Target, TrainingData, spins
+from ase_deepdensity.training.data import Sample, Target, TrainingData
 from ase_deepdensity.training.loss import padded
 from ase_deepdensity.training.step import density_at
 
@@ -67,11 +69,7 @@ def predicted(
     ncomponents = max(len(density_sp), reference.nspins)
     error_sp = padded(density_sp, ncomponents) - padded(batch.target_sp, ncomponents)
     error_sR = error_sp.double().cpu().numpy().reshape(ncomponents, *reference.grid.shape)
-    D_asii: list[np.ndarray] = [np.empty(0)] * len(reference.atoms)
-    for Z, D_esaii in output.D_zesaii.items():
-        D_saii = spins(D_esaii[0].double().cpu().numpy(), reference.nspins)
-        for i, a in enumerate(batch.system.atoms_of(Z).tolist()):
-            D_asii[a] = D_saii[:, i]
+    D_asii = atomic_matrices(output, reference.atoms.numbers, reference.nspins)
     return reference.new(nt_sR=reference.nt_sR + spins(error_sR, reference.nspins), D_asii=D_asii)
 
 

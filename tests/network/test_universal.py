@@ -30,6 +30,13 @@ class TestUniversalNetwork(DensityNetworkContract):
     def make(self) -> DensityNetwork:
         return random_network()
 
+    def test_scales_come_from_the_data(self, network):
+        """A fitted network starts near the means."""
+        super().test_scales_come_from_the_data(network)
+        said = self.run(network, box(seed=1))
+        assert all(float((D - torch.eye(D.shape[-1])).detach().abs().max()) < 0.1 for D in said.D_aesii)
+        assert float(said.rho_esap.detach().abs().max()) < 0.2
+
     def test_new_elements(self, network):
         """The others are as before; a new one is what its descriptors say, unlike any other."""
         atoms = box()

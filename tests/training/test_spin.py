@@ -12,11 +12,12 @@ from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.registry import build_network
 from ase_deepdensity.predict import Predictor
+from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
 from ase_deepdensity.training.batch import Batches
 from ase_deepdensity.training.config import TrainingConfig
-from ase_deepdensity.training.data import Cache, TrainingData, spins
+from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.loop import Trainer
 from ase_deepdensity.training.loss import mean_spreads
 from ase_deepdensity.training.step import Objective
