@@ -35,7 +35,6 @@ from ase_deepdensity.dataset.contents import (
     SINCE,
     STATE,
     check_electrons,
-    check_geometry,
     geometry_hash,
     outline,
     read_level_and_charge,
@@ -186,7 +185,6 @@ def read_snapshot(path: str | Path) -> Snapshot:
     with hdf5.opened(path, LAYOUT) as content:
         arrays = content.arrays()
         density = read_state(content, arrays)
-        check_geometry(density.atoms, content.text('geometry'))
         check_electrons(density)
         return Snapshot(
             density=density,

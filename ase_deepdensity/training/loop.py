@@ -135,7 +135,7 @@ class Trainer:
         config = self.config
         number = config.validation if config.validation is not None else max(1, len(dataset) // 10)
         parts = dataset.split(number, seed=config.seed, compounds=config.split == 'compounds')
-        training, validation = (TrainingData(part, self.network, self.tables, cache) for part in parts)
+        training, validation = (TrainingData(part, self.network, self.atom_types, cache) for part in parts)
         for data, what in (training, 'training data'), (validation, 'validation data'):
             for t in tqdm(range(len(data)), desc=what, disable=not self.progress, leave=False):
                 data[t]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 
 from ase_deepdensity.dataset import Dataset, write_snapshot
 from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 from ase_deepdensity.training.data import Cache, TrainingData, components, spins
 from ase_deepdensity.training.validation import predicted
 from tests.tiny import BASIS
@@ -14,7 +14,7 @@ from tests.tolerances import FLOAT32
 
 
 def training_data(dataset, model, nbytes: float | None = None) -> TrainingData:
-    return TrainingData(dataset, model.network, model.superposition, Cache(nbytes))
+    return TrainingData(dataset, model.network, model.atom_types, Cache(nbytes))
 
 
 @pytest.mark.parametrize('t', [0, 1], ids=['molecule', 'box'])

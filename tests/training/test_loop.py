@@ -131,7 +131,7 @@ def test_score_of_several_snapshots_is_that_of_evaluate(trained, dataset, config
     """Molecules between zero boundaries and periodic boxes, in torch and in NumPy."""
     model = trained[0]
     trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, init=model, progress=False)
-    reached = trainer.score(trainer.network, TrainingData(dataset, trainer.network, trainer.tables, Cache()))
+    reached = trainer.score(trainer.network, TrainingData(dataset, trainer.network, trainer.atom_types, Cache()))
     means = model_means(model)
     spreads = reference_spreads(dataset, means)
     predict = Predictor(model).predict
@@ -267,7 +267,7 @@ def test_fine_tuning_to_new_elements(dataset, config, fluorides, tmp_path):
     settings = config.to_dict() | {'network': 'universal', 'hypers': UNIVERSAL, 'steps': 3}
     water = train(dataset, tmp_path / 'w.safetensors', TrainingConfig(**settings))
     trainer = Trainer(fluorides, tmp_path / 'f.safetensors', TrainingConfig(**settings), init=water, progress=False)
-    system = TrainingData(dataset, trainer.network, trainer.tables, Cache())[1].system
+    system = TrainingData(dataset, trainer.network, trainer.atom_types, Cache())[1].system
     with torch.no_grad():
         before, after = water.network(system), trainer.network(system)
     assert before.D_zesaii.keys() == after.D_zesaii.keys()

@@ -75,7 +75,7 @@ def test_a_magnetisation_is_learned(polarised, tmp_path):
     )
     trainer = Trainer(polarised, tmp_path / 'm.safetensors', config, progress=False)
     assert {outline.nspins for outline in map(polarised.outline, range(5))} == {1, 2}
-    data = TrainingData(polarised, trainer.network, trainer.tables, Cache())
+    data = TrainingData(polarised, trainer.network, trainer.atom_types, Cache())
 
     def error(network: torch.nn.Module) -> float:
         """Of the magnetisation of a snapshot, relative to it."""
@@ -92,7 +92,7 @@ def test_a_magnetisation_is_learned(polarised, tmp_path):
 def test_flipped_moments_are_a_flipped_magnetisation(polarised, tiny_model):
     """What a batch holds is linear in them: total and loss are the same."""
     network = known_network(tiny_model, magnetic=True)
-    data = TrainingData(polarised, network, tiny_model.superposition, Cache())
+    data = TrainingData(polarised, network, tiny_model.atom_types, Cache())
     spread_zs = mean_spreads((sample.D_zsaii for sample in data), network.mean_zii, SPECIES)
     assert (spread_zs[1] < 1).all()
     objective = Objective(network, DensityEvaluator(BASIS), spread_zs, TrainingConfig())
