@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from ase_deepdensity.grid import Grid
-    from ase_deepdensity.predict import AtomsCoefficients, Predictor
+    from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+    from ase_deepdensity.predict import Predictor
     from ase_deepdensity.state import PAWDensity
 
 MAX_KPTS = 10**5

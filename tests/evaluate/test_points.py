@@ -27,7 +27,7 @@ def model(request) -> DensityModel:
 @torch.no_grad()
 def test_points_of_several_systems_are_those_of_their_grids(model):
     all_atoms = [SKEW, SLAB, water_box((1, 1, 2))]
-    grids = [Grid.from_atoms(atoms, size_c) for atoms, size_c in zip(all_atoms, [(6, 7, 5), (8, 7, 9), (6, 6, 9)])]
+    grids = [Grid.from_atoms(atoms, size_c) for atoms, size_c in zip(all_atoms, [(6, 7, 5), (8, 7, 9), (6, 6, 9)], strict=True)]
     network, evaluate = model.network.double(), DensityEvaluator(BASIS, torch.float64)
     systems = [system_of(atoms, network, model.level) for atoms in all_atoms]
     expected = [

@@ -7,7 +7,8 @@ from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 
 from ase_deepdensity.dataset import Dataset, write_snapshot
 from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.training.data import Cache, TrainingData, components, spins
+from ase_deepdensity.spin import components, spins
+from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.validation import predicted
 from tests.tiny import BASIS
 from tests.tolerances import FLOAT32
