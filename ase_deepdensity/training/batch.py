@@ -159,6 +159,8 @@ def on(device: torch.device | str, D_zsaii: Matrices) -> Matrices:
 
 def joined_matrices(D_tzsaii: Sequence[Matrices], ncomponents: int) -> Matrices:
     """Matrices of several systems as those of the joint one."""
+    if len(D_tzsaii) == 1:
+        return D_tzsaii[0]
     numbers = sorted({Z for D_zsaii in D_tzsaii for Z in D_zsaii})
     return {Z: torch.cat([padded(D_zsaii[Z], ncomponents) for D_zsaii in D_tzsaii if Z in D_zsaii], 1) for Z in numbers}
 
