@@ -83,7 +83,8 @@ class Level:
         Raises
         ------
         LevelError
-            Neither a known name nor a file; not JSON; not a dictionary; parameters that the code does not have; a charge.
+            Neither a known name nor a file; not JSON; not a dictionary; a charge, or parameters that the code does
+            not have.
         """
         if str(name_or_path) in NAMED:
             return cls(NAMED[str(name_or_path)], str(name_or_path))

@@ -17,8 +17,8 @@ from ase.data import chemical_symbols
 
 from ase_deepdensity.arguments import real
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.basis.radial_table import RadialTable
 from ase_deepdensity.codes import code_of
-from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level
 from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models

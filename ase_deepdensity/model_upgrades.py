@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
+from ase_deepdensity.basis.radial_table import RadialTable
 from ase_deepdensity.codes import code_of
-from ase_deepdensity.evaluate.superposition import RadialTable
 from ase_deepdensity.level import Level, LevelError, without_charge
 from ase_deepdensity.model_files import ModelError
 from ase_deepdensity.paw import AtomType
@@ -50,7 +50,8 @@ def _with_atom_types(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> C
         name = str(atom_type.number)
         if list(atom_type.l_j) != list(l_j):
             raise ValueError(f'its projectors of {atom_type.symbol}, {l_j}, are not those of the dataset')
-        nt = RadialTable(*tables[name], arrays[f'superposition.{name}'].astype(float))
+        step, cutoff = tables[name]
+        nt = RadialTable(step, cutoff, arrays[f'superposition.{name}'].astype(float))
         upgraded = replace(atom_type, nt=nt).to_arrays()
         kept |= {f'atom_types.{name}.{key}': array for key, array in upgraded.items()}
     return header | {'architecture': architecture}, kept

@@ -14,12 +14,13 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.units import Bohr
 
-from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.basis.radial_table import RadialTable
 
 MAX_L = 4
 """Of projectors."""
 MOST_PROJECTORS = 32
 """Of an element, counted without their 2l + 1 orientations."""
+MOST_ELECTRONS = 1000
 FLOATS = 'nvalence', 'Delta0', 'core_charge', 'rcgauss'
 SHELLS = 'l_j', 'n_j', 'f_j', 'eps_j'
 ARRAYS = (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_step', 'nt_cutoff', 'nt_xp')
@@ -90,14 +91,13 @@ class AtomType:
                 raise ValueError(f'{self.symbol}: {name} must have {len(self.l_j)} values, not {getattr(self, name)}')
 
     def _check_values(self) -> None:
-        for name in ('nvalence', 'Delta0', 'core_charge', 'f_j', 'eps_j', 'Delta_iiL', 'D_ii'):
+        for name in ('Delta0', 'core_charge', 'f_j', 'eps_j', 'Delta_iiL', 'D_ii'):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f'{self.symbol}: {name} must be finite, not {getattr(self, name)}')
-        if self.nvalence < 0 or (self.rcgauss is not None and not 0 < self.rcgauss < np.inf):
-            raise ValueError(
-                f'{self.symbol}: nvalence must not be negative and rcgauss must be positive, '
-                f'not {self.nvalence!r} and {self.rcgauss!r}'
-            )
+        if not 0 <= self.nvalence <= MOST_ELECTRONS:
+            raise ValueError(f'{self.symbol}: nvalence must be from 0 to {MOST_ELECTRONS}, not {self.nvalence!r}')
+        if self.rcgauss is not None and not 0 < self.rcgauss < np.inf:
+            raise ValueError(f'{self.symbol}: rcgauss must be positive, not {self.rcgauss!r}')
 
     def __repr__(self) -> str:
         return f'AtomType({self.symbol}, {self.nvalence:g} valence electrons, projectors of l = {self.l_j})'

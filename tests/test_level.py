@@ -43,6 +43,7 @@ def test_load_from_file(tmp_path):
     [
         ('{"mode": "lcao", "cutoff": 3}', r"no keyword 'cutoff'; allowed are basis, .*xc"),
         ('{"xc": "PBE"}', '"mode" is missing'),
+        ('{"mode": "lcao", "charge": 1}', r"a charge \(1 .e.\) belongs to the atoms, .*: set atoms.info\['charge'\]"),
         ('{"mode": ', 'not a JSON file'),
         ('[1, 2]', 'must hold a dictionary'),
     ],

@@ -1,7 +1,7 @@
 import json
 import os
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from ase_deepdensity.spelling import PHYSICAL
 from tests.corruptions import corruptions
 from tests.tolerances import EXACT, FLOAT32
 
-VERSION_2 = Path(__file__).parent / 'data' / 'model-2.safetensors'
+DATA = Path(__file__).parent / 'data'
 
 
 @pytest.fixture
@@ -84,17 +84,64 @@ def test_nonsense_is_not_saved(tiny_model, path):
     assert path.read_bytes() == old
 
 
-def test_version_2(tmp_path):
-    """Without a checksum; written by the program of the time.  The figures are its prediction."""
-    model = DensityModel.load(VERSION_2)
+@pytest.mark.parametrize('version', range(OLDEST, VERSION + 1))
+def test_every_version(version, tmp_path):
+    """Written by the program of the time.  The figures are its prediction."""
+    model = DensityModel.load(DATA / f'model-{version}.safetensors')
+    assert contents(DATA / f'model-{version}.safetensors')[1]['version'] == str(version)
     hydrogen = Atoms('H2', [(0, 0, 0), (0, 0, 0.75)])
     hydrogen.center(vacuum=1.5)
     model.save(tmp_path / 'new.safetensors')
-    assert contents(tmp_path / 'new.safetensors')[1].keys() == {'format', 'version', 'header', 'checksum'}
+    metadata = contents(tmp_path / 'new.safetensors')[1]
+    assert metadata.keys() == {'format', 'version', 'header', 'checksum'} and metadata['version'] == str(VERSION)
     first, second = (Predictor(m).predict(hydrogen) for m in (model, DensityModel.load(tmp_path / 'new.safetensors')))
     assert np.linalg.norm(first.nt_sR) == pytest.approx(10.249757981644482, rel=FLOAT32)
     assert first.D_asii[0].sum() == pytest.approx(-0.009870225848389216, rel=FLOAT32)
     assert np.array_equal(first.nt_sR, second.nt_sR), 'upgraded without a change'
+    assert model.atom_types[1].is_like(second.types()[0]) and model.atom_types[1].nvalence == 1
+
+
+def test_old_versions_need_their_datasets_once(tmp_path, monkeypatch):
+    """Those of GPAW with the same checksum, or none at all."""
+    old = tmp_path / 'old.safetensors'
+    tensors, metadata = contents(DATA / 'model-2.safetensors')
+    header = json.loads(metadata['header'])
+    header['level']['versions']['datasets']['H'] = 'of another day'
+    save_file(tensors, old, metadata=metadata | {'header': json.dumps(header)})
+    with pytest.raises(ModelError, match='old.safetensors: .* of H that are installed are not those.*another day'):
+        DensityModel.load(old)
+    monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
+    with pytest.raises(ModelError, match=r'model-3.*datasets of H, .*\[gpaw\].*DensityModel.load\(FILE\).save\(FILE\)'):
+        DensityModel.load(DATA / 'model-3.safetensors')
+    assert DensityModel.load(DATA / 'model-4.safetensors').symbols == ['H']
+
+
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        lambda header, tensors: tensors.pop('superposition.1'),
+        lambda header, tensors: tensors.update({'superposition.8': tensors['superposition.1'].clone()}),
+        lambda header, tensors: header['superposition'].clear(),
+        lambda header, tensors: header['superposition'].update({'1': [1.0]}),
+        lambda header, tensors: header['architecture'].update(species=[0]),
+        lambda header, tensors: header['architecture'].update(species=[]),
+        lambda header, tensors: header['architecture'].update(projectors=[[0, 1]]),
+        lambda header, tensors: header['architecture'].pop('projectors'),
+        lambda header, tensors: header.update(level={'parameters': {'mode': 'lcao', 'charge': 'much'}}),
+    ],
+)
+def test_what_does_not_fit_in_old_files_is_refused(tmp_path, spoil):
+    tensors, metadata = contents(DATA / 'model-2.safetensors')
+    header = json.loads(metadata['header'])
+    spoil(header, tensors)
+    save_file(tensors, tmp_path / 'old.safetensors', metadata=metadata | {'header': json.dumps(header)})
+    with pytest.raises(ModelError, match='old.safetensors: a damaged model file'):
+        DensityModel.load(tmp_path / 'old.safetensors')
+
+
+def test_atom_types_are_those_of_the_network(tiny_model):
+    with pytest.raises(ValueError, match='atom types with the projectors .* do not fit a network for'):
+        replace(tiny_model, atom_types={1: tiny_model.atom_types[1]})
 
 
 def test_truncated_file(path):
@@ -166,8 +213,16 @@ def hyper(**changes):
     return lambda header, arrays: header['architecture']['hypers'].update(changes)
 
 
-def table(number, index, value):
-    return lambda header, arrays: header['superposition'][number].__setitem__(index, value)
+def value(name, new):
+    return lambda header, arrays: arrays.update({f'atom_types.{name}': np.array(new)})
+
+
+def projectors(number, l_j):
+    """Another list of projectors, with all that must fit it."""
+    ni = int(sum(2 * l + 1 for l in l_j)) if all(l < 9 for l in l_j) else 1
+    changes = {'Delta_iiL': np.zeros((ni, ni, 9)), 'D_ii': np.zeros((ni, ni))}
+    changes |= {name: np.zeros(len(l_j)) for name in ('n_j', 'f_j', 'eps_j')} | {'l_j': np.array(l_j, float)}
+    return lambda header, arrays: arrays.update({f'atom_types.{number}.{k}': v for k, v in changes.items()})
 
 
 def without(key):
@@ -181,19 +236,19 @@ def tensor(name, change):
 @pytest.mark.parametrize(
     ('spoil', 'message'),
     [
-        *((without(key), key) for key in ('architecture', 'level', 'superposition', 'card')),
+        *((without(key), key) for key in ('architecture', 'level', 'charge', 'card')),
         (of('architecture', network='unheard-of'), "no network 'unheard-of'"),
         (of('architecture', network=[]), 'unhashable'),
         (of('architecture', basis=None), 'not subscriptable'),
         (of('architecture', basis={'cutoff': 2.5, 'number': 10**9, 'lmax': 2}), 'at most 256, not 1000000000'),
         (of('architecture', basis={'cutoff': 1e9, 'number': 4, 'lmax': 2}), 'a positive distance up to 100 Å'),
-        (of('architecture', species=[8, 1]), 'must ascend'),
-        (of('architecture', species=[1, 1]), 'must ascend'),
-        (of('architecture', species=[1]), '1 species need as many lists of projectors, not 2'),
-        (of('architecture', species=[1, 300]), 'must be atomic numbers'),
-        (of('architecture', projectors=[[0, 0, 1], [0, 1, 0, 1, 99]]), 'at most 32 projectors with angular momenta'),
-        (of('architecture', projectors=[[0, 0, 1], [4] * 32]), 'numbers for the atomic matrices alone'),
-        (of('architecture', projectors=[[0, 0, 1], [0, 1, 0, 1]]), r'network.matrices.1.* should be'),
+        (of('architecture', species=[8, 1]), r'the species \[8, 1\] have atom types of \[1, 8\]'),
+        (of('architecture', species=[1]), r'the species \[1\] have atom types of'),
+        (of('architecture', species=[1, 300]), 'have atom types of'),
+        (projectors(8, [0, 1, 0, 1, 99]), 'at most 32 projectors with angular momenta'),
+        (projectors(8, [4] * 32), 'numbers for the atomic matrices alone'),
+        (projectors(8, [0, 1, 0, 1]), r'network.matrices.1.* should be'),
+        (projectors(8, [0, 1, 0, 1.5, 2]), 'quantum numbers must be whole'),
         (hyper(channels=9), r'network.*should be'),
         (hyper(channels=10**9), 'channels must be a whole number from 1 to 1024, not 1000000000'),
         (hyper(channels=8.0), 'channels must be a whole number'),
@@ -210,16 +265,26 @@ def tensor(name, change):
         (of('level', parameters={'ecut': 3}), 'level of theory'),
         (lambda header, arrays: header.update(level=[]), 'not a level of theory'),
         (lambda header, arrays: header.update(card='ok'), "its card is 'ok'"),
-        (lambda header, arrays: header.update(superposition=[1, 2]), 'no attribute'),
-        (of('superposition', **{'7': [0.1, 2.0]}), r"tables of the elements \['1', '8', '7'\]"),
-        (table('1', 0, -1e-9), 'x_step of a radial table must be a number above 0 .*, not -1e-09'),
-        (table('1', 0, float('nan')), 'x_step of a radial table must be a number above 0'),
-        (table('1', 0, 0.02), 'intervals of 0.02 Å² in a radial table end at .* not at its cutoff'),
-        (table('8', 1, 1e9), 'the cutoff of a radial table must be a number above 0 and up to 100'),
-        (table('8', 1, None), 'the cutoff of a radial table must be a number'),
-        (tensor('superposition.1', lambda t: t[:-1]), 'not at its cutoff'),
-        (tensor('superposition.1', lambda t: t[:, :3]), 'four finite numbers for each interval'),
-        (tensor('superposition.1', lambda t: t * np.inf), 'superposition.1 has numbers that are not finite'),
+        (lambda header, arrays: header.update(charge='much'), "the charge of a model must be a number .* not 'much'"),
+        (lambda header, arrays: arrays.update({'atom_types.7.nvalence': np.zeros(())}), 'an atom type has the arrays'),
+        (
+            lambda header, arrays: arrays.update({'atom_types.x.nvalence': np.zeros(())}),
+            "'x', which is no atomic number",
+        ),
+        (value('1.nt_step', -1e-9), 'x_step of a radial table must be a number above 0 .*, not -1e-09'),
+        (value('1.nt_step', 0.02), 'intervals of 0.02 Å² in a radial table end at .* not at its cutoff'),
+        (value('8.nt_cutoff', 1e9), 'the cutoff of a radial table must be a number above 0 and up to 100'),
+        (value('8.rcgauss', -1.0), 'rcgauss must be positive'),
+        (value('8.nvalence', -1.0), 'nvalence must be from 0 to 1000'),
+        (value('8.Delta0', [1.0]), 'Delta0 of an atom type has 1 axes'),
+        (tensor('atom_types.1.nt_xp', lambda t: t[:-1]), 'not at its cutoff'),
+        (tensor('atom_types.1.nt_xp', lambda t: t[:, :3]), 'four finite numbers for each interval'),
+        (tensor('atom_types.1.nt_xp', lambda t: t * np.inf), 'atom_types.1.nt_xp has numbers that are not finite'),
+        (tensor('atom_types.8.Delta_iiL', lambda t: t[:-1]), r'Delta_iiL must have the shape \(13, 13, 1, 4, 9 or'),
+        (tensor('atom_types.8.Delta_iiL', lambda t: t[..., :5]), r'Delta_iiL must have the shape \(13, 13, 1, 4, 9 or'),
+        (tensor('atom_types.8.D_ii', lambda t: t[:, :-1]), r'D_ii must have the shape \(13, 13\)'),
+        (tensor('atom_types.8.f_j', lambda t: t[:-1]), 'f_j must have 5 values'),
+        (tensor('atom_types.8.eps_j', lambda t: t.astype(np.float32)), 'the type float32'),
         (tensor('familiarity.limit_s', np.negative), 'familiarity.limit_s must be positive'),
         (tensor('familiarity.mean_sc', lambda t: t[:, :-1]), 'familiarity.mean_sc has the shape'),
         (tensor('familiarity.whiten_sck', lambda t: t[:, :, :0]), 'familiarity'),
@@ -279,7 +344,7 @@ def test_no_ordinary_file(tmp_path):
 
 def test_spoilt_files_are_refused(path):
     """A thousand of a shipped one: docs/benchmarks/corruptions.py."""
-    DensityModel.load(VERSION_2).save(path)
+    DensityModel.load(DATA / 'model-2.safetensors').save(path)
     whole = path.read_bytes()
     for what, spoilt in corruptions.spoilt_files(whole, corruptions.MODEL, 200, seed=5):
         path.write_bytes(spoilt)
@@ -337,7 +402,7 @@ def test_shipped_models(name):
     path = model_path(name)
     assert path.parent == SHIPPED
     assert path.stat().st_size <= 5e6
-    assert contents(path)[1]['format'] == FORMAT
+    assert contents(path)[1]['format'] == FORMAT and contents(path)[1]['version'] == str(VERSION)
     model = DensityModel.load(name)
     assert model.name == name
     assert model.level.versions['datasets'].keys() == set(model.symbols)

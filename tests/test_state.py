@@ -28,7 +28,7 @@ def test_normalisation_is_gpaws(calc, state):
     assert normalized.number_of_electrons() == pytest.approx(calc.get_number_of_electrons(), rel=EXACT)
     assert normalized.D_asii[0] == pytest.approx(wrong.D_asii[0], rel=EXACT)
 
-    from ase_deepdensity.analysis.potential import component_builder, gpaw_density
+    from ase_deepdensity.codes.gpaw.potential import component_builder, gpaw_density
 
     density = gpaw_density(wrong, component_builder(wrong))
     density.normalize(0.0)

@@ -6,6 +6,9 @@ EXACT = 1e-12
 GPAW = 1e-6
 """Our figure for a state of GPAW's against GPAW's own (relative)."""
 
+COMPENSATION_CHARGES = 2e-5
+"""Gaussians and what is made of them against GPAW's splines of 50 points (relative to the maximum)."""
+
 SUPERPOSITION_REAL_SPACE = 1e-4
 """Radial tables against GPAW's superposition on a real-space grid, where GPAW normalises each core (relative)."""
 

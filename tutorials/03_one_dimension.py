@@ -33,9 +33,9 @@ from ase_deepdensity import DeepDensity
 from ase_deepdensity.analysis.compare import nmae
 from ase_deepdensity.analysis.pictures import plot_difference, plot_slice
 from ase_deepdensity.checks import UnfamiliarWarning
-from ase_deepdensity.codes.ks1d.solver import KohnSham1D
+from ase_deepdensity.codes.ks1d.calculator import KohnSham1D
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.generate.folder import generate
+from ase_deepdensity.generate import generate
 from ase_deepdensity.level import Level
 from ase_deepdensity.sampling.geometries import chain
 from ase_deepdensity.training.config import TrainingConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
-from ase_deepdensity.codes.gpaw.state import densities
+from ase_deepdensity.codes.gpaw.densities import all_electron_densities
 from ase_deepdensity.state import PAWDensity
 
 
@@ -22,10 +22,15 @@ def all_electron_density(
         Points per grid interval: the shape is ``gridrefinement`` · ``state.grid.size_c``.
     skip_core
         Leave out the core electrons.
+
+    Raises
+    ------
+    MissingGPAWError
+        Without GPAW.
     """
     check_spin(state, spin)
     check_refinement(state, gridrefinement)
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
-    n_sR = densities(state).all_electron_densities(grid_refinement=gridrefinement, skip_core=skip_core).data
+    n_sR = all_electron_densities(state, gridrefinement, skip_core=skip_core)
     return n_sR.sum(axis=0) if spin is None else n_sR[spin]

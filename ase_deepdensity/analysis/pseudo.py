@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
-from ase_deepdensity.codes.gpaw.state import densities
+from ase_deepdensity.analysis.charges import valence_multipoles
+from ase_deepdensity.analysis.poisson import refine_by_waves
+from ase_deepdensity.grid import Grid
 from ase_deepdensity.state import PAWDensity
 
 
 def pseudo_density(state: PAWDensity, *, spin: int | None = None, gridrefinement: int = 1) -> np.ndarray:
     """Pseudo density with compensation charges on a periodic grid, electrons/Å³.  Its integral: all valence electrons.
 
-    ``state.nt_sR`` is the density without them.
+    It is GPAW's to 2·10⁻⁵ of its maximum.  ``state.nt_sR`` is the density without the charges.
 
     Parameters
     ----------
@@ -20,10 +22,21 @@ def pseudo_density(state: PAWDensity, *, spin: int | None = None, gridrefinement
         0 or 1: one spin density; None: their sum.
     gridrefinement
         Points per grid interval: the shape is ``gridrefinement`` · ``state.grid.size_c``.
+
+    Raises
+    ------
+    MissingGPAWError
+        Without GPAW, for datasets whose compensation charges are no Gaussians.
     """
     check_spin(state, spin)
     check_refinement(state, gridrefinement)
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
-    n_sR = densities(state).pseudo_densities(grid_refinement=gridrefinement).data
-    return n_sR.sum(axis=0) if spin is None else n_sR[spin]
+    multipoles = valence_multipoles(state, spin)
+    if multipoles is None:
+        from ase_deepdensity.codes.gpaw.densities import pseudo_densities
+
+        n_sR = pseudo_densities(state, gridrefinement)
+        return n_sR.sum(axis=0) if spin is None else n_sR[spin]
+    nt_R = refine_by_waves(bare_density(state, spin=spin), int(gridrefinement))
+    return nt_R + multipoles.on_grid(Grid(state.grid.cell_cv, np.array(nt_R.shape)))

@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     enable_mpi()
     from tqdm import tqdm
 
+    from ase_deepdensity.codes.gpaw.require import require_gpaw
     from ase_deepdensity.frames import read_frames
     from ase_deepdensity.generate.folder import generate
     from ase_deepdensity.level import Level
@@ -100,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     if args.ranks_per_snapshot is not None:
         whole('--ranks-per-snapshot', args.ranks_per_snapshot, least=1)
     level = Level.load(args.level)
+    if level.code == 'gpaw':
+        require_gpaw('"deepdensity generate" at this level of theory')
     frames = read_frames(args.geometries)
     master = not mpi_rank()
     summary = generate(

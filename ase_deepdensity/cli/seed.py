@@ -29,10 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ase_deepdensity.codes.gpaw.require import require_gpaw
     from ase_deepdensity.model_files import model_path
 
     _check_outputs(args)
     model_path(args.model)
+    require_gpaw('"deepdensity seed"')
     from ase_deepdensity.cli.warn import plain_warnings
     from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
     from ase_deepdensity.frames import read_frames
@@ -50,11 +52,10 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     """The runs, and the report and energy of one pass."""
     from functools import partial
 
-    from gpaw.new.ase_interface import GPAW
-
     from ase_deepdensity.checks import check_atoms
     from ase_deepdensity.model import DensityModel
     from ase_deepdensity.scf.calculator import SeededGPAW
+    from ase_deepdensity.scf.compare import default_gpaw
     from ase_deepdensity.scf.one_pass import OnePassGPAW
     from ase_deepdensity.state import PAWDensity
 
@@ -67,7 +68,7 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     def txt(label: str) -> str | None:
         return None if args.txt is None else f'{args.txt}-{label}.txt'
 
-    default, calc = run_one('default', lambda: GPAW(txt=txt('default'), **parameters | mixer))
+    default, calc = run_one('default', lambda: default_gpaw(txt=txt('default'), **parameters | mixer))
     seeded, _ = run_one('seeded', lambda: SeededGPAW(model, txt=txt('seeded'), **parameters))
     runs = [default, seeded]
     if args.oracle:

@@ -1,8 +1,9 @@
 """Atom types in files of densities: a few thousand bytes for each element.
 
-All numbers of all types stand one after the other in one array of float64, which is compressed.  In place of its table
-ñ(r) has :data:`SAMPLES` values, evenly spaced and rounded to single precision: what a table that is fitted to them
-differs by is 1e-5 of the largest value, and 1e-6 electrons.
+All numbers of all types stand one after the other in one array of float64, which is compressed.  Of the table of ñ(r)
+there are value and slope where its intervals begin, about every :data:`SPACING` or at all where these are wider,
+in single precision.  The table that is made of them differs by 1e-6 of the largest value and 1e-7 electrons; it is
+written as the same numbers again.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 
-from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.arguments import real, whole
+from ase_deepdensity.basis.radial_table import RadialTable
 from ase_deepdensity.paw import FLOATS, SHELLS, AtomType
 
-SAMPLES = 512
+SPACING = 0.01
+"""Å."""
+MOST_INTERVALS = 2**16
 MOST = 1000
 """Types in a file, and values of each of their shells."""
 
@@ -34,9 +39,8 @@ def packed(types: Sequence[AtomType]) -> tuple[str, np.ndarray]:
     entries, numbers = [], [np.zeros(0)]
     for atom_type in types:
         arrays = atom_type.to_arrays()
-        r_g = np.linspace(0.0, atom_type.nt.cutoff, SAMPLES)
-        n_g = atom_type.nt(r_g).astype(np.float32)
-        numbers += [arrays[name].ravel() for name in (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_cutoff')] + [n_g]
+        numbers += [arrays[name].ravel() for name in (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_step', 'nt_cutoff')]
+        numbers += [*_thinned(atom_type.nt)]
         nj, _, nL = len(atom_type.l_j), *arrays['Delta_iiL'].shape[1:]
         entries.append({'number': atom_type.number, 'fingerprint': atom_type.fingerprint, 'nj': nj, 'nL': nL})
     return json.dumps(entries), np.concatenate(numbers).astype(float)
@@ -90,7 +94,31 @@ def _read(entry: dict[str, Any], reader: _Reader) -> AtomType:
     arrays = {name: reader.take() for name in FLOATS} | {name: reader.take(nj) for name in SHELLS}
     ni = int(np.clip(2 * arrays['l_j'] + 1, 0, MOST).sum())
     arrays |= {'Delta_iiL': reader.take(ni, ni, nL), 'D_ii': reader.take(ni, ni)}
-    cutoff = float(reader.take())
-    nt = RadialTable.fit(np.linspace(0.0, cutoff, SAMPLES), reader.take(SAMPLES))
-    table = {'nt_step': np.array(nt.x_step), 'nt_cutoff': np.array(nt.cutoff), 'nt_xp': nt.table_xp}
-    return AtomType.from_arrays(number, arrays | table, entry['fingerprint'])
+    arrays |= {'nt_step': reader.take(), 'nt_cutoff': reader.take()}
+    step, cutoff = (real(f'{name} of an atom type', float(arrays[name]), above=0) for name in ('nt_step', 'nt_cutoff'))
+    intervals = whole('intervals of an atom type', round(min(cutoff**2 / step, 1e9)), least=1, most=MOST_INTERVALS)
+    node_k = _nodes(intervals, cutoff)
+    table = _table(intervals, step, node_k, reader.take(len(node_k)), reader.take(len(node_k)))
+    return AtomType.from_arrays(number, arrays | {'nt_xp': table}, entry['fingerprint'])
+
+
+def _nodes(intervals: int, cutoff: float) -> np.ndarray:
+    """Which ends of intervals in r² are kept: the first, the last, and about one every :data:`SPACING` in between."""
+    wanted = np.append((np.arange(0, cutoff, SPACING) / cutoff) ** 2, 1.0) * intervals
+    return np.unique(wanted.round().astype(int))
+
+
+def _thinned(table: RadialTable) -> tuple[np.ndarray, np.ndarray]:
+    """ñ and dñ/d(r²) at the nodes, the last of which are 0."""
+    node_k = _nodes(len(table.table_xp), table.cutoff)
+    slope, value = table.table_xp[node_k[:-1], 2:].T
+    value_k, slope_k = (np.append(x, 0.0).astype(np.float32) for x in (value, slope / table.x_step))
+    return value_k, slope_k
+
+
+def _table(intervals: int, step: float, node_k: np.ndarray, value_k: np.ndarray, slope_k: np.ndarray) -> np.ndarray:
+    """(intervals, 4) coefficients of a table that goes through the nodes, see :class:`.RadialTable`."""
+    x_x = np.arange(intervals + 1) * step
+    through = CubicHermiteSpline(x_x[node_k], value_k, slope_k)
+    fine = CubicHermiteSpline(x_x, through(x_x), through(x_x, 1))
+    return np.ascontiguousarray(fine.c.T * step ** np.arange(3, -1, -1))

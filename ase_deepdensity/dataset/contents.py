@@ -113,12 +113,12 @@ def read_state(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> PAWDe
     ValueError
         They do not fit each other, or hold what cannot be.
     """
-    atoms, grid, D_asii = outline(arrays)
+    atoms, grid, D_asii = outline(content, arrays)
     level, charge = read_level_and_charge(content)
     return PAWDensity(atoms, grid, arrays['nt_sR'], D_asii, level, charge, read_types(content))
 
 
-def outline(arrays: Mapping[str, np.ndarray]) -> tuple[Atoms, Grid, list[np.ndarray]]:
+def outline(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> tuple[Atoms, Grid, list[np.ndarray]]:
     """Atoms, grid and matrices, (nspins, ni, ni) for each atom: what there is without ``nt_sR``.
 
     Raises
@@ -128,6 +128,8 @@ def outline(arrays: Mapping[str, np.ndarray]) -> tuple[Atoms, Grid, list[np.ndar
     """
     atoms = _atoms(arrays)
     grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
+    if 'geometry' in content.file.attrs or content.version > 1:  # not in a density of version 1
+        check_geometry(atoms, content.text('geometry'))
     D_sI, ni_a = arrays['D_sI'], arrays['ni_a'].tolist()
     if len(ni_a) != len(atoms):
         raise ValueError(f'{len(ni_a)} density matrices do not belong to {len(atoms)} atoms')

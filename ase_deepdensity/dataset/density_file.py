@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ase_deepdensity.dataset import files, hdf5
-from ase_deepdensity.dataset.contents import SINCE, STATE, check_geometry, read_state, write_state
+from ase_deepdensity.dataset.contents import SINCE, STATE, read_state, write_state
 from ase_deepdensity.state import PAWDensity
 
 FORMAT, VERSION = 'ase-deepdensity density', 3
@@ -19,7 +19,7 @@ LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE, 'density', DensityFileError, SINCE)
 
 
 def write_density(path: str | Path, density: PAWDensity) -> None:
-    """Write ñ, D, atoms, grid, level and charge without loss, and the atom types; the file appears whole or not at all."""
+    """Write ñ, D, atoms, grid, level, charge (without loss) and atom types; the file appears whole or not at all."""
     write_state(path, LAYOUT, density)
 
 
@@ -33,7 +33,4 @@ def read_density(path: str | Path) -> PAWDensity:
         which.
     """
     with hdf5.opened(path, LAYOUT, files.LAYOUT) as content:
-        density = read_state(content, content.arrays())
-        if 'geometry' in content.file.attrs:  # not in a density of version 1
-            check_geometry(density.atoms, content.text('geometry'))
-        return density
+        return read_state(content, content.arrays())

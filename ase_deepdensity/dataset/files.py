@@ -35,7 +35,6 @@ from ase_deepdensity.dataset.contents import (
     SINCE,
     STATE,
     check_electrons,
-    check_geometry,
     geometry_hash,
     outline,
     read_level_and_charge,
@@ -186,7 +185,6 @@ def read_snapshot(path: str | Path) -> Snapshot:
     with hdf5.opened(path, LAYOUT) as content:
         arrays = content.arrays()
         density = read_state(content, arrays)
-        check_geometry(density.atoms, content.text('geometry'))
         check_electrons(density)
         return Snapshot(
             density=density,
@@ -209,7 +207,7 @@ def read_outline(path: str | Path) -> Outline:
     """
     with hdf5.opened(path, LAYOUT, whole=False) as content:
         arrays = {name: content.array(name) for name in STATE if name != 'nt_sR' and name not in SINCE}
-        return Outline(*outline(arrays), *read_level_and_charge(content))
+        return Outline(*outline(content, arrays), *read_level_and_charge(content))
 
 
 def read_level(path: str | Path) -> Level:

@@ -73,10 +73,13 @@ def write(
     It is made in memory: HDF5 crashes where a disk is full.
     """
     stream = io.BytesIO()
-    with h5py.File(stream, 'w', userblock_size=BLOCK, libver=('v108', 'v108')) as file:  # these have own checksums
+    versions = 'v110', 'v110'  # of HDF5: small, and with checksums of their own
+    with h5py.File(stream, 'w', userblock_size=BLOCK, libver=versions) as file:
         for name in layout.arrays:
             array = np.asarray(arrays[name])
             large = {'compression': 'gzip', 'compression_opts': 4, 'shuffle': True} if array.size >= LARGE else {}
+            if large and array.ndim == 1:
+                large['chunks'] = array.shape
             file.create_dataset(name, data=array, fletcher32=array.size > 0 or None, **large)
         file.attrs.update({name: _fixed(value) for name, value in attributes.items()})
     content = stream.getbuffer()[BLOCK:]

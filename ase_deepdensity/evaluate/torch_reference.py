@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.basis.radial_table import RadialTable
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.contract import Contribution

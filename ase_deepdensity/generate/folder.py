@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.codes.gpaw.mpi import broadcast, broadcast_exception, world_comm
 from ase_deepdensity.dataset.files import Snapshot, read_level
 from ase_deepdensity.dataset.folder import SNAPSHOT_SUFFIX, DatasetError, Failure
 from ase_deepdensity.files import remove_stale_temporaries, whole_files
@@ -89,9 +90,7 @@ def generate(
     ValueError
         Fewer than one worker; several workers, or a time limit, under MPI.
     """
-    from gpaw.mpi import broadcast_exception, world
-
-    comm = world if comm is None else comm
+    comm = world_comm() if comm is None else comm
     out = Path(out)
     _check_ways(workers, time_limit, comm)
     level = code_of(level).check(level, np.concatenate([np.zeros(0, int), *(frame.numbers for frame in frames)]))
@@ -174,10 +173,7 @@ def _summary(jobs: Jobs, done: list[Path], comm: MPIComm, group_size: int) -> Su
 
 def _broadcast(make: Callable[[], T], comm: MPIComm, root: int = 0) -> T:
     """What one rank makes, for all."""
-    from gpaw.mpi import broadcast
-
-    value: T = broadcast(make() if comm.rank == root else None, root, comm=comm)
-    return value
+    return broadcast(make() if comm.rank == root else None, root, comm)
 
 
 def _prepare(out: Path, level: Level) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ase import Atoms
 
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.codes.gpaw.mpi import broadcast, broadcast_exception
 from ase_deepdensity.dataset.files import Snapshot, geometry_hash, write_snapshot
 from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, Failure, write_failure
 from ase_deepdensity.files import whole_files
@@ -57,12 +58,10 @@ class Jobs:
 
         All ranks of ``comm`` work on it together.
         """
-        from gpaw.mpi import broadcast, broadcast_exception
-
         with broadcast_exception(comm):
             claim = take(self.targets[i]) if comm.rank == 0 else None
         with claim or nullcontext():
-            if not broadcast(claim is not None and self._is_open(i) if comm.rank == 0 else None, 0, comm=comm):
+            if not broadcast(claim is not None and self._is_open(i) if comm.rank == 0 else None, 0, comm):
                 return None
             result = self._calculated(i, comm, txt)
         gc.collect()  # GPAW's objects are cycles of few, large pieces, which Python would leave for long
@@ -75,8 +74,6 @@ class Jobs:
         return self.retry_failed and failure_path(self.targets[i]).stat().st_mtime < self.begin
 
     def _calculated(self, i: int, comm: MPIComm, txt: str | Path | None) -> Path | Failure:
-        from gpaw.mpi import broadcast_exception
-
         try:
             check_geometry(self.frames[i])
             check_grid_memory(code_of(self.level).grid(self.level, self.frames[i]))

@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from queue import SimpleQueue
 
+from ase_deepdensity.codes.gpaw.mpi import serial_comm
 from ase_deepdensity.dataset.folder import Failure
 from ase_deepdensity.generate.jobs import Jobs
 
@@ -118,8 +119,6 @@ class _Worker:
 
 def _work(jobs: Jobs, txt: str | Path | None, connection: Connection) -> None:
     """A worker's life: until the other end is closed."""
-    from gpaw.mpi import serial_comm
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that leads ends this process
     connection.send('ready')
     while True:
@@ -128,7 +127,7 @@ def _work(jobs: Jobs, txt: str | Path | None, connection: Connection) -> None:
         except EOFError:
             return
         try:
-            connection.send(jobs.run(i, serial_comm, txt=txt))
+            connection.send(jobs.run(i, serial_comm(), txt=txt))
         except Exception as error:
             connection.send(error)
 

@@ -235,15 +235,20 @@ class DensityNetwork(torch.nn.Module, ABC):
     def set_elements(self, elements: Mapping[int, Element]) -> None:
         """Tell it what the free atoms of its elements are like, by atomic number, before training."""
 
+    @property
+    def takes_elements(self) -> bool:
+        """Whether a trained one can be told of more elements, see :meth:`with_elements`."""
+        return False
+
     def with_elements(self, elements: Mapping[int, Element]) -> DensityNetwork:
-        """The same network, which knows more elements and says the same of the others.
+        """The same network, which knows more elements, by atomic number; what it says of the others does not change.
 
         Raises
         ------
         ValueError
-            A network that cannot, or elements that it knows already.
+            Elements that it knows already.
         """
-        raise ValueError(f'a {type(self).__name__} cannot learn new elements: it has weights of its own for each')
+        raise NotImplementedError
 
     def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
         """What it is told about a cell (Å), all k-points of the Brillouin zone (scaled) and the valence electrons."""

@@ -137,7 +137,7 @@ class AtomicMatrixHead(torch.nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, D_aii: torch.Tensor) -> None:
-        """Take mean (its rotation-invariant part) and the RMS of each coupling from training matrices (natoms, ni, ni)."""
+        """Take mean (its rotation-invariant part) and RMS of each coupling from training matrices (natoms, ni, ni)."""
         if not self.readouts:  # an atom without projectors
             return
         invariant = self.components(D_aii)['0'].mean(0)

@@ -165,6 +165,10 @@ class UniversalNetwork(DensityNetwork):
     def sees_charge(self) -> bool:
         return self.hypers.charged
 
+    @property
+    def takes_elements(self) -> bool:
+        return True
+
     def set_elements(self, elements: Mapping[int, Element]) -> None:
         self.vectors.describe(elements, self.species)
 

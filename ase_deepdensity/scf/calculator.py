@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 from ase import Atoms
 from gpaw.dft import Parameters
 from gpaw.mpi import serial_comm
@@ -110,8 +111,11 @@ class SeededGPAW(ASECalculator):
     def create_new_calculation(self, atoms: Atoms) -> None:
         """GPAW's, whose first density is the seed.
 
-        Where what is made of that ends in an error, GPAW's default start is taken instead.
+        Where what is made of that ends in an error, GPAW's default start is taken instead.  One that has just been set
+        up for the same atoms stays: in LCAO, GPAW asks for it twice.
         """
+        if self._is_set_up(atoms):
+            return
         self.seed.check(atoms)
         try:
             with seams.altered_builders(self.params, self._prepare):
@@ -126,7 +130,7 @@ class SeededGPAW(ASECalculator):
         start = self._start_of_loop()
         if start is not None:  # orbitals that the seed's potential has made are made anew without it, in LCAO forgotten
             lcao = self.dft.ibzwfs.mode == 'lcao'
-            start.own.orbitals = seams.Orbitals(self.dft.ibzwfs) if lcao else self._remake_orbitals
+            start.default.orbitals = seams.Orbitals(self.dft.ibzwfs) if lcao else self._remake_orbitals
         self._open_log()
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
@@ -148,6 +152,12 @@ class SeededGPAW(ASECalculator):
             call_off()
         dft.scf_loop.start = self._starter.start
         self._keep_orbitals(self._starter.start)
+
+    def _is_set_up(self, atoms: Atoms) -> bool:
+        """Is there a calculation of these atoms that has not begun?"""
+        if self._dft is None or not seams.is_unused(self._dft) or self._atoms != atoms:
+            return False
+        return np.array_equal(self.atoms.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments())
 
     def _prepare(self, builder: DFTComponentsBuilder) -> None:
         """Check the components of a calculation, and let its first density be the seed."""
@@ -171,7 +181,7 @@ class SeededGPAW(ASECalculator):
     def _keep_orbitals(self, start: Start | None) -> None:
         """As long as a seed is on trial."""
         if start is not None and not start.untouched:
-            start.own.orbitals = seams.Orbitals(self.dft.ibzwfs)
+            start.default.orbitals = seams.Orbitals(self.dft.ibzwfs)
 
     def _remake_orbitals(self, ibzwfs: IBZWaveFunctions[Any], potential: Potential) -> None:
         """As GPAW makes them for a new calculation."""

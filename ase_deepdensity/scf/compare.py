@@ -58,6 +58,14 @@ class Run:
         return result | {'changes': [change if np.isfinite(change) else None for change in self.changes]}
 
 
+def default_gpaw(**keywords: Any) -> ASECalculator:
+    """GPAW's own calculator, which starts from a superposition of atoms."""
+    from gpaw.new.ase_interface import GPAW
+
+    calc: ASECalculator = GPAW(**keywords)
+    return calc
+
+
 def run(
     label: str, make: Callable[[], ASECalculator], atoms: Atoms, *, tell: Callable[[], object] = lambda: None
 ) -> tuple[Run, ASECalculator]:

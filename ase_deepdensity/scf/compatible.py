@@ -12,7 +12,8 @@ from ase import Atoms
 from ase_deepdensity.codes.gpaw.grid import grid
 from ase_deepdensity.codes.gpaw.kpoints import kpoints
 from ase_deepdensity.codes.gpaw.parameters import with_versions
-from ase_deepdensity.level import PHYSICAL, Level, LevelError
+from ase_deepdensity.level import Level, LevelError
+from ase_deepdensity.spelling import PHYSICAL
 
 if TYPE_CHECKING:
     from gpaw.dft import Parameters

@@ -10,7 +10,7 @@ from gpaw.mpi import broadcast_float
 from gpaw.new.scf import SCFContext, SCFLoop
 
 from ase_deepdensity.codes.gpaw import seams
-from ase_deepdensity.scf.bounds import described
+from ase_deepdensity.scf.bounds import described, may_be_refused
 from ase_deepdensity.scf.default_start import State
 from ase_deepdensity.scf.protocol import Hold, Start
 
@@ -46,7 +46,7 @@ class SeededLoop(SCFLoop):
         if start.report.accepted:
             return
         (log or _silent)(f'seed refused: {start.report.reason}; GPAW goes on from its own start\n')
-        potential, energies = start.own.put(ibzwfs, density)
+        potential, energies = start.default.put(ibzwfs, density)
         for criterion in self.convergence.values():
             criterion.reset()
         spent = self.niter
@@ -84,8 +84,8 @@ class SeededLoop(SCFLoop):
         except KohnShamConvergenceError as error:
             start.refuse(described(error))
         except Exception as error:
-            if self.comm.size > 1:
-                raise  # other ranks may be waiting for this one
+            if self.comm.size > 1 or not may_be_refused(error):  # other ranks may be waiting for this one
+                raise
             start.refuse(described(error))
         finally:
             self.mixer = mixer
@@ -105,7 +105,7 @@ class SeededLoop(SCFLoop):
         hold.judge(found.residual, lambda: found.atomic_residual(start.occupations))
         self.update_density_and_potential = hold.verdict == 'release'
         if hold.verdict == 'release':
-            start.own.free_memory()
+            start.default.free_memory()
             if start.make_mixer is not None:
                 beta = start.protocol.beta_metal if is_metal(ibzwfs) else start.protocol.beta_gap
                 self.mixer = start.make_mixer(beta)

@@ -73,7 +73,7 @@ class Start:
     """A seed on its way into a calculation."""
 
     report: SeedReport
-    own: DefaultStart
+    default: DefaultStart
     """What GPAW would have started from."""
     occupations: NaturalOccupations
     """Of this calculation's atoms."""

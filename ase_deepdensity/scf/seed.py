@@ -14,7 +14,7 @@ from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.scf.bounds import agreed, described
+from ase_deepdensity.scf.bounds import agreed, described, may_be_refused
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Seed(ABC):
             nt_sR, D_asii = self._block(density, atoms)
             problem = ''
         except Exception as error:  # a model may fail in any way, and GPAW has a start of its own
+            if not may_be_refused(error):
+                raise
             problem = described(error)
         if problem := agreed(problem, density.nt_sR.desc.comm, comm):
             raise SeedError(problem)

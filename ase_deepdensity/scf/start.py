@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from ase_deepdensity.codes.gpaw import seams
-from ase_deepdensity.scf.bounds import described
+from ase_deepdensity.scf.bounds import described, may_be_refused
 from ase_deepdensity.scf.default_start import DefaultStart, State
 from ase_deepdensity.scf.occupations import NaturalOccupations
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
@@ -60,16 +60,16 @@ class Starter:
         """
         self.start = None
 
-        def own_potential(density: Density) -> tuple[Potential, DFTEnergies]:
+        def default_potential(density: Density) -> tuple[Potential, DFTEnergies]:
             """As GPAW calculates it from a density without a history."""
             if dft is not None:
                 return pot_calc.calculate(density, dft.ibzwfs)[:2]
             return pot_calc.calculate_without_orbitals(density, kpt_band_comm=self.builder.communicators['D'])[:2]
 
         def calculate_from_seed(calculate: Callable[..., Any], density: Density, *args: Any, **kwargs: Any) -> Any:
-            own = DefaultStart(State.of(density), lambda: own_potential(density))
+            default = DefaultStart(State.of(density), lambda: default_potential(density))
             relpos_ac = self.builder.relpos_ac if dft is None else dft.relpos_ac
-            start = self.start = Start(SeedReport(self.seed.name), own, self._occupations, self.protocol)
+            start = self.start = Start(SeedReport(self.seed.name), default, self._occupations, self.protocol)
             if not seams.is_given(self.builder.params, 'mixer'):
                 start.make_mixer = partial(seams.create_pulay_mixer, self.builder, density, relpos_ac)
             self._begin(start, density, atoms, pot_calc.charge, carried)
@@ -78,7 +78,7 @@ class Starter:
             except Exception as error:
                 if not self.refuse(error):
                     raise
-                start.own.density.put(density)
+                start.default.density.put(density)
                 return calculate(density, *args, **kwargs)
 
         return seams.on_next_potential(pot_calc, calculate_from_seed)
@@ -88,7 +88,9 @@ class Starter:
 
         Not under MPI, where other ranks may be waiting for this one.
         """
-        if self.start is None or self.start.untouched or self.builder.communicators['w'].size > 1:
+        if self.start is None or self.start.untouched or not may_be_refused(error):
+            return False
+        if self.builder.communicators['w'].size > 1:
             return False
         self.start.refuse(described(error))
         return True
@@ -109,11 +111,11 @@ class Starter:
         begin = time.perf_counter()
         report = self.report = start.report
         try:
-            self._fill(density, atoms, background_charge, start.own.density, carried)
+            self._fill(density, atoms, background_charge, start.default.density, carried)
         except SeedError as error:
             start.refuse(str(error))
             start.untouched = True
-            start.own.density.put(density)
+            start.default.density.put(density)
         report.seconds = time.perf_counter() - begin
         self.log(
             f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}, '
@@ -122,7 +124,7 @@ class Starter:
         )
 
     def _fill(
-        self, density: Density, atoms: Atoms, background_charge: float, own: State, carried: State | None
+        self, density: Density, atoms: Atoms, background_charge: float, default: State, carried: State | None
     ) -> None:
         """The seed as GPAW's density.
 
@@ -136,7 +138,7 @@ class Starter:
         integral = _integral(density)
         density.normalize(background_charge)
         factor = _integral(density) / integral if integral else float('inf')
-        if violation := self.protocol.bounds.violation(density, own, factor, self._occupations):
+        if violation := self.protocol.bounds.violation(density, default, factor, self._occupations):
             raise SeedError(violation)
         symmetries = self.builder.ibz.symmetries
         if len(symmetries) > 1:  # not before the verdict, from which it would hide much

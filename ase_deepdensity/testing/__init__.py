@@ -1,4 +1,4 @@
-"""The contracts as suites to inherit: what every network must pass (pytest is needed)."""
+"""What a network and a code must do, as test suites to inherit (they need pytest)."""
 
 from ase_deepdensity.testing.networks import DensityNetworkContract
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.evaluate.points import Points, density_at_points
 from ase_deepdensity.network.contract import DensityNetwork, Output
-from ase_deepdensity.training.batch import Batch, Points
+from ase_deepdensity.training.batch import Batch
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loss import absolute_error, density_loss, difference, matrix_loss, matrix_squares
 
@@ -71,7 +72,8 @@ class Objective(torch.nn.Module):
 
 def density_at(output: Output, batch: Batch, evaluate: DensityEvaluator) -> torch.Tensor:
     """(members, 1 or 2, points) what a network adds to the superposition of atoms, electrons/Å³."""
-    assert not isinstance(batch.places, Points)
+    if isinstance(batch.places, Points):
+        return density_at_points(output, batch.system, batch.places, evaluate.basis)
     parts = []
     for t, coset in enumerate(batch.places):
         position_av = batch.system.position_av[batch.system.slices[t]].cpu().numpy() - coset.origin_v

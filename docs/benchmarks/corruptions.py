@@ -98,11 +98,11 @@ def forged(data: bytes, rng: np.random.Generator) -> Spoilt:
     header, arrays = _parts(data)
     ways: list[Callable[[], str]] = [
         lambda: _odd_field(header['architecture'], rng),
-        lambda: _odd_field(header['superposition'], rng),
-        lambda: _odd_field(header, rng, only=('architecture', 'level', 'superposition', 'card')),
+        lambda: _odd_field(header, rng, only=('architecture', 'level', 'card')),
         lambda: _odd_tensor(arrays, rng),
+        lambda: _odd_tensor(arrays, rng, of='atom_types.'),
     ]
-    kind = ways[int(rng.choice(4, p=[0.4, 0.15, 0.1, 0.35]))]()
+    kind = ways[int(rng.choice(4, p=[0.4, 0.1, 0.35, 0.15]))]()
     return f'forged: {kind}', sealed(header, arrays)
 
 
@@ -172,8 +172,8 @@ def _places(content: Any) -> Iterator[tuple[Any, Any]]:
             yield from _places(content[key])
 
 
-def _odd_tensor(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> str:
-    name = pick(sorted(arrays), rng)
+def _odd_tensor(arrays: dict[str, np.ndarray], rng: np.random.Generator, of: str = '') -> str:
+    name = pick(sorted(name for name in arrays if name.startswith(of)), rng)
     array = arrays[name]
     kind = str(rng.choice(['not finite', 'shape', 'missing', 'too many', 'empty', 'larger', 'whole numbers']))
     if kind == 'not finite':

@@ -61,6 +61,5 @@ def test_matter_across_the_boundary(tiny_model, vacuum, pbc, shift, axes):
 
 def test_charged_cells_have_no_dipole_moment_of_their_own(molecule_state):
     assert origin_caveat(molecule_state) == ''
-    level = molecule_state.level
-    ion = molecule_state.new(level=Level(level.parameters | {'charge': -1}, '', level.versions))
+    ion = molecule_state.new(charge=-1.0)
     assert 'depends on the origin: the cell has a charge of -1' in origin_caveat(ion)

@@ -17,10 +17,10 @@ SCALES = {'same': 1.0, 'wrong': 1.02}
 
 
 def snapshot(tiny_model, seed, scale=1.0, spacing=3.1, **changes):
-    """What the model predicts, ñ times ``scale``, with which the electrons do not add up: a level without versions."""
+    """What the model predicts, ñ times ``scale``, with which the electrons do not add up: a level without versions, atoms without types."""
     density = Predictor(tiny_model).predict(water_box(seed=seed, spacing=spacing))
     level = replace(tiny_model.level, versions={})
-    density = density.new(nt_sR=density.nt_sR * scale, **{'level': level} | changes)
+    density = density.new(nt_sR=density.nt_sR * scale, **{'level': level, 'atom_types': None} | changes)
     return Snapshot(density, 0.0, np.zeros((24, 3)), np.zeros(3), niter=9, seconds=1.0)
 
 

@@ -11,8 +11,8 @@ from ase.io import write
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.files import temporary_path, whole_files
+from tests.codes.gpaw.test_reference import hydrogen
 from tests.conftest import FAST, water_molecule
-from tests.reference.test_gpaw import hydrogen
 from tests.tolerances import SAME_ENERGY
 
 NFRAMES = 6

@@ -87,3 +87,25 @@ IMPOSSIBLE = [
     (attribute('info', np.arange(3)), 'info has the shape \\(3,\\) and is not one value'),
 ]
 """What is changed, and what is said of it: of a molecule of eight valence electrons and at least two atoms."""
+
+WRONG_TYPES = [
+    (put('type_a', 0, 9), r'atoms have the types \[9, '),
+    (put('type_a', 0, -1), r'atoms have the types \[-1, '),
+    (put('type_a', slice(None), 1), 'the atom types are of the elements'),
+    (replaced('type_a', np.zeros(7, int)), 'the atom types are of the elements'),
+    (put('atom_types', 0, 1e30), 'nvalence must be from 0 to 1000'),
+    (put('atom_types', 1, np.nan), 'Delta0 must be finite'),
+    (put('atom_types', 4, 99.0), 'more numbers'),
+    (put('atom_types', 4, 0.5), 'atom type'),
+    (put('atom_types', slice(None), 0.0), 'atom type'),
+    (replaced('atom_types', np.zeros(0)), 'need 1 more numbers, and 0 are left'),
+    (replaced('atom_types', np.zeros(10**6), compression='gzip'), 'atom type'),
+    (attribute('atom_types', '{}'), 'atom types are a list'),
+    (attribute('atom_types', '[{}]'), 'damaged'),
+    (attribute('atom_types', '[]'), 'too many for its atom types'),
+    (attribute('atom_types', '[{"number": 1, "fingerprint": "", "nj": 1000000000, "nL": 9}]'), 'no atom type'),
+    (attribute('atom_types', '[{"number": 1, "fingerprint": 3, "nj": 3, "nL": 9}]'), 'no atom type'),
+    (attribute('charge', 1.0), 'its electrons do not add up'),
+    (attribute('charge', np.nan), 'the charge must be finite'),
+]
+"""The same of the atom types and the charge, which files have from version 3 on."""

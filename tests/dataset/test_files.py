@@ -104,7 +104,6 @@ def test_electrons_are_not_counted_with_other_datasets(path, tmp_path):
         replace(level, versions={}),
         replace(level, versions={'datasets': level.versions['datasets'] | {'H': 'of another day'}}),
         replace(level, parameters=level.parameters | {'setups': 'unheard-of'}),
-        replace(level, parameters=level.parameters | {'setups': {'0': 'paw'}}),
     ]
     for other in others:
         write_snapshot(path, replace(snapshot, density=unknown.new(nt_sR=2 * unknown.nt_sR, level=other)))

@@ -1,15 +1,18 @@
 """Whatever the bytes are, a file is read as it was written or refused."""
 
+import json
 import shutil
 
 import h5py
 import numpy as np
 import pytest
 
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.dataset import SnapshotError, read_snapshot, write_snapshot
+from ase_deepdensity.dataset.density_file import read_density
 from ase_deepdensity.dataset.files import read_level, read_numbers
 from ase_deepdensity.dataset.hdf5 import BLOCK, stored_checksum
-from tests.dataset.spoil import IMPOSSIBLE, SHARED, change, replaced
+from tests.dataset.spoil import IMPOSSIBLE, SHARED, WRONG_TYPES, attribute, change, replaced
 
 
 @pytest.fixture
@@ -33,6 +36,40 @@ def test_old_files_are_read(old, new):
     assert np.array_equal(first.density.nt_sR, second.density.nt_sR)
     assert np.array_equal(first.forces, second.forces)
     assert first.density.number_of_electrons() == pytest.approx(8, abs=1e-6)
+
+
+def test_files_of_version_2_are_read():
+    """They have a checksum, but no atom types: those are asked of the code."""
+    first, second = (read_snapshot(SHARED / f'snapshot-{version}.h5') for version in (1, 2))
+    assert second.energy == first.energy and second.info == {'note': 'of version 2'}
+    assert np.array_equal(first.density.nt_sR, second.density.nt_sR)
+    assert first.density.atom_types is None and second.density.atom_types is None
+    assert np.array_equal(read_density(SHARED / 'density-2.h5').nt_sR, second.density.nt_sR)
+    assert second.density.number_of_electrons() == pytest.approx(8, abs=1e-6)
+
+
+def test_a_charge_of_old_files_is_one_of_the_system(old):
+    level = json.dumps({'name': 'ion', 'parameters': {'mode': 'lcao', 'charge': 1.0}})
+    change(old, attribute('level', level))
+    density = read_density(old)
+    assert density.charge == 1.0 and density.level.parameters == {'mode': 'lcao'}
+
+
+def test_atom_types_come_back(new):
+    """Table of ñ(r) in single precision, all else to the last bit; written again as the same bytes."""
+    snapshot, level = read_snapshot(new), read_snapshot(new).level
+    types = dict(zip('HF', code_of(level).atom_types(level, [1, 9]), strict=True))
+    for found in snapshot.density.atom_types:
+        made = types[found.symbol]
+        assert found.is_like(made) and found.fingerprint == made.fingerprint
+        for name, array in found.to_arrays().items():
+            if name != 'nt_xp':
+                assert np.array_equal(array, made.to_arrays()[name]), name
+        r_g = np.linspace(0, made.nt.cutoff, 5000)
+        assert found.nt(r_g) == pytest.approx(made.nt(r_g), abs=3e-6 * made.nt(0.0))
+    whole = new.read_bytes()
+    write_snapshot(new, snapshot)
+    assert new.read_bytes() == whole
 
 
 def test_every_byte_counts(new):
@@ -73,6 +110,13 @@ def test_what_cannot_be_is_refused_without_a_checksum_too(old, new, edit, messag
         change(path, edit, seal=seal)
         with pytest.raises(SnapshotError, match=f'{path.name}: .*{message}'):
             read_snapshot(path)
+
+
+@pytest.mark.parametrize(('edit', 'message'), WRONG_TYPES)
+def test_wrong_atom_types_are_refused(new, edit, message):
+    change(new, edit, seal=True)
+    with pytest.raises(SnapshotError, match=f'new.h5: .*{message}'):
+        read_snapshot(new)
 
 
 def test_nothing_leads_elsewhere(new, tmp_path):
@@ -139,10 +183,10 @@ def test_nothing_larger_than_the_file_is_allocated(new, shape):
 
 def test_the_seal_tells_the_version_first(new):
     whole = new.read_bytes()
-    new.write_bytes(whole.replace(b'snapshot 2 sha', b'snapshot 3 sha', 1))
-    with pytest.raises(SnapshotError, match='new.h5: format version 3; this program reads up to 2: update it'):
+    new.write_bytes(whole.replace(b'snapshot 3 sha', b'snapshot 4 sha', 1))
+    with pytest.raises(SnapshotError, match='new.h5: format version 4; this program reads up to 3: update it'):
         read_snapshot(new)
-    new.write_bytes(whole.replace(b'snapshot 2 sha', b'snapshot 1 sha', 1))
+    new.write_bytes(whole.replace(b'snapshot 3 sha', b'snapshot 1 sha', 1))
     with pytest.raises(SnapshotError, match='new.h5: '):
         read_snapshot(new)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from ase_deepdensity.basis.radial_table import RadialTable
 from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.superposition import RadialTable, superpose, superposition_gradient
+from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
 from tests.evaluate.test_collocation import CELLS, positions
 from tests.evaluate.test_superposition import table  # noqa: F401

@@ -59,6 +59,23 @@ def test_model_starts_it(tiny_model, small_water, converged):
     assert calc.seed_report.name == 'model tiny' and calc.seed_report.seconds > 0
 
 
+def test_set_up_once(tiny_model, small_water, monkeypatch):
+    """Again for other atoms, and after a cycle."""
+    predicted = []
+    evaluate = ModelSeed.evaluate
+    monkeypatch.setattr(ModelSeed, 'evaluate', lambda *args: predicted.append(1) or evaluate(*args))
+    atoms = small_water.copy()
+    calc = atoms.calc = SeededGPAW(tiny_model, txt=None)
+    calc.create_new_calculation(atoms)
+    atoms.rattle(0.01)
+    calc.create_new_calculation(atoms)
+    assert len(predicted) == 2
+    atoms.get_potential_energy()
+    assert len(predicted) == 2
+    calc.create_new_calculation(atoms)
+    assert len(predicted) == 3
+
+
 def test_kpoints_are_told_to_models_that_ask(tiny_model, tiny_metal, small_water):
     kpts = {'kpts': (2, 1, 1)}
     with pytest.raises(LevelError, match='k-points of these atoms: 1 .* against 2'):
@@ -354,6 +371,22 @@ def test_an_error_in_the_prediction_is_gpaws_own_start(error, oracle, small_wate
     report = calc.seed_report
     assert not report.accepted and report.held == 0 and type(error).__name__ in report.reason
     assert f"seed refused: {report.reason}; GPAW's own start is taken" in log.read_text()
+
+
+def test_a_time_limit_is_no_fault_of_the_seed(oracle, small_water, monkeypatch):
+    """In the prediction, and in a step."""
+
+    class Slow(StateSeed):
+        def evaluate(self, atoms, grid):
+            raise TimeoutError('the calculation takes more than 1 s of CPU time')
+
+    with pytest.raises(TimeoutError):
+        iterations(SeededGPAW(Slow(oracle), txt=None, **DZP), small_water)
+    calc = SeededGPAW(oracle, txt=None, **DZP)
+    calc.create_new_calculation(small_water)
+    monkeypatch.setattr(calc.dft.scf_loop.eigensolver, 'iterate', lambda *args: Slow(oracle).evaluate(None, None))
+    with pytest.raises(TimeoutError):
+        iterations(calc, small_water)
 
 
 @pytest.mark.parametrize('late', ['residual', 'error'])

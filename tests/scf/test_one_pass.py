@@ -16,6 +16,7 @@ from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import DensityModel, OnePassGPAW
 from ase_deepdensity.checks import DoubtfulPassWarning, PredictionError
+from ase_deepdensity.codes import code_of
 from ase_deepdensity.scf.calculator import physical
 from tests.conftest import water_molecule
 from tests.scf.conftest import DZP

@@ -120,6 +120,14 @@ def _on_next_call(owner: Any, name: str, instead: Callable[..., Any]) -> Callabl
     return call_off
 
 
+def is_unused(dft: DFT) -> bool:
+    """Has nothing been calculated since this was set up?
+
+    Relied on: ``niter`` of the loop is 0 until its first iteration, and there are no results.
+    """
+    return dft.scf_loop.niter == 0 and not dft.results
+
+
 def is_given(params: Parameters, keyword: str) -> bool:
     """Has the user chosen this keyword?
 

@@ -28,7 +28,7 @@ from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 from scipy.fft import next_fast_len
 
-from ase_deepdensity.evaluate.superposition import RadialTable
+from ase_deepdensity.basis.radial_table import RadialTable
 from ase_deepdensity.grid import Grid, check_size
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.paw import AtomType
@@ -80,9 +80,8 @@ def atom_types(level: Level, numbers: ArrayLike) -> list[AtomType]:
     """See :meth:`.Code.atom_types`.  An atom has no projectors; ñ of an isolated one is a Gaussian that neutralises its
     ion, which is what :func:`.codes.ks1d.solver.solve` starts from."""
     charge_a, width_a = ions(level, numbers)
-    return [
-        _atom_type(int(z), float(Z), float(w)) for z, Z, w in zip(np.asarray(numbers), charge_a, width_a, strict=True)
-    ]
+    number_a = np.asarray(numbers).tolist()
+    return [_atom_type(*values) for values in zip(number_a, charge_a.tolist(), width_a.tolist(), strict=True)]
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,8 @@ from ase import Atoms
 from ase.build import bulk, fcc111, graphene, molecule
 
 from ase_deepdensity.codes.gpaw.grid import grid
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
+from ase_deepdensity.codes.gpaw.require import MissingGPAWError
 from ase_deepdensity.codes.gpaw.symmetry import lattice_rotations, symmetries_of
 from ase_deepdensity.level import NAMED, Level, LevelError
 from tests.conftest import FAST, skewed_hydrogen_fluoride, water_molecule
@@ -99,7 +101,7 @@ def gpaws_own(level: Level, atoms: Atoms):
 
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Initial realspace grid|Using symmetrized grid')
-        return level.gpaw_parameters().dft_component_builder(atoms, comm=serial_comm).grid
+        return gpaw_parameters(level).dft_component_builder(atoms, comm=serial_comm).grid
 
 
 MANY_LEVELS = 'pw310', 'pw, nonsymmorphic', 'lcao'
@@ -209,6 +211,13 @@ def test_gpaw_is_asked_where_rules_are_its_own(own):
     assert grid(level, atoms).size_c.tolist() == gpaws_own(level, atoms).size_c.tolist()
 
 
+def test_gpaw_is_asked_for_only_where_it_is_needed(monkeypatch):
+    monkeypatch.setattr('ase_deepdensity.codes.gpaw.require.find_spec', lambda name: None)
+    grid(Level({'mode': 'pw'}), bulk('Al'))
+    with pytest.raises(MissingGPAWError, match='the grid of a level of theory with experimental'):
+        grid(Level({'mode': 'pw', 'experimental': {'backwards_compatible': False}}), bulk('Al'))
+
+
 @pytest.mark.parametrize(
     ('parameters', 'message'),
     [
@@ -232,6 +241,7 @@ import sys
 sys.modules['gpaw'] = None
 from ase.build import bulk
 from ase_deepdensity.codes.gpaw.grid import grid
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
 from ase_deepdensity.codes.gpaw.kpoints import kpoints
 from ase_deepdensity.level import Level
 level = Level.load('general-pw400')

@@ -5,6 +5,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111
 
 from ase_deepdensity.codes.gpaw.kpoints import kpoints
+from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters
 from ase_deepdensity.level import Level, LevelError
 from tests.tolerances import EXACT
 
@@ -35,7 +36,7 @@ STRUCTURES = [
 )
 def test_kpoints_are_those_of_gpaw(atoms, kpts):
     level = Level({'mode': 'pw', 'kpts': kpts})
-    theirs_Kc = level.gpaw_parameters().kpts.build(atoms).kpt_Kc
+    theirs_Kc = gpaw_parameters(level).kpts.build(atoms).kpt_Kc
     assert kpoints(level, atoms) == pytest.approx(theirs_Kc, abs=EXACT)
 
 
@@ -45,7 +46,7 @@ def test_kpoints_are_those_of_gpaw(atoms, kpts):
 )
 def test_kpoints_of_a_crystal(kpts):
     level, atoms = Level({'mode': 'pw', 'kpts': kpts}), bulk('Al')
-    theirs_Kc = level.gpaw_parameters().kpts.build(atoms).kpt_Kc
+    theirs_Kc = gpaw_parameters(level).kpts.build(atoms).kpt_Kc
     assert len(theirs_Kc) > 1
     assert kpoints(level, atoms) == pytest.approx(theirs_Kc, abs=EXACT)
 

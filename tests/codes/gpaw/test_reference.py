@@ -16,7 +16,9 @@ from gpaw.utilities import compiled_with_sl
 
 from ase_deepdensity.codes.gpaw.reference import calculate, snapshot_from_gpw
 from ase_deepdensity.dataset import Dataset, DatasetError, read_snapshot
+from ase_deepdensity.frames import read_frames
 from ase_deepdensity.generate.folder import generate
+from ase_deepdensity.generate.jobs import job_hash
 from ase_deepdensity.level import Level, LevelError
 from tests.conftest import FAST
 from tests.tolerances import GPAW
@@ -45,6 +47,24 @@ def test_calculate_does_not_touch_the_atoms(fast_level):
     atoms = hydrogen()
     calculate(atoms, fast_level)
     assert atoms.calc is None
+
+
+def test_charged_systems(tmp_path, fast_level):
+    """The charge is one of the atoms: in memory, in files of geometries, in names of snapshots and in snapshots."""
+    neutral, ion = hydrogen(), hydrogen()
+    ion.pbc = False
+    ion.info['charge'] = 1
+    write(tmp_path / 'ion.xyz', ion)
+    frames = [neutral, *read_frames([tmp_path / 'ion.xyz'])]
+    generate(frames, tmp_path / 'out', fast_level, progress=False)
+    neutral_state, state = (snapshot.density for snapshot in Dataset(tmp_path / 'out'))
+    assert [neutral_state.charge, state.charge] == [0.0, 1.0]
+    assert state.number_of_electrons() == pytest.approx(1.0, abs=1e-6)
+    assert state.normalized().integral() == pytest.approx(state.integral(), rel=1e-6)
+    with pytest.raises(DatasetError, match='systems of different charges: 00000-.*.h5 0, 00001-.*.h5 1'):
+        _ = Dataset(tmp_path / 'out').charge
+    assert Dataset(tmp_path / 'out')[1:].charge == 1.0
+    assert job_hash(ion, fast_level) != job_hash(Atoms(ion.symbols, ion.positions, cell=ion.cell), fast_level)
 
 
 def test_gpw_files(molecule_calc, tmp_path):

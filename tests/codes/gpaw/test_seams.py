@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from math import gamma
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from gpaw.new.density import Density
 from gpaw.new.scf import SCFLoop
 
 from ase_deepdensity.codes.gpaw import seams
-from tests.tolerances import EXACT
+from tests.tolerances import COMPENSATION_CHARGES, EXACT
 
 MODES = {
     'pw': {'mode': {'name': 'pw', 'ecut': 200}, 'xc': 'LDA', 'txt': None},
@@ -150,6 +151,13 @@ def test_density_is_updated_once_an_iteration(mode):
     seams.update_as_usual(dft.density)
     dft.density.update(dft.ibzwfs)
     assert len(calls) == 2
+
+
+def test_calculations_that_have_not_begun(mode):
+    calc = new_calculation(mode)
+    assert seams.is_unused(calc.dft)
+    next(iterate(calc.dft))
+    assert not seams.is_unused(calc.dft)
 
 
 def test_given_keywords():
@@ -359,6 +367,37 @@ def test_parts_of_a_potential(converged):
     other = seams.electrostatics_of(potential, potential.vt_sR.new(zeroed=True), potential.dH_asii)
     assert other.vHt_x is potential.vHt_x and np.array_equal(other.e_stress, potential.e_stress, equal_nan=True)
     assert not other.vt_sR.data.any() and other.dH_asii is potential.dH_asii and other.dedtaut_sR is None
+
+
+# --- datasets --------------------------------------------------------------------------------------------------------
+
+
+def test_what_datasets_say():
+    """Names and units of what is read from them: electrons of the atom, projectors, shape of compensation charges."""
+    for setup in new_calculation().dft.setups:
+        f_si = setup.calculate_initial_occupation_numbers(0.0, False, charge=0.0, nspins=1)
+        assert f_si.sum() == pytest.approx(setup.Nv) and setup.Nv + setup.Nc == pytest.approx(setup.Z)
+        assert sum(2 * l + 1 for l in setup.l_j) == setup.ni == len(setup.dO_ii) == len(setup.Delta_iiL)
+        assert [pt.get_angular_momentum_number() for pt in setup.pt_j] == list(setup.l_j)
+        shape = setup.data.shape_function
+        r_g = np.linspace(0, 3 * shape['rc'], 200)
+        for l, ghat in enumerate(setup.ghat_l):
+            norm = 2 / (gamma(l + 1.5) * shape['rc'] ** (2 * l + 3))
+            gauss_g = norm * np.exp(-((r_g / shape['rc']) ** 2))
+            assert ghat.map(r_g) == pytest.approx(gauss_g, abs=COMPENSATION_CHARGES * norm)
+        assert setup.Delta_iiL.shape[2] == len(setup.ghat_l) ** 2
+
+
+def test_steps_are_told(converged):
+    """``hooks['scf_step']`` is called after each iteration, with its number, energy and change of the density."""
+    calc, seen = GPAW(txt=None, **dict(converged.params.todict())), []
+    calc.hooks['scf_step'] = lambda context: seen.append(
+        (context.niter, context.energies.total_extrapolated * Ha, context.dens.error / context.wfs.nvalence)
+    )
+    energy = calc.get_potential_energy(lithium_hydride())
+    niter, energies, changes = zip(*seen, strict=True)
+    assert niter == tuple(range(1, calc.get_number_of_iterations() + 1))
+    assert energies[-1] == pytest.approx(energy) and changes[-1] < 1e-4
 
 
 # --- the log ---------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_it_is_not_a_level_of_gpaw():
 @pytest.mark.parametrize(
     ('parameters', 'message'),
     [
-        ({'h': 0.2}, "no parameter 'h'; allowed are atoms, ecut"),
+        ({'h': 0.2}, "no parameter 'h'; allowed are atoms, convergence, ecut"),
         ({'ecut': -3}, 'ecut must be a positive number, not -3'),
         ({'atoms': {'He': {'charge': 2}}}, 'positive charge and width, not He'),
         ({'atoms': {'Xx': {'charge': 2, 'width': 1}}}, 'positive charge and width, not Xx'),

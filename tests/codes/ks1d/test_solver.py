@@ -28,7 +28,7 @@ def atoms_of(kind: str, natoms: int = 8, seed: int = 1):
 
 
 def system(kind: str, natoms: int = 8, **changes) -> System:
-    return system_of(atoms_of(kind, natoms), Level1D({'mode': 'ks1d'} | changes))
+    return system_of(atoms_of(kind, natoms), Level({'mode': 'ks1d'} | changes))
 
 
 def test_mathieu():
