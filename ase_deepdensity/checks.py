@@ -72,8 +72,8 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
     Raises
     ------
     PredictionError
-        What :func:`.check_geometry` refuses, unknown elements, another charge than the model's, magnetic moments,
-        atoms outside the cell along an axis that is not periodic.
+        What :func:`.check_geometry` refuses, unknown elements, atoms outside the cell along an axis that is not periodic;
+        another charge than the model's and magnetic moments, unless its network is told about them.
     """
     with as_prediction_error():
         check_geometry(atoms)
@@ -83,12 +83,12 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
         raise PredictionError(
             f'the model {model.name} does not know {", ".join(unknown)}; it was trained on {", ".join(model.symbols)}'
         )
-    if atoms.get_initial_magnetic_moments().any():
+    if atoms.get_initial_magnetic_moments().any() and not model.network.sees_magnetic_moments:
         raise PredictionError(
             f'the model {model.name} is spin-paired, but the atoms have initial magnetic moments; '
             'remove them with atoms.set_initial_magnetic_moments(None)'
         )
-    if abs(charge - model.charge) > CHARGE:
+    if abs(charge - model.charge) > CHARGE and not model.network.sees_charge:
         raise PredictionError(
             f'the model {model.name} predicts at a total charge of {model.charge:g} |e|, but the atoms have '
             f"{charge:g}; see atoms.info['charge'] and atoms.get_initial_charges()"

@@ -16,15 +16,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ase_deepdensity.arguments import real
-from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable, SplineBasis
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level
 from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.familiarity import Familiarity
-from ase_deepdensity.network.heads import blocks
+from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.network.registry import build_network, telling_shapes
 from ase_deepdensity.paw import MAX_L, MOST_PROJECTORS, AtomType
 
@@ -95,13 +93,6 @@ class Architecture:
             found = tuple(state[name].shape) if name in state else 'missing'
             if found != shape:
                 raise ValueError(f'network.{name} is {found}, which should be {shape}')
-        of_matrices = sum(
-            sum(2 * block.L + 1 for block in blocks(l_j)) * sum(2 * l + 1 for l in l_j) ** 2 for l_j in self.projectors
-        )
-        if of_matrices > sum(tensor.numel() for tensor in state.values()):
-            raise ValueError(
-                f'the projectors {self.projectors} need {of_matrices} numbers for the atomic matrices alone'
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in JSON's types, but for the projectors."""
@@ -138,8 +129,8 @@ class DensityModel:
     """The level of theory that it was trained on, with the versions that made the data."""
     atom_types: dict[int, AtomType]
     """What the datasets of the level say of each element, by atomic number, ascending."""
-    familiarity: Familiarity
-    """Which environments the model was trained on."""
+    familiarity: EnvironmentDistance
+    """How far environments are from those that the model was trained on."""
     card: dict[str, Any] = field(default_factory=dict)
     """For people: data, training, measured errors."""
     charge: float = 0.0
@@ -253,7 +244,7 @@ class DensityModel:
         network = architecture.build(empty=True)
         _check_shapes(network, state)
         network.load_state_dict(state)
-        familiarity = Familiarity.from_state_dict(
+        familiarity = EnvironmentDistance.from_state_dict(
             _part(tensors, 'familiarity.'), len(architecture.species), network.ninvariants
         )
         if strange := [name for name in tensors if name.partition('.')[0] not in PARTS]:

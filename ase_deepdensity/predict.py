@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
+from typing import overload
 
 import numpy as np
 import torch
 from ase import Atoms
 
-from ase_deepdensity.atoms_graph import atoms_graph
+from ase_deepdensity.atoms_coefficients import AtomsCoefficients
 from ase_deepdensity.checks import (
     PredictionError,
     Tally,
@@ -26,48 +28,26 @@ from ase_deepdensity.checks import (
     warning_instead,
 )
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.evaluate.collocation import Collocation, index
-from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
+from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, Output
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.system import System
 from ase_deepdensity.paw import pseudo_electrons
+from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
+from ase_deepdensity.system import system_of
 
-SHIFT = 0.02
-"""Grid steps: atoms are moved by as much for derivatives of the basis functions."""
-
-NEWS_DISTANCE, NEWS_FACTOR = 1.0, 1.2
+AGAIN_DISTANCE, AGAIN_FACTOR = 1.0, 1.2
 """Å and ratio: the same atoms are warned about again once one has moved, or the worst has become worse, by more."""
 
 
-@dataclass
-class AtomsCoefficients:
-    """What the network says of some atoms; all that evaluation on grids needs."""
-
-    atoms: Atoms
-    """A copy of the caller's."""
-    graph: Graph
-    """The same for the network, atoms sorted by element (``graph.order_a``)."""
-    output: Output
-    """Of the network, in that order."""
-    unfamiliar_a: np.ndarray
-    """(natoms,) distance of each environment from the training data, in units of what most of these stay
-    below."""
-    extrapolate: bool = False
-    """Is a density wanted even if it means nothing?"""
-
-    def D_asii(self) -> list[np.ndarray]:
-        """(1, ni, ni) for each atom, in the order of the atoms."""
-        D_asii: list[np.ndarray] = [np.empty(0)] * len(self.atoms)
-        sorted_D = [D_ii for D_aii in self.output.D_saii for D_ii in D_aii.double().cpu().numpy()]
-        for a, D_ii in zip(self.graph.order_a.tolist(), sorted_D, strict=True):
-            D_asii[a] = D_ii[np.newaxis]
-        return D_asii
+MOST_ATOMS = 512
+"""That the network is shown at once, unless one system has more: it bounds the memory."""
 
 
 class Predictor:
@@ -106,45 +86,91 @@ class Predictor:
         self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
 
-    def coefficients(self, atoms: Atoms, *, extrapolate: bool | None = None) -> AtomsCoefficients:
+    @overload
+    def coefficients(self, atoms: Atoms, *, extrapolate: bool | None = None) -> AtomsCoefficients: ...
+
+    @overload
+    def coefficients(
+        self, atoms: Sequence[Atoms], *, extrapolate: bool | None = None
+    ) -> Iterator[AtomsCoefficients]: ...
+
+    def coefficients(
+        self, atoms: Atoms | Sequence[Atoms], *, extrapolate: bool | None = None
+    ) -> AtomsCoefficients | Iterator[AtomsCoefficients]:
         """Run the network.
 
         Parameters
         ----------
+        atoms
+            Some atoms, or frames: of any sizes and elements.  Those are checked at once, and then seen by the network
+            several at a time, as the results are asked for.
         extrapolate
             See the class, whose value is the default.
 
         Raises
         ------
         PredictionError
-            See :func:`.check_atoms` and :func:`.check_familiarity`; output that is not finite.
+            See :func:`.check_atoms` and :func:`.check_familiarity`; output that is not finite.  It names the frame.
 
         Warns
         -----
         UnfamiliarWarning
             Environments unlike the training data; once for a trajectory, again where it goes further.
         """
-        check_atoms(atoms, self.model)
         extrapolate = self.extrapolate if extrapolate is None else extrapolate
-        with as_prediction_error(), default_device('cpu'), torch.no_grad():
-            graph = self._graph(atoms)
-            output = self.network(graph)
-            unfamiliar = self.model.familiarity(output.invariants_ac.cpu(), graph.slices)
-        order_a = graph.order_a.cpu().numpy()
-        known = AtomsCoefficients(atoms.copy(), graph, output, _unsorted(unfamiliar.numpy(), order_a), extrapolate)
-        check_finite(known.atoms, _unsorted(_is_finite(output), order_a) & np.isfinite(known.unfamiliar_a), self.model)
-        with warning_instead(extrapolate):
-            check_familiarity(known.atoms, known.unfamiliar_a, self.model)
-        self._warn(known)
-        return known
+        if isinstance(atoms, Atoms):
+            return next(self._of_frames([atoms], extrapolate))
+        frames = list(atoms)
+        return self._of_frames(frames, extrapolate)
 
-    def _warn(self, known: AtomsCoefficients) -> None:
+    def _of_frames(self, frames: list[Atoms], extrapolate: bool) -> Iterator[AtomsCoefficients]:
+        """What the network says of each."""
+        for i, atoms in enumerate(frames):
+            with naming_frame(i, frames):
+                check_atoms(atoms, self.model)
+        return self._in_batches(frames, extrapolate)
+
+    def _in_batches(self, frames: list[Atoms], extrapolate: bool) -> Iterator[AtomsCoefficients]:
+        start = 0
+        for stop in batch_ends([len(atoms) for atoms in frames], MOST_ATOMS):
+            batch = self._run(frames[start:stop], extrapolate)
+            for i, (coefficients, finite_a) in enumerate(batch, start=start):
+                with naming_frame(i, frames):
+                    self._check_environments(coefficients, finite_a)
+                yield coefficients
+            start = stop
+
+    def _run(self, batch: list[Atoms], extrapolate: bool) -> list[tuple[AtomsCoefficients, np.ndarray]]:
+        """What the network says of several at once, and of which atoms it is finite."""
+        with as_prediction_error(), default_device('cpu'), torch.no_grad():
+            system = self._system(batch)
+            output = self.network(system)
+            rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
+            unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
+            finite_a = output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
+            return [
+                (
+                    AtomsCoefficients(atoms.copy(), part, unfamiliar_a[rows], self._charge(atoms), extrapolate),
+                    finite_a[rows],
+                )
+                for atoms, part, rows in zip(batch, output.split(system), system.slices, strict=True)
+            ]
+
+    def _check_environments(self, coefficients: AtomsCoefficients, finite_a: np.ndarray) -> None:
+        """Refuse or warn of what is too far from the training data."""
+        check_finite(coefficients.atoms, finite_a, self.model)
+        with warning_instead(coefficients.extrapolate):
+            check_familiarity(coefficients.atoms, coefficients.unfamiliar_a, self.model)
+        self._warn(coefficients)
+
+    def _warn(self, coefficients: AtomsCoefficients) -> None:
         """Of strange atoms, unless it has just been done."""
-        worst = known.unfamiliar_a.max()
-        if (self._warned is None or is_news(known.atoms, worst, *self._warned)) and warn_unfamiliar(
-            known.atoms, known.unfamiliar_a, self.model
-        ):
-            self._warned = known.atoms, worst
+        atoms, unfamiliar_a = coefficients.atoms, coefficients.unfamiliar_a
+        worst = float(unfamiliar_a.max())
+        if self._warned is not None and not warrants_another_warning(atoms, worst, *self._warned):
+            return
+        if warn_unfamiliar(atoms, unfamiliar_a, self.model):
+            self._warned = atoms, worst
 
     def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:
         """The grid that GPAW would choose at the model's level, or one of ``gpts`` intervals or spacing ``h`` (Å)."""
@@ -153,28 +179,56 @@ class Predictor:
         check_grid(grid, atoms)
         return grid
 
-    def predict(self, atoms: Atoms, grid: Grid | None = None, *, extrapolate: bool | None = None) -> PAWDensity:
-        """The PAW density of ``atoms``, normalised by GPAW's rule.
+    @overload
+    def predict(self, atoms: Atoms, grid: Grid | None = None, *, extrapolate: bool | None = None) -> PAWDensity: ...
+
+    @overload
+    def predict(
+        self, atoms: Sequence[Atoms], grid: Sequence[Grid] | None = None, *, extrapolate: bool | None = None
+    ) -> list[PAWDensity]: ...
+
+    def predict(
+        self,
+        atoms: Atoms | Sequence[Atoms],
+        grid: Grid | Sequence[Grid] | None = None,
+        *,
+        extrapolate: bool | None = None,
+    ) -> PAWDensity | list[PAWDensity]:
+        """The PAW density of ``atoms``, normalised by GPAW's rule; of several frames, a list in their order.
 
         Parameters
         ----------
         grid
-            Default: the one that GPAW would choose.
+            For each its own.  Default: the one that GPAW would choose.
         extrapolate
             See the class, whose value is the default.
 
         Raises
         ------
         PredictionError
-            Atoms or a grid that nothing can be predicted for, or a prediction that means nothing.
+            Atoms or a grid that nothing can be predicted for, or a prediction that means nothing.  It names the frame.
         """
-        grid = self.grid(atoms) if grid is None else grid
-        check_grid(grid, atoms)
-        check_size(grid)
-        return self.density(self.coefficients(atoms, extrapolate=extrapolate), grid)
+        if isinstance(atoms, Atoms):
+            assert grid is None or isinstance(grid, Grid), 'one grid for one set of atoms'
+            return self._predict([atoms], None if grid is None else [grid], extrapolate)[0]
+        return self._predict(list(atoms), None if grid is None else list(grid), extrapolate)  # type: ignore[arg-type]
 
-    def density(self, known: AtomsCoefficients, grid: Grid) -> PAWDensity:
-        """The normalised PAW density of known coefficients on a whole grid.
+    def _predict(self, frames: list[Atoms], grids: list[Grid] | None, extrapolate: bool | None) -> list[PAWDensity]:
+        grids_of = []
+        for i, atoms in enumerate(frames):
+            with naming_frame(i, frames):
+                grid = self.grid(atoms) if grids is None else grids[i]
+                check_grid(grid, atoms)
+                check_size(grid)
+            grids_of.append(grid)
+        densities = []
+        for i, coefficients in enumerate(self.coefficients(frames, extrapolate=extrapolate)):
+            with naming_frame(i, frames):
+                densities.append(self.density(coefficients, grids_of[i]))
+        return densities
+
+    def density(self, coefficients: AtomsCoefficients, grid: Grid) -> PAWDensity:
+        """The normalised PAW density of known coefficients on a whole grid; with spin if there is a magnetisation.
 
         Raises
         ------
@@ -182,13 +236,20 @@ class Predictor:
             See :func:`.check_density`; a grid that does not fit into memory.
         """
         check_size(grid)
-        nt_R = self.evaluate(known, grid)
-        self.check(known, Tally.of(nt_R, grid))
-        D_asii, types = known.D_asii(), self.model.types_of(known.atoms)
-        state = PAWDensity(known.atoms, grid, nt_R[np.newaxis], D_asii, self.level, self.model.charge, types)
+        component_sR = self.evaluate_components(coefficients, grid)
+        self.check(coefficients, Tally.of(component_sR[0], grid))
+        state = PAWDensity(
+            coefficients.atoms,
+            grid,
+            spins(component_sR, coefficients.nspins),
+            coefficients.D_asii(),
+            self.level,
+            coefficients.charge,
+            self.model.types_of(coefficients.atoms),
+        )
         return state.normalized()
 
-    def check(self, known: AtomsCoefficients, tally: Tally) -> float:
+    def check(self, coefficients: AtomsCoefficients, tally: Tally) -> float:
         """What ñ must be multiplied with for the right number of electrons, if it means anything.
 
         Parameters
@@ -199,31 +260,58 @@ class Predictor:
         Raises
         ------
         PredictionError
-            See :func:`.check_density`; with ``known.extrapolate`` only for a density without any electrons.
+            See :func:`.check_density`; with ``coefficients.extrapolate`` only for a density without any electrons.
 
         Warns
         -----
         UnfamiliarWarning
-            With ``known.extrapolate``, where it would be an error.
+            With ``coefficients.extrapolate``, where it would be an error.
         """
-        electrons = self.electrons(known)
+        electrons = self.electrons(coefficients)
         if not tally.integral > 0:
             raise PredictionError(
                 f'{self.model.name}: a pseudo density of {tally.integral:.4g} electrons cannot be normalised'
             )
-        with warning_instead(known.extrapolate):
-            check_density(known.atoms, tally, electrons, known.unfamiliar_a, self.model)
+        with warning_instead(coefficients.extrapolate):
+            check_density(coefficients.atoms, tally, electrons, coefficients.unfamiliar_a, self.model)
         return electrons / tally.integral
 
-    def evaluate(self, known: AtomsCoefficients, grid: Grid) -> np.ndarray:
+    def evaluate(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """ñ on a grid or a block of one, electrons/Å³, as the network says, not normalised: (n0, n1, n2) float64."""
-        order_a = known.graph.order_a.cpu().numpy()
-        positions_av, numbers_a = known.atoms.positions[order_a], known.atoms.numbers[order_a]
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        nt_R = superpose(grid, positions_av, numbers_a, self.model.superposition, dtype).astype(float)
+        total_R: np.ndarray = self.evaluate_components(coefficients, grid)[0]
+        return total_R
+
+    def evaluate_components(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
+        """The same with the magnetisation, if there is one: (1 or 2, n0, n1, n2)."""
+        number_a = torch.from_numpy(coefficients.atoms.numbers)
         with torch.no_grad(), default_device('cpu'):
-            nt_R += self._evaluate(known.output, grid, positions_av, self.device).cpu().numpy()
-        return nt_R
+            density_sR = self._density(coefficients.output.mean(), grid, self._positions(coefficients), number_a)
+        component_sR: np.ndarray = density_sR.cpu().numpy()
+        return component_sR
+
+    def _positions(self, coefficients: AtomsCoefficients) -> torch.Tensor:
+        return torch.from_numpy(coefficients.atoms.positions).to(self.device)
+
+    def _density(self, output: Output, grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor) -> torch.Tensor:
+        """What the network says, the superposition of atoms included: (1 or 2, n0, n1, n2) float64."""
+        nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype).double()
+        density_sR = self._evaluate(output, grid, position_av)[0]
+        return torch.cat([nt_R[None] + density_sR[:1], density_sR[1:].double()])
+
+    def spread(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
+        """Error bar of ñ: its standard deviation over the members of an ensemble, electrons/Å³, (n0, n1, n2) float64.
+
+        Raises
+        ------
+        PredictionError
+            A model of one member.
+        """
+        if coefficients.members < 2:
+            raise PredictionError(f'{self.model.name} is no ensemble: a spread needs at least two members, it has one')
+        with torch.no_grad(), default_device('cpu'):
+            density_esR = self._evaluate(coefficients.output, grid, self._positions(coefficients))
+        spread_R: np.ndarray = density_esR[:, 0].double().std(0).cpu().numpy()
+        return spread_R
 
     def vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
         """d/dR of Σ_R v ñ dv + Σ_a W_a · D_a at fixed v and W, ñ and D not normalised: (natoms, 3), per Å.
@@ -249,51 +337,39 @@ class Predictor:
             return self._vjp(atoms, grid, v_R, W_asii)
 
     def _vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
-        positions_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
-        graph = self._graph(atoms, positions_av)
-        output = self.network(graph)
+        position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
+        system = self._system([atoms], position_av)
+        output = self.network(system)
         if not isinstance(output, Coefficients):
             raise PredictionError(
                 f'{self.model.name}: derivatives need a network that expands the density in the basis, '
                 f'which {self.model.architecture.network} does not'
             )
-        order_a = graph.order_a.numpy()
-        W_aii = [torch.from_numpy(W_asii[a][0]).to(self.dtype) for a in order_a]
-        D_aii = [D_ii for D_aii in output.D_saii for D_ii in D_aii]
-        collocation = self._evaluate.collocation(grid)
-        weight_R = torch.from_numpy(np.asarray(v_R) * grid.dv).to(self.dtype)
-        C_ax = collocation.polynomials(output.c_lanm)
-        s_ac = index(grid, atoms.positions[order_a])
-        sums_ax = collocation.integrate(weight_R, s_ac)
-        fixed = torch.stack([(D_ii * W_ii).sum() for D_ii, W_ii in zip(D_aii, W_aii, strict=True)]).sum()
-        ((C_ax * sums_ax).sum() + fixed).backward()
-        assert positions_av.grad is not None
-        gradient_av = positions_av.grad.numpy()
-        gradient_av[order_a] += self._gradient_of_functions(collocation, weight_R, s_ac, C_ax.detach())
-        gradient_av[order_a] += superposition_gradient(
-            np.ascontiguousarray(v_R) * grid.dv,
-            grid,
-            atoms.positions[order_a],
-            atoms.numbers[order_a],
-            self.model.superposition,
+        output = output.mean()
+        nt_R = self._density(output, grid, position_av.to(self.device), system.number_a)[0]
+        weight_R = torch.from_numpy(np.asarray(v_R, dtype=float) * grid.dv).to(self.device)
+        fixed = [
+            (D_esaii[0] * self._stacked(W_asii, system.atoms_of(Z))).sum() for Z, D_esaii in output.D_zesaii.items()
+        ]
+        (gradient_av,) = torch.autograd.grad((nt_R * weight_R).sum() + torch.stack(fixed).sum(), position_av)
+        return gradient_av.numpy()
+
+    def _stacked(self, W_asii: Sequence[np.ndarray], atoms_a: torch.Tensor) -> torch.Tensor:
+        """Of some atoms: (1 or 2, natoms, ni, ni)."""
+        return torch.from_numpy(np.stack([W_asii[a] for a in atoms_a.tolist()], axis=1)).to(self.device, self.dtype)
+
+    def _charge(self, atoms: Atoms) -> float:
+        """|e|, that of the training data unless the network is told."""
+        return total_charge(atoms) if self.network.sees_charge else self.model.charge
+
+    def _system(self, frames: list[Atoms], position_av: torch.Tensor | None = None) -> System:
+        charges = [self._charge(atoms) for atoms in frames]
+        valence = [sum(atom_type.nvalence for atom_type in self.model.types_of(atoms)) for atoms in frames]
+        electrons = [number - charge for number, charge in zip(valence, charges, strict=True)]
+        system = system_of(
+            frames, self.network, self.level, charges=charges, electrons=electrons, position_av=position_av
         )
-        return gradient_av
-
-    def _graph(self, atoms: Atoms, positions_av: torch.Tensor | None = None) -> Graph:
-        electrons = sum(atom_type.nvalence for atom_type in self.model.types_of(atoms)) - self.model.charge
-        graph = atoms_graph(atoms, self.network, self.level, electrons=electrons, positions_av=positions_av)
-        return graph.to(self.device, self.dtype)
-
-    def _gradient_of_functions(
-        self, collocation: Collocation, weight_R: torch.Tensor, s_ac: np.ndarray, C_ax: torch.Tensor
-    ) -> np.ndarray:
-        """d/dR of Σ_R weight ρ at fixed coefficients, by central differences: (natoms, 3), per Å."""
-        ds_ac = np.zeros_like(s_ac)
-        for c in range(3):
-            step_c = SHIFT * np.eye(3)[c]
-            plus, minus = (collocation.integrate(weight_R, s_ac + sign * step_c) for sign in (1, -1))
-            ds_ac[:, c] = ((plus - minus) * C_ax).double().flatten(1).sum(1).numpy() / (2 * SHIFT)
-        return ds_ac @ np.linalg.inv(collocation.grid.step_cv).T
+        return system.to(self.device, self.dtype)
 
     def stream(
         self,
@@ -315,15 +391,15 @@ class Predictor:
         grid = self.grid(atoms) if grid is None else grid
         check_grid(grid, atoms)
         check_size(grid, max_points)
-        known = self.coefficients(atoms, extrapolate=extrapolate)
-        tallies = (Tally.of(self.evaluate(known, slab), slab) for slab in grid.slabs(max_points))
-        scale = self.check(known, reduce(Tally.__add__, tallies))
+        coefficients = self.coefficients(atoms, extrapolate=extrapolate)
+        tallies = (Tally.of(self.evaluate(coefficients, slab), slab) for slab in grid.slabs(max_points))
+        scale = self.check(coefficients, reduce(Tally.__add__, tallies))
         for slab in grid.slabs(max_points):
-            yield PAWBlock(slab, self.evaluate(known, slab)[np.newaxis] * scale)
+            yield PAWBlock(slab, self.evaluate(coefficients, slab)[np.newaxis] * scale)
 
-    def electrons(self, known: AtomsCoefficients) -> float:
+    def electrons(self, coefficients: AtomsCoefficients) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
-        return pseudo_electrons(known.D_asii(), self.model.types_of(known.atoms), self.model.charge)
+        return pseudo_electrons(coefficients.D_asii(), self.model.types_of(coefficients.atoms), coefficients.charge)
 
 
 @dataclass
@@ -336,27 +412,34 @@ class PAWBlock:
     """(1, n0, n1, n2) electrons/Å³."""
 
 
-def _unsorted(x_a: np.ndarray, order_a: np.ndarray) -> np.ndarray:
-    """Values of atoms sorted by species in the order of the atoms."""
-    original_a = np.empty_like(x_a)
-    original_a[order_a] = x_a
-    return original_a
+@contextmanager
+def naming_frame(i: int, frames: Sequence[Atoms]) -> Iterator[None]:
+    """Let errors say which of several frames they are of."""
+    try:
+        yield
+    except PredictionError as error:
+        if len(frames) == 1:
+            raise
+        raise PredictionError(f'frame {i} ({frames[i].get_chemical_formula()}): {error}') from error
 
 
-def _is_finite(output: Output) -> np.ndarray:
-    """(natoms,) is all that the network says of an atom finite?"""
-    finite = [torch.cat([D_aii.flatten(1).isfinite().all(1) for D_aii in output.D_saii])]
-    if isinstance(output, Coefficients):
-        finite += [c_anm.flatten(1).isfinite().all(1) for c_anm in output.c_lanm]
-    together: np.ndarray = torch.stack(finite).all(0).cpu().numpy()
-    return together
+def batch_ends(sizes: Sequence[int], most: int) -> Iterator[int]:
+    """Where batches of consecutive systems end that have at most so many atoms each, or are one system."""
+    total = 0
+    for i, size in enumerate(sizes):
+        if total and total + size > most:
+            yield i
+            total = 0
+        total += size
+    if sizes:
+        yield len(sizes)
 
 
-def is_news(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
+def warrants_another_warning(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
     """Whether this is more than the next step of a trajectory that has been warned about."""
-    if not np.array_equal(atoms.numbers, warned_of.numbers) or worst > NEWS_FACTOR * worst_before:
+    if not np.array_equal(atoms.numbers, warned_of.numbers) or worst > AGAIN_FACTOR * worst_before:
         return True
-    return bool(np.linalg.norm(atoms.positions - warned_of.positions, axis=1).max() > NEWS_DISTANCE)
+    return bool(np.linalg.norm(atoms.positions - warned_of.positions, axis=1).max() > AGAIN_DISTANCE)
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

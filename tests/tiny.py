@@ -7,13 +7,13 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.familiarity import Familiarity
+from ase_deepdensity.network.environment_distance import EnvironmentDistance
+from ase_deepdensity.system import system_of
 
 SPECIES = (1, 8)
 HYPERS = {'cutoff': 3.5, 'lmax': 2, 'radial': 4, 'channels': 8, 'message_channels': 4, 'pseudo_channels': 4}
@@ -59,9 +59,11 @@ def build_model(
     return DensityModel(architecture, built, level, atom_types, _familiarity(built, level), card)
 
 
-def _familiarity(network: DensityNetwork, level: Level) -> Familiarity:
+def _familiarity(network: DensityNetwork, level: Level) -> EnvironmentDistance:
     boxes = [water_box(spacing=2.8 + 0.1 * seed, seed=seed) for seed in range(8)]
     for atoms in boxes:
         atoms.rattle(0.08, seed=1)
     known = [atoms[np.isin(atoms.numbers, network.species)] for atoms in boxes]
-    return Familiarity.of(network, [atoms_graph(atoms, network, level).to(dtype=torch.float32) for atoms in known])
+    return EnvironmentDistance.of(
+        network, [system_of(atoms, network, level).to(dtype=torch.float32) for atoms in known]
+    )

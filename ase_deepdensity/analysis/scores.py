@@ -67,8 +67,7 @@ def model_means(model: DensityModel) -> dict[int, np.ndarray]:
 
     It is the rotation-invariant part of the mean over all atoms of the element.
     """
-    means = [mean_ii.double().cpu().numpy()[np.newaxis] for mean_ii in model.network.mean_sii]
-    return dict(zip(model.species, means, strict=True))
+    return {Z: mean_ii.double().cpu().numpy()[np.newaxis] for Z, mean_ii in model.network.mean_zii.items()}
 
 
 def reference_spreads(snapshots: Iterable[Snapshot], means: Mapping[int, np.ndarray]) -> dict[int, float]:

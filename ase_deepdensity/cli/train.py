@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--seed', type=int, help='of weights, split and order')
     add('--init', metavar='MODEL', help='fine-tune this model (a name or a file) instead of starting from scratch')
     add('--device', default='cpu', help='cpu or cuda (default: %(default)s)')
+    add('--memory', type=float, metavar='GIB', help='for densities; others are read again (default: a quarter of all)')
     add('--restart', action='store_true', help='forget a checkpoint of an earlier run at --out')
     add('--quiet', action='store_true', help='no progress bar')
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from ase_deepdensity.arguments import real
     from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.dataset import Dataset
     from ase_deepdensity.model import SUFFIX, DensityModel
@@ -42,10 +44,11 @@ def run(args: argparse.Namespace) -> int:
     check_output('--out', str(out))
     checked_device(args.device)
     init = None if args.init is None else DensityModel.load(args.init)
+    cache = None if args.memory is None else 2**30 * real('--memory', args.memory, least=0, unit='GiB')
     dataset = Dataset(args.dataset)
     files = Files(out)
     trainer = Trainer(
-        dataset, out, config, init=init, device=args.device, progress=not args.quiet, restart=args.restart
+        dataset, out, config, init=init, device=args.device, progress=not args.quiet, restart=args.restart, cache=cache
     )
     if trainer.start:
         print(f'continuing {files.checkpoint} at step {trainer.start}')

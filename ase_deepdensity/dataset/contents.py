@@ -113,18 +113,31 @@ def read_state(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> PAWDe
     ValueError
         They do not fit each other, or hold what cannot be.
     """
-    atoms = _atoms(arrays)
-    grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
+    atoms, grid, D_asii = outline(arrays)
     if 'geometry' in content.file.attrs or content.version > 1:  # not in a density of version 1
         check_geometry(atoms, content.text('geometry'))
+    level, charge = read_level_and_charge(content)
+    return PAWDensity(atoms, grid, arrays['nt_sR'], D_asii, level, charge, read_types(content))
+
+
+def outline(arrays: Mapping[str, np.ndarray]) -> tuple[Atoms, Grid, list[np.ndarray]]:
+    """Atoms, grid and matrices, (nspins, ni, ni) for each atom: what there is without ``nt_sR``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_state`.
+    """
+    atoms = _atoms(arrays)
+    grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
     D_sI, ni_a = arrays['D_sI'], arrays['ni_a'].tolist()
+    if len(ni_a) != len(atoms):
+        raise ValueError(f'{len(ni_a)} density matrices do not belong to {len(atoms)} atoms')
     ends = np.cumsum([ni**2 for ni in ni_a])
     if min(ni_a, default=0) < 0 or D_sI.shape[1] != sum(ni**2 for ni in ni_a):
         raise ValueError(f'{D_sI.shape[1]} matrix elements do not make square matrices of the sizes {ni_a}')
     blocks = np.split(D_sI, ends[:-1], axis=1)
-    D_asii = [block.reshape(len(block), ni, ni) for block, ni in zip(blocks, ni_a, strict=True)]
-    level, charge = read_level_and_charge(content)
-    return PAWDensity(atoms, grid, arrays['nt_sR'], D_asii, level, charge, read_types(content))
+    return atoms, grid, [block.reshape(len(block), ni, ni) for block, ni in zip(blocks, ni_a, strict=True)]
 
 
 def read_types(content: hdf5.Content) -> list[AtomType] | None:

@@ -15,11 +15,13 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from ase_deepdensity.dataset.files import (
+    Outline,
     Snapshot,
     read_atom_types,
     read_charge,
     read_level,
     read_numbers,
+    read_outline,
     read_snapshot,
 )
 from ase_deepdensity.dataset.hdf5 import stored_checksum
@@ -74,13 +76,23 @@ class Dataset(Sequence[Snapshot]):
     def __iter__(self) -> Iterator[Snapshot]:
         return (read_snapshot(file) for file in self.files)
 
+    def outline(self, index: int) -> Outline:
+        """What is small of a snapshot, without reading its density."""
+        return read_outline(self.files[index])
+
     def __repr__(self) -> str:
         return f'Dataset({len(self)} snapshots in {self.files[0].parent})'
 
-    def split(self, nvalidation: int, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+    def split(self, nvalidation: int, *, seed: int = 0, compounds: bool = False) -> tuple[Dataset, Dataset]:
         """A part to train on and ``nvalidation`` whole snapshots to validate on, drawn with a seed.
 
         Every element is in the part to train on: a snapshot that alone has one is not drawn.
+
+        Parameters
+        ----------
+        compounds
+            Draw all snapshots of a chemical formula (reduced: Si₂ is Si₈) together, until they are ``nvalidation`` or
+            more: what a model says of compounds that it has not seen.
 
         Raises
         ------
@@ -89,20 +101,10 @@ class Dataset(Sequence[Snapshot]):
         """
         if not 0 < nvalidation < len(self):
             raise DatasetError(f'of {len(self)} snapshots 1 to {len(self) - 1} can be set aside, not {nvalidation}')
-        numbers_t = [set(read_numbers(file).tolist()) for file in self.files]
-        left = Counter(number for numbers in numbers_t for number in numbers)
-        order, drawn = np.random.default_rng(seed).permutation(len(self)).tolist(), list[int]()
-        for t in order:
-            if len(drawn) < nvalidation and all(left[number] > 1 for number in numbers_t[t]):
-                drawn.append(t)
-                left.subtract(numbers_t[t])
-        if len(drawn) < nvalidation:
-            rare = ', '.join(chemical_symbols[number] for number, count in sorted(left.items()) if count == 1)
-            raise DatasetError(
-                f'{len(drawn)} of {len(self)} snapshots can be set aside, not {nvalidation}: each of the others is the '
-                f'last one to train on with one of {rare}; more of them are needed'
-            )
-        return self[np.setdiff1d(order, drawn)], self[np.sort(drawn)]
+        numbers_t = [read_numbers(file) for file in self.files]
+        groups = _by_compound(numbers_t) if compounds else [[t] for t in range(len(self))]
+        drawn = _draw(groups, [set(numbers_a.tolist()) for numbers_a in numbers_t], nvalidation, seed)
+        return self[np.setdiff1d(np.arange(len(self)), drawn)], self[np.sort(drawn)]
 
     @cached_property
     def level(self) -> Level:
@@ -176,6 +178,38 @@ class Dataset(Sequence[Snapshot]):
             except OSError as error:
                 raise DatasetError(f'{file}: cannot be read ({error.strerror})') from None
         return digest.hexdigest()[:16]
+
+
+def _by_compound(numbers_t: Sequence[np.ndarray]) -> list[list[int]]:
+    """Which snapshots have the same reduced formula."""
+    groups: dict[bytes, list[int]] = {}
+    for t, numbers_a in enumerate(numbers_t):
+        numbers_z, counts_z = np.unique(numbers_a, return_counts=True)
+        formula = np.stack([numbers_z, counts_z // np.gcd.reduce(counts_z)])
+        groups.setdefault(formula.tobytes(), []).append(t)
+    return list(groups.values())
+
+
+def _draw(groups: Sequence[Sequence[int]], elements_t: Sequence[set[int]], nvalidation: int, seed: int) -> list[int]:
+    """Whole groups of snapshots in random order, but no snapshot that is the last with one of its elements."""
+    left = Counter(number for elements in elements_t for number in elements)
+    drawn, last = list[int](), set[int]()
+    for g in np.random.default_rng(seed).permutation(len(groups)):
+        if len(drawn) >= nvalidation:
+            return drawn
+        taken = Counter(number for t in groups[g] for number in elements_t[t])
+        if only := {number for number, count in taken.items() if left[number] == count}:
+            last |= only
+        else:
+            drawn += groups[g]
+            left.subtract(taken)
+    if len(drawn) < nvalidation:
+        rare = ', '.join(chemical_symbols[number] for number in sorted(last))
+        raise DatasetError(
+            f'{len(drawn)} of {len(elements_t)} snapshots can be set aside, not {nvalidation}: each of the others is '
+            f'the last one to train on with one of {rare}; more of them are needed'
+        )
+    return drawn
 
 
 @dataclass(frozen=True)

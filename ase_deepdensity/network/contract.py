@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,66 +12,131 @@ import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.electron_gas import Waves
-from ase_deepdensity.network.graph import Graph, by_species
+from ase_deepdensity.network.elements import Element
+from ase_deepdensity.network.system import System
 
-Contribution = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Species, indices of atoms (p,) of that species, vectors from them (p, 3), Å → density there (p,), electrons/Å³."""
-Blocks = list[torch.Tensor]
-"""For each l coefficients (natoms, n, 2l+1)."""
-Fit = Callable[[Callable[[Blocks], Blocks], list[int]], list[Blocks]]
-"""A map from parameters to coefficients of the basis, and the numbers of parameters for each l → the parameters with
-which the basis comes near the density of each of some training snapshots."""
+Contribution = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Indices of atoms (p,), vectors from them (p, 3), Å → density there (members, 1 or 2, p), electrons/Å³."""
+Coefficient = list[torch.Tensor]
+"""For each l coefficients (natoms, n, 2l+1) of one density."""
+Matrices = dict[int, torch.Tensor]
+"""By atomic number, for the elements that occur, atomic density matrices (..., natoms of it, ni, ni) in GPAW's
+projector basis, the atoms in the order of :meth:`.System.atoms_of`."""
+Fit = Callable[[Callable[[Coefficient], Coefficient], list[int]], list[list[Coefficient]]]
+"""A map from parameters to coefficients of the basis, and the numbers of parameters for each l → for each of some
+training snapshots and each component of its density, the parameters with which the basis comes near it."""
 
 
 class Writer(Protocol):
     """Something to write a density on: the points of a grid near atoms whose output is at hand."""
 
-    def expansion(self, c_lanm: Blocks) -> torch.Tensor:
-        """The density of a model's basis functions."""
+    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
+        """The density of a model's basis functions, (points)."""
 
-    def points(self, contribution: Contribution, slices: list[slice], cutoff: float) -> torch.Tensor:
-        """The density that the atoms of each species contribute to the points within ``cutoff`` (Å)."""
+    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+        """The density that the atoms contribute to the points within ``cutoff`` (Å), (members, 1 or 2, points)."""
 
 
 @dataclass
 class Output(ABC):
-    """What a network says of a set of atoms, in the order of its graph (by species)."""
+    """What a network says of a system, its atoms in the order of the system.
 
-    D_saii: list[torch.Tensor]
-    """For each species the atomic density matrices (natoms of it, ni, ni) in GPAW's projector basis."""
+    Two axes come first: ``e``, the members of an ensemble, whose mean is the prediction and whose spread its error bar,
+    and ``s``, components: the total, and the magnetisation (spin up − spin down) where it is not zero.
+    """
+
+    D_zesaii: Matrices
+    """(members, 1 or 2, natoms of the element, ni, ni), symmetric."""
     invariants_ac: torch.Tensor
-    """Rotation-invariant descriptors of the environments, for telling known from unknown ones: what the network makes
-    of them and what it is told, which a missing or an additional neighbour changes in any case."""
+    """(natoms, n) rotation-invariant descriptors of the environments, for telling known from unknown ones: what the
+    network makes of them and what it is told, which a missing or an additional neighbour changes in any case."""
 
     @abstractmethod
     def density(self, writer: Writer) -> torch.Tensor:
-        """What is added to the superposition of atoms, written on something."""
+        """What is added to the superposition of atoms, written on something: (members, 1 or 2, points)."""
 
     @abstractmethod
-    def part(self, slices: list[slice]) -> Output:
-        """What is said of some atoms of each species only, ``slices`` of all atoms."""
+    def mean(self) -> Output:
+        """The mean over members, as one member."""
 
-    def _matrices(self, slices: list[slice]) -> list[torch.Tensor]:
-        all_s = by_species([len(D_aii) for D_aii in self.D_saii])
-        return [
-            D_aii[a.start - b.start : a.stop - b.start] for D_aii, a, b in zip(self.D_saii, slices, all_s, strict=True)
-        ]
+    @abstractmethod
+    def of_system(self, system: System, t: int) -> Output:
+        """What is said of system t of the whole ``system`` that the network has seen."""
+
+    @property
+    def members(self) -> int:
+        """Of the ensemble."""
+        return self._leading[0]
+
+    @property
+    def components(self) -> int:
+        """1: the total; 2: total and magnetisation."""
+        return self._leading[1]
+
+    @property
+    def _leading(self) -> tuple[int, ...]:
+        return tuple(next(iter(self.D_zesaii.values())).shape[:2])
+
+    def split(self, system: System) -> list[Output]:
+        """What is said of each system."""
+        if system.nsystems == 1:
+            return [self]
+        return [self.of_system(system, t) for t in range(system.nsystems)]
+
+    def finite_a(self, system: System) -> torch.Tensor:
+        """(natoms,) is all that the network says of an atom finite?"""
+        finite_a = torch.ones(system.natoms, dtype=torch.bool, device=self.invariants_ac.device)
+        for Z, D_esaii in self.D_zesaii.items():
+            finite_a[system.atoms_of(Z)] = D_esaii.isfinite().all(-1).all(-1).all(0).all(0)
+        return finite_a
+
+    def _mean_matrices(self) -> Matrices:
+        return {Z: D_esaii.mean(0, keepdim=True) for Z, D_esaii in self.D_zesaii.items()}
+
+    def _matrices_of_system(self, system: System, t: int) -> Matrices:
+        bounds = torch.tensor([system.slices[t].start, system.slices[t].stop], device=system.number_a.device)
+        D_zesaii = {}
+        for Z, D_esaii in self.D_zesaii.items():
+            start, stop = torch.searchsorted(system.atoms_of(Z), bounds).tolist()
+            if stop > start:
+                D_zesaii[Z] = D_esaii[:, :, start:stop]
+        return D_zesaii
 
 
 @dataclass
 class Coefficients(Output):
     """A density that is an expansion in the model's basis."""
 
-    c_lanm: Blocks
-    """For each l the coefficients (natoms, n, 2l+1) of normalised functions of the basis."""
+    c_lesanm: list[torch.Tensor]
+    """For each l the coefficients (members, 1 or 2, natoms, n, 2l+1) of normalised functions of the basis."""
 
     def density(self, writer: Writer) -> torch.Tensor:
-        return writer.expansion(self.c_lanm)
+        members, components = self.c_lesanm[0].shape[:2]
+        density_esp = [
+            [writer.expansion([c_esanm[e, s] for c_esanm in self.c_lesanm]) for s in range(components)]
+            for e in range(members)
+        ]
+        return torch.stack([torch.stack(density_sp) for density_sp in density_esp])
 
-    def part(self, slices: list[slice]) -> Coefficients:
+    def mean(self) -> Coefficients:
+        if len(self.c_lesanm[0]) == 1:
+            return self
+        c_lesanm = [c_esanm.mean(0, keepdim=True) for c_esanm in self.c_lesanm]
+        return Coefficients(self._mean_matrices(), self.invariants_ac, c_lesanm)
+
+    def of_system(self, system: System, t: int) -> Coefficients:
+        atoms = system.slices[t]
         return Coefficients(
-            self._matrices(slices), _rows(self.invariants_ac, slices), [_rows(c_anm, slices) for c_anm in self.c_lanm]
+            self._matrices_of_system(system, t),
+            self.invariants_ac[atoms],
+            [c_esanm[:, :, atoms] for c_esanm in self.c_lesanm],
         )
+
+    def finite_a(self, system: System) -> torch.Tensor:
+        finite_a = super().finite_a(system)
+        for c_esanm in self.c_lesanm:
+            finite_a &= c_esanm.isfinite().all(-1).all(-1).all(0).all(0)
+        return finite_a
 
 
 @dataclass
@@ -79,34 +144,38 @@ class PointwiseDensity(Output):
     """A density that a network computes point by point."""
 
     contribution: Contribution
-    slices: list[slice]
-    """Atoms of each species."""
+    """Of atoms to points near them."""
     cutoff: float
     """Where contributions end, Å."""
 
     def density(self, writer: Writer) -> torch.Tensor:
-        return writer.points(self.contribution, self.slices, self.cutoff)
+        return writer.points(self.contribution, self.cutoff)
 
-    def part(self, slices: list[slice]) -> PointwiseDensity:
-        index_a = torch.cat([torch.arange(a.start, a.stop, device=self.invariants_ac.device) for a in slices])
+    def mean(self) -> PointwiseDensity:
+        if self.members == 1:
+            return self
+
+        def contribution(a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
+            return self.contribution(a_p, e_pv).mean(0, keepdim=True)
+
+        return PointwiseDensity(self._mean_matrices(), self.invariants_ac, contribution, self.cutoff)
+
+    def of_system(self, system: System, t: int) -> PointwiseDensity:
+        atoms = system.slices[t]
+
+        def contribution(a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
+            return self.contribution(a_p + atoms.start, e_pv)
+
         return PointwiseDensity(
-            self._matrices(slices),
-            _rows(self.invariants_ac, slices),
-            lambda s, a_p, e_pv: self.contribution(s, index_a[a_p], e_pv),
-            by_species([a.stop - a.start for a in slices]),
-            self.cutoff,
+            self._matrices_of_system(system, t), self.invariants_ac[atoms], contribution, self.cutoff
         )
-
-
-def _rows(x_ax: torch.Tensor, slices: list[slice]) -> torch.Tensor:
-    return torch.cat([x_ax[a] for a in slices])
 
 
 class DensityNetwork(torch.nn.Module, ABC):
     """A map from atoms to a density that commutes with translations, rotations, inversion and permutations.
 
     A new network subclasses this, is named in :mod:`.registry` and inherits the tests of
-    ``tests/network/contract.py``.
+    :class:`ase_deepdensity.testing.DensityNetworkContract`.
 
     Parameters
     ----------
@@ -127,7 +196,7 @@ class DensityNetwork(torch.nn.Module, ABC):
     @classmethod
     @abstractmethod
     def telling_shapes(
-        cls, species: Sequence[int], hypers: Any, basis: SplineBasis, l_sj: Sequence[Sequence[int]]
+        cls, species: Sequence[int], hypers: Any, basis: SplineBasis, l_zj: Sequence[Sequence[int]]
     ) -> dict[str, tuple[int, ...]]:
         """Shapes of those tensors of the state dict that the others follow from and that are the largest of their kind.
 
@@ -141,25 +210,61 @@ class DensityNetwork(torch.nn.Module, ABC):
 
     @property
     def sees_kpoints(self) -> bool:
-        """Whether its graphs must be built with the :meth:`waves` of their cells and k-points."""
+        """Whether its systems must be built with the :meth:`waves` of their cells and k-points."""
         return False
+
+    @property
+    def members(self) -> int:
+        """Length of the ensemble's axis of what it puts out."""
+        return 1
+
+    @property
+    def sees_magnetic_moments(self) -> bool:
+        """Whether it predicts a magnetisation from the moments of the atoms."""
+        return False
+
+    @property
+    def sees_charge(self) -> bool:
+        """Whether it is told the charges of systems; one that is not predicts for that of its training data."""
+        return False
+
+    def set_elements(self, elements: Mapping[int, Element]) -> None:
+        """Tell it what the free atoms of its elements are like, by atomic number, before training."""
 
     def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
         """What it is told about a cell (Å), all k-points of the Brillouin zone (scaled) and the valence electrons."""
         raise NotImplementedError
 
     @abstractmethod
-    def forward(self, graph: Graph) -> Output:
-        """What there is to say of all atoms of a graph."""
+    def forward(self, system: System) -> Output:
+        """What there is to say of all atoms of one or many systems.
+
+        Raises
+        ------
+        ValueError
+            Elements that it does not know.
+        """
 
     @property
     @abstractmethod
-    def mean_sii(self) -> list[torch.Tensor]:
-        """(ni, ni) mean atomic density matrix of each species in the training data."""
+    def mean_zii(self) -> dict[int, torch.Tensor]:
+        """(ni, ni) mean atomic density matrix of each species in the training data, by atomic number."""
 
     @abstractmethod
-    def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
+    def fit_scale(self, systems: Sequence[System], fit: Fit, D_tzsaii: Sequence[Matrices]) -> None:
         """Take the scales of inputs and outputs from training data, once, before training.
 
-        ``fit`` is for the snapshots of ``graphs``; ``D_tsaii``: matrices by species for each training snapshot.
+        Parameters
+        ----------
+        systems
+            Snapshots that have all its elements.
+        fit
+            Densities of the same snapshots.
+        D_tzsaii
+            Matrices (1 or 2, natoms, ni, ni) for each snapshot of the training data.
+
+        Raises
+        ------
+        ValueError
+            An element that no snapshot has.
         """

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
-from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.network.by_species import SortedSystem, total_matrices
+from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, Matrices
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves
-from ase_deepdensity.network.graph import Graph, join
-from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
 from ase_deepdensity.network.radial import bessel
 from ase_deepdensity.network.sizes import check_hypers
-from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
+from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m, mean_square_l, rms
+from ase_deepdensity.network.system import System
 
 MESSAGE = 0.3
 """Size of what neighbours tell before training, beside an atom's own features of 1."""
@@ -53,6 +55,19 @@ class EquivariantHypers:
         check_hypers(self)
 
 
+class MessageSizes(Protocol):
+    """What messages need of the hyper-parameters of a network."""
+
+    @property
+    def lmax(self) -> int: ...
+    @property
+    def radial(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def message_channels(self) -> int: ...
+
+
 @dataclass
 class Edges:
     """Distances and directions to the neighbours of each atom, expanded once for all layers."""
@@ -64,6 +79,13 @@ class Edges:
     neighbor_ak: torch.Tensor
     """(natoms, k) index of the neighbour, int64."""
 
+    @classmethod
+    def of(cls, vector_akv: torch.Tensor, neighbor_ak: torch.Tensor, cutoff: float, radial: int, lmax: int) -> Edges:
+        """From vectors to the neighbours, Å."""
+        r_ak = vector_akv.norm(dim=2)
+        Y_akm = solid_harmonics(vector_akv / r_ak[:, :, None], lmax)
+        return cls(bessel(r_ak, cutoff, radial), Y_akm.transpose(1, 2), neighbor_ak)
+
     def rows(self, atoms: slice) -> Edges:
         """Those of some atoms."""
         return Edges(self.R_akn[atoms], self.Y_amk[atoms], self.neighbor_ak[atoms])
@@ -72,7 +94,7 @@ class Edges:
 class Message(torch.nn.Module):
     """What neighbours tell: Σ_J R_n(r_IJ) Y_lm(r̂_IJ) s_Jc and Σ_J R_n(r_IJ) h_Jclm, then mixed over n and c."""
 
-    def __init__(self, hypers: EquivariantHypers):
+    def __init__(self, hypers: MessageSizes):
         super().__init__()
         size = hypers.message_channels
         self.channels = size
@@ -98,7 +120,7 @@ class Message(torch.nn.Module):
     @torch.no_grad()
     def fit_scale(self, h_mac: torch.Tensor, edges: Edges) -> None:
         """Give the scalars that atoms are told the size ``MESSAGE`` (RMS), for features of training atoms."""
-        self.scale.mul_(MESSAGE / _rms(self(h_mac, edges)[0]))
+        self.scale.mul_(MESSAGE / rms(self(h_mac, edges)[0]))
 
     def _gather(self, sent_amc: torch.Tensor, scalars_ac: torch.Tensor, edges: Edges) -> torch.Tensor:
         natoms, _, number = edges.R_akn.shape
@@ -150,11 +172,11 @@ class Layer(torch.nn.Module):
         """
         cubes_mac = self._products(x_mac, products, slices).chunk(2, dim=2)[1]
         for s, atoms in enumerate(slices):
-            self.factors.weight[s] /= _rms(cubes_mac[0, atoms]) ** (1 / 3)
+            self.factors.weight[s] /= rms(cubes_mac[0, atoms]) ** (1 / 3)
         for linear, y_mac in (self.mix, self._products(x_mac, products, slices)), (self.skip, x_mac):
             out_mac = linear(y_mac, slices)
             for s, atoms in enumerate(slices):
-                linear.weight[s] /= sqrt(2) * _rms(out_mac[0, atoms])
+                linear.weight[s] /= sqrt(2) * rms(out_mac[0, atoms])
 
 
 class EquivariantNetwork(DensityNetwork):
@@ -172,7 +194,7 @@ class EquivariantNetwork(DensityNetwork):
         Sizes.
     basis
         Radial functions of the density.
-    l_sj
+    l_zj
         Angular momenta of the PAW projectors of each species.
     empty
         Leave out what a state dict will bring and takes time to make.
@@ -187,7 +209,7 @@ class EquivariantNetwork(DensityNetwork):
         species: Sequence[int],
         hypers: EquivariantHypers,
         basis: SplineBasis,
-        l_sj: Sequence[Sequence[int]],
+        l_zj: Sequence[Sequence[int]],
         empty: bool = False,
     ):
         super().__init__(species, hypers.cutoff)
@@ -207,13 +229,13 @@ class EquivariantNetwork(DensityNetwork):
         self.coefficients = CoefficientHead(basis, total, nspecies)
         self.pseudo = SphericalLinear(hypers.lmax, total, 2 * hypers.pseudo_channels, nspecies)
         self.matrices = torch.nn.ModuleList(
-            AtomicMatrixHead(l_j, hypers.lmax, total, hypers.pseudo_channels, empty) for l_j in l_sj
+            AtomicMatrixHead(l_j, hypers.lmax, total, hypers.pseudo_channels, empty) for l_j in l_zj
         )
         self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
 
     @classmethod
     def telling_shapes(
-        cls, species: Sequence[int], hypers: EquivariantHypers, basis: SplineBasis, l_sj: Sequence[Sequence[int]]
+        cls, species: Sequence[int], hypers: EquivariantHypers, basis: SplineBasis, l_zj: Sequence[Sequence[int]]
     ) -> dict[str, tuple[int, ...]]:
         nspecies, size, nl = len(species), hypers.channels, hypers.lmax + 1
         inputs = nspecies * hypers.radial + len(hypers.response_widths) * len(BANDS_u)
@@ -226,6 +248,8 @@ class EquivariantNetwork(DensityNetwork):
             shapes[f'layers.{t}.skip.weight'] = (nspecies, nl, inputs + (2 * size if t else 0), size)
         for t in range(hypers.layers - 1):
             shapes[f'messages.{t}.mix.weight'] = (1, nl, 2 * hypers.radial * hypers.message_channels, size)
+        for z, l_j in enumerate(l_zj):
+            shapes |= matrix_shapes(l_j, hypers.lmax, f'matrices.{z}.')
         return shapes
 
     @property
@@ -239,33 +263,27 @@ class EquivariantNetwork(DensityNetwork):
     def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
         return Waves.of(cell_cv, kpt_Kc, electrons, self.hypers.response_widths, self.hypers.lmax)
 
-    def _edges(self, graph: Graph) -> Edges:
-        r_ak = graph.vector_akv.norm(dim=2)
-        return Edges(
-            bessel(r_ak, self.cutoff, self.hypers.radial),
-            solid_harmonics(graph.vector_akv / r_ak[:, :, None], self.hypers.lmax).transpose(1, 2),
-            graph.neighbor_ak,
-        )
+    def _edges(self, atoms: SortedSystem) -> Edges:
+        return Edges.of(atoms.vector_akv, atoms.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax)
 
-    def _inputs(self, graph: Graph, edges: Edges) -> torch.Tensor:
+    def _inputs(self, atoms: SortedSystem, edges: Edges) -> torch.Tensor:
         """A_m,a,(z n), and after it what the k-points do."""
-        A_max = torch.bmm(edges.Y_amk, self._by_neighbor(graph, edges.R_akn)).permute(1, 0, 2).contiguous()
+        A_max = torch.bmm(edges.Y_amk, self._by_neighbor(atoms, edges.R_akn)).permute(1, 0, 2).contiguous()
         if not self.sees_kpoints:
             return A_max
-        if graph.response_mac is None:
-            raise ValueError('this network is told about k-points, but the graph holds nothing of them')
-        return torch.cat([A_max, graph.response_mac], dim=2)
+        if atoms.response_mac is None:
+            raise ValueError('this network is told about k-points, but the system holds nothing of them')
+        return torch.cat([A_max, atoms.response_mac], dim=2)
 
-    def _by_neighbor(self, graph: Graph, x_akn: torch.Tensor) -> torch.Tensor:
+    def _by_neighbor(self, atoms: SortedSystem, x_akn: torch.Tensor) -> torch.Tensor:
         """(natoms, k, nspecies · n): what is said of a neighbour, in the place of its species."""
-        is_z_akz = torch.nn.functional.one_hot(graph.species_ak, len(self.species)).to(x_akn)
+        is_z_akz = torch.nn.functional.one_hot(atoms.species_ak, len(self.species)).to(x_akn)
         return (is_z_akz[:, :, :, None] * x_akn[:, :, None, :]).flatten(2)
 
-    def forward(self, graph: Graph) -> Coefficients:
-        """Coefficients, matrices and invariants (natoms, layers · channels) of all atoms of a graph."""
-        edges = self._edges(graph)
-        slices = graph.slices
-        A_max = self._inputs(graph, edges) * self.input_scale_lx[self.l_m][:, None]
+    def forward(self, system: System) -> Coefficients:
+        atoms = SortedSystem.of(system, self.species)
+        edges, slices = self._edges(atoms), atoms.slices
+        A_max = self._inputs(atoms, edges) * self.input_scale_lx[self.l_m][:, None]
         h_mac = self._layers[0](A_max, self.products, slices)
         all_h = [h_mac]
         for message, layer in zip(self._messages, self._layers[1:], strict=True):
@@ -273,15 +291,14 @@ class EquivariantNetwork(DensityNetwork):
             all_h.append(h_mac)
         h_mac = torch.cat(all_h, dim=2)
         pseudo_mac = self._pseudo(h_mac, slices)
-        D_saii = [
-            head(h_mac[:, atoms], pseudo_mac[:, atoms]) for head, atoms in zip(self._matrix_heads, slices, strict=True)
-        ]
+        D_zaii = [head(h_mac[:, a], pseudo_mac[:, a]) for head, a in zip(self._matrix_heads, slices, strict=True)]
         invariants_ac = torch.cat([h_mac[0], A_max[0].detach()], dim=1)
-        return Coefficients(D_saii, invariants_ac, self.coefficients(h_mac, slices))
+        c_lesanm = [c_anm[None, None, atoms.back_a] for c_anm in self.coefficients(h_mac, slices)]
+        return Coefficients(atoms.by_number(D_zaii), invariants_ac[atoms.back_a], c_lesanm)
 
     @property
-    def mean_sii(self) -> list[torch.Tensor]:
-        return [head.mean_ii for head in self._matrix_heads]
+    def mean_zii(self) -> dict[int, torch.Tensor]:
+        return {Z: head.mean_ii for Z, head in zip(self.species, self._matrix_heads, strict=True)}
 
     def _pseudo(self, h_mac: torch.Tensor, slices: list[slice]) -> torch.Tensor:
         """Features of the other parity, (m, natoms, pseudo_channels)."""
@@ -300,45 +317,42 @@ class EquivariantNetwork(DensityNetwork):
         return list(self.matrices)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
-        y_tlakm = fit(self.coefficients.expand, self.coefficients.sizes)
-        graph, _ = join(graphs, self.cutoff)
-        self._fit_inputs(graph)
-        self._fit_layers(graph)
-        for s, head in enumerate(self._matrix_heads):
-            y_lakm = [
-                torch.cat([y_akm[graph.slices[s]] for y_akm, graph in zip(y_takm, graphs, strict=True)])
-                for y_takm in zip(*y_tlakm, strict=True)
-            ]
-            if len(y_lakm[0]) == 0:
-                raise ValueError(f'no snapshot to take scales from has the element {self.species[s]}')
-            self.coefficients.fit_scale(s, y_lakm)
-            head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))
+    def fit_scale(self, systems: Sequence[System], fit: Fit, D_tzsaii: Sequence[Matrices]) -> None:
+        y_tlakm = [y_slakm[0] for y_slakm in fit(self.coefficients.expand, self.coefficients.sizes)]
+        atoms = SortedSystem.of(System.join(systems, self.cutoff), self.species)
+        self._fit_inputs(atoms)
+        self._fit_layers(atoms)
+        y_lakm = [torch.cat(y_takm)[atoms.order_a] for y_takm in zip(*y_tlakm, strict=True)]
+        for z, head in enumerate(self._matrix_heads):
+            rows = atoms.slices[z]
+            if rows.start == rows.stop:
+                raise ValueError(f'no snapshot to take scales from has the element {self.species[z]}')
+            self.coefficients.fit_scale(z, [y_akm[rows] for y_akm in y_lakm])
+            head.fit_scale(total_matrices(D_tzsaii, self.species[z]))
 
-    def _fit_inputs(self, graph: Graph) -> None:
+    def _fit_inputs(self, atoms: SortedSystem) -> None:
         """Divide inputs by their RMS in the training data, or by what it is for random directions if that is more.
 
         The latter, √(Σ_J R_n(r_IJ)² / 4π), stays where symmetry makes Σ_J R_n Y_lm small.  Without, an l that all
         training data lack would be blown up in the first environment that has it.
         """
-        edges = self._edges(graph)
-        A_max = self._inputs(graph, edges)
+        edges = self._edges(atoms)
+        A_max = self._inputs(atoms, edges)
         met_x = (A_max[0] != 0).sum(0).clamp(min=1)  # a rare element must not have a large scale where it does occur
         square_mx = A_max.square().sum(1) / met_x
-        parts_lmx = square_mx.split([2 * l + 1 for l in range(self.hypers.lmax + 1)])
-        square_lx = torch.stack([square_mx.mean(0) for square_mx in parts_lmx])
-        random_x = self._by_neighbor(graph, edges.R_akn**2).sum((0, 1)) / (4 * pi * met_x[: self._pair_inputs])
+        square_lx = mean_square_l(square_mx)
+        random_x = self._by_neighbor(atoms, edges.R_akn**2).sum((0, 1)) / (4 * pi * met_x[: self._pair_inputs])
         least_x = torch.cat([random_x, square_lx[0, self._pair_inputs :]])  # of k-points: one scale for all l
         self.input_scale_lx.copy_(torch.maximum(square_lx, least_x).sqrt().clamp(min=1e-6).reciprocal())
 
-    def _fit_layers(self, graph: Graph) -> None:
+    def _fit_layers(self, atoms: SortedSystem) -> None:
         """Layer by layer, bring features to the size 1 (data-dependent initialisation, doi:10.48550/arXiv.1511.06422).
 
         Products of three turn a size x into x³, two layers with their gates into more than x⁹: the coherent sums over
         the neighbours in a crystal, or one unusual environment, would make a random network err by a factor of 1000.
         """
-        edges, slices = self._edges(graph), graph.slices
-        A_max = self._inputs(graph, edges) * self.input_scale_lx[self.l_m][:, None]
+        edges, slices = self._edges(atoms), atoms.slices
+        A_max = self._inputs(atoms, edges) * self.input_scale_lx[self.l_m][:, None]
         x_mac, all_h = A_max, list[torch.Tensor]()
         for t, layer in enumerate(self._layers):
             if t:
@@ -348,10 +362,4 @@ class EquivariantNetwork(DensityNetwork):
             layer.fit_scale(x_mac, self.products, slices)
             all_h.append(layer(x_mac, self.products, slices))
         pseudo_mac = self._pseudo(torch.cat(all_h, dim=2), slices)
-        self.pseudo.weight.div_(_rms(pseudo_mac).sqrt())  # both factors have it
-
-
-def _rms(x: torch.Tensor) -> torch.Tensor:
-    """√⟨x²⟩; 1 of nothing or where all is zero."""
-    size = x.square().sum().div(max(x.numel(), 1)).sqrt()
-    return torch.where(size > 0, size, 1.0)
+        self.pseudo.weight.div_(rms(pseudo_mac).sqrt())  # both factors have it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,29 @@ def block_tensors(l_j: Sequence[int]) -> list[torch.Tensor]:
     return tensors
 
 
+def tensors_shape(l_j: Sequence[int], lmax: int) -> tuple[int, int, int]:
+    """Of :func:`block_tensors` with L ≤ lmax, one behind the other."""
+    ni = sum(2 * l + 1 for l in l_j)
+    return sum(2 * b.L + 1 for b in blocks(l_j) if b.L <= lmax), ni, ni
+
+
+def block_scales(x_xabm: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """RMS (blocks,) of components (natoms, blocks, 2L+1), of each L and parity.
+
+    No scale is below ``SMALLEST`` times that of all blocks together, see :func:`coefficient_scales`.
+    """
+    square_xb = [x_abm.square().mean((0, 2)) for x_abm in x_xabm]
+    least = SMALLEST * float(torch.cat(square_xb).mean().sqrt())
+    return [square_b.sqrt().clamp(min=max(least, 1e-8)) for square_b in square_xb]
+
+
+def matrix_shapes(l_j: Sequence[int], lmax: int, prefix: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors T in the state dict of an :class:`AtomicMatrixHead`, by name."""
+    ni = sum(2 * l + 1 for l in l_j)
+    counts = Counter((b.L, b.pseudo) for b in blocks(l_j) if b.L <= lmax)
+    return {f'{prefix}T{L}{"p" if pseudo else ""}_bmii': (n, 2 * L + 1, ni, ni) for (L, pseudo), n in counts.items()}
+
+
 class AtomicMatrixHead(torch.nn.Module):
     """D_ii = D̄_ii + Σ_blocks Σ_m x_m T_mii for the atoms of one species.
 
@@ -113,21 +137,14 @@ class AtomicMatrixHead(torch.nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, D_aii: torch.Tensor) -> None:
-        """Take mean (its rotation-invariant part) and the RMS of each block from training matrices (natoms, ni, ni).
-
-        No scale is below ``SMALLEST`` times that of all blocks together: what symmetry forbids in the training data
-        must be within reach where it is broken.
-        """
+        """Take mean (its rotation-invariant part) and the RMS of each block from training matrices (natoms, ni, ni)."""
         if not self.readouts:  # an atom without projectors
             return
         invariant = self.components(D_aii)['0'].mean(0)
         self.mean_ii.copy_(torch.einsum('bm, bmij -> ij', invariant, self.T0_bmii.to(D_aii)))
-        square_b = {
-            name: x_abm.square().mean((0, 2)) for name, x_abm in self.components(D_aii - self.mean_ii.to(D_aii)).items()
-        }
-        least = SMALLEST * float(torch.cat(list(square_b.values())).mean().sqrt())
-        for name, x2_b in square_b.items():
-            getattr(self, f'scale{name}_b').copy_(x2_b.sqrt().clamp(min=max(least, 1e-8)))
+        scales = block_scales(list(self.components(D_aii - self.mean_ii.to(D_aii)).values()))
+        for name, scale_b in zip(self.readouts, scales, strict=True):
+            getattr(self, f'scale{name}_b').copy_(scale_b)
 
     def forward(self, h_mac: torch.Tensor, pseudo_mac: torch.Tensor) -> torch.Tensor:
         """Features of these atoms → (natoms, ni, ni)."""
@@ -139,11 +156,10 @@ class AtomicMatrixHead(torch.nn.Module):
         return D_aii
 
 
-class CoefficientHead(torch.nn.Module):
-    """Features → coefficients c_anm of the normalised radial functions, through combinations that are orthonormal.
+class OrthonormalFunctions(torch.nn.Module):
+    """Combinations W = S^(−1/2) of a basis that are orthonormal at one centre, for each l.
 
-    For each l: c_nm = Σ_k W_nk (mean_k δ_l0 + scale_k y_km), W = S^(−1/2) without the directions in which the
-    functions are nearly linearly dependent.
+    Directions in which the functions are nearly linearly dependent are left out.
 
     Parameters
     ----------
@@ -151,39 +167,57 @@ class CoefficientHead(torch.nn.Module):
         Whose functions have the overlaps S.
     """
 
-    mean_sk: torch.Tensor
-
-    def __init__(self, basis: SplineBasis, channels: int, nspecies: int, smallest: float = 1e-5):
+    def __init__(self, basis: SplineBasis, smallest: float = 1e-5):
         super().__init__()
-        sizes = []
+        self.sizes = []
+        """Number of combinations for each l."""
         for l in range(basis.lmax + 1):
             value_k, vector_nk = torch.linalg.eigh(torch.from_numpy(basis.overlap_nn(l)))
             keep = value_k > smallest
             W_nk = vector_nk[:, keep] / value_k[keep].sqrt()
-            sizes.append(W_nk.shape[1])
+            self.sizes.append(W_nk.shape[1])
             self.register_buffer(f'W{l}_nk', W_nk.to(torch.get_default_dtype()), persistent=False)
-            self.register_buffer(f'scale{l}_sk', torch.ones(nspecies, sizes[-1]))
-        self.sizes = sizes
-        self.register_buffer('mean_sk', torch.zeros(nspecies, sizes[0]))
+
+    def expand(self, y_lakm: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Orthonormal coefficients (..., k, 2l+1) → coefficients of the basis (..., n, 2l+1)."""
+        return [torch.einsum('nk, ...km -> ...nm', getattr(self, f'W{l}_nk'), y) for l, y in enumerate(y_lakm)]
+
+
+def coefficient_scales(y_lakm: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Mean (k,) of l = 0 and for each l the RMS (k,) around it, of orthonormal coefficients (natoms, k, 2l+1).
+
+    No scale is below ``SMALLEST`` times that of l = 0: what symmetry forbids in the training data must be within reach
+    where it is broken.
+    """
+    mean_k = y_lakm[0][:, :, 0].mean(0)
+    x_lakm = [y_lakm[0] - mean_k[:, None], *y_lakm[1:]]
+    least = SMALLEST * float(x_lakm[0].square().mean().sqrt())
+    return mean_k, [x_akm.square().mean((0, 2)).sqrt().clamp(min=max(least, 1e-6)) for x_akm in x_lakm]
+
+
+class CoefficientHead(OrthonormalFunctions):
+    """Features → coefficients c_anm of the normalised radial functions, through combinations that are orthonormal.
+
+    For each l: c_nm = Σ_k W_nk (mean_k δ_l0 + scale_k y_km), see :class:`OrthonormalFunctions`.
+    """
+
+    mean_sk: torch.Tensor
+
+    def __init__(self, basis: SplineBasis, channels: int, nspecies: int):
+        super().__init__(basis)
+        for l, size in enumerate(self.sizes):
+            self.register_buffer(f'scale{l}_sk', torch.ones(nspecies, size))
+        self.register_buffer('mean_sk', torch.zeros(nspecies, self.sizes[0]))
         self.readout_lsck = torch.nn.ParameterList(
-            torch.randn(nspecies, channels, size) * 0.3 / channels**0.5 for size in sizes
+            torch.randn(nspecies, channels, size) * 0.3 / channels**0.5 for size in self.sizes
         )
 
     @torch.no_grad()
     def fit_scale(self, s: int, y_lakm: list[torch.Tensor]) -> None:
-        """Take mean and RMS of one species from orthonormal coefficients (natoms, k, 2l+1) of training atoms.
-
-        No scale is below ``SMALLEST`` times that of l = 0, see :meth:`AtomicMatrixHead.fit_scale`.
-        """
-        self.mean_sk[s] = y_lakm[0][:, :, 0].mean(0)
-        x_lakm = [y_lakm[0] - self.mean_sk[s][:, None], *y_lakm[1:]]
-        least = SMALLEST * float(x_lakm[0].square().mean().sqrt())
-        for l, x_akm in enumerate(x_lakm):
-            getattr(self, f'scale{l}_sk')[s] = x_akm.square().mean((0, 2)).sqrt().clamp(min=max(least, 1e-6))
-
-    def expand(self, y_lakm: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Orthonormal coefficients → coefficients of the basis."""
-        return [torch.einsum('nk, akm -> anm', getattr(self, f'W{l}_nk'), y) for l, y in enumerate(y_lakm)]
+        """Take mean and RMS of one species, see :func:`coefficient_scales`."""
+        self.mean_sk[s], scale_lk = coefficient_scales(y_lakm)
+        for l, scale_k in enumerate(scale_lk):
+            getattr(self, f'scale{l}_sk')[s] = scale_k
 
     def forward(self, h_mac: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
         """(m, natoms, channels) → for each l (natoms, n, 2l+1)."""

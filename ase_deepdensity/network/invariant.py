@@ -10,14 +10,16 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
-from ase_deepdensity.network.contract import Blocks, DensityNetwork, Fit, PointwiseDensity
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
+from ase_deepdensity.network.by_species import SortedSystem, total_matrices
+from ase_deepdensity.network.contract import Coefficient, DensityNetwork, Fit, Matrices, PointwiseDensity
 from ase_deepdensity.network.equivariant import EquivariantHypers, Layer
-from ase_deepdensity.network.graph import Graph
-from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
-from ase_deepdensity.network.radial import bessel, splines, switch
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
+from ase_deepdensity.network.radial import bessel, switch
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
+from ase_deepdensity.network.system import System
 
 SMALLEST = 0.1
 """Size of the part of T of one l that hardly occurs in the training data, in units of that of all."""
@@ -136,26 +138,26 @@ class MatrixNet(torch.nn.Module):
 
     Parameters
     ----------
-    l_sj
+    l_zj
         Angular momenta of the projectors of each species.
     """
 
-    def __init__(self, hypers: InvariantHypers, l_sj: Sequence[Sequence[int]], empty: bool):
+    def __init__(self, hypers: InvariantHypers, l_zj: Sequence[Sequence[int]], empty: bool):
         super().__init__()
-        self.lmax = self.largest_l(l_sj)
+        self.lmax = self.largest_l(l_zj)
         size, M = hypers.matrix_channels, hypers.embedding
         layer = EquivariantHypers(lmax=self.lmax, channels=size, bound=3.0)
         self.products = SphereProducts(self.lmax)
         self.scalars = torch.nn.Linear(hypers.descriptor, M)
-        self.first = Layer(layer, M, len(l_sj))
-        self.second = Layer(layer, M + size, len(l_sj))
-        self.pseudo = SphericalLinear(self.lmax, 2 * size, 2 * size, len(l_sj))
-        self.heads = torch.nn.ModuleList(AtomicMatrixHead(l_j, self.lmax, 2 * size, size, empty) for l_j in l_sj)
+        self.first = Layer(layer, M, len(l_zj))
+        self.second = Layer(layer, M + size, len(l_zj))
+        self.pseudo = SphericalLinear(self.lmax, 2 * size, 2 * size, len(l_zj))
+        self.heads = torch.nn.ModuleList(AtomicMatrixHead(l_j, self.lmax, 2 * size, size, empty) for l_j in l_zj)
 
     @staticmethod
-    def largest_l(l_sj: Sequence[Sequence[int]]) -> int:
+    def largest_l(l_zj: Sequence[Sequence[int]]) -> int:
         """Of what a matrix consists of."""
-        return 2 * max((l for l_j in l_sj for l in l_j), default=0)
+        return 2 * max((l for l_j in l_zj for l in l_j), default=0)
 
     def forward(self, D_ax: torch.Tensor, T_aML: torch.Tensor, slices: list[slice]) -> list[torch.Tensor]:
         """Standardised descriptors, T (natoms, M, L), atoms of each species → for each species (natoms, ni, ni)."""
@@ -193,7 +195,7 @@ class InvariantNetwork(DensityNetwork):
         Sizes.
     basis
         Radial functions; its angular momenta are not used.
-    l_sj
+    l_zj
         Angular momenta of the PAW projectors of each species.
     empty
         Leave out what a state dict will bring and takes time to make.
@@ -213,7 +215,7 @@ class InvariantNetwork(DensityNetwork):
         species: Sequence[int],
         hypers: InvariantHypers,
         basis: SplineBasis,
-        l_sj: Sequence[Sequence[int]],
+        l_zj: Sequence[Sequence[int]],
         empty: bool = False,
     ):
         super().__init__(species, hypers.cutoff)
@@ -221,7 +223,7 @@ class InvariantNetwork(DensityNetwork):
         nspecies, M = len(species), hypers.embedding
         self.embeddings = torch.nn.ModuleList(EmbeddingNet(hypers) for _ in range(nspecies**2))
         self.fitting = torch.nn.ModuleList(FittingNet(hypers, basis.number) for _ in species)
-        self.matrices = MatrixNet(hypers, l_sj, empty)
+        self.matrices = MatrixNet(hypers, l_zj, empty)
         self.register_buffer('neighbors', torch.tensor(1.0))
         self.register_buffer('T_scale_sMl', torch.ones(nspecies, M, hypers.lmax + 1))
         of_l_Ll = torch.nn.functional.one_hot(l_of_m(hypers.lmax)).to(torch.get_default_dtype())
@@ -231,35 +233,44 @@ class InvariantNetwork(DensityNetwork):
         self.register_buffer('mean_sn', torch.zeros(nspecies, basis.number))
         self.register_buffer('scale_sn', torch.ones(nspecies, basis.number))
 
-    def forward(self, graph: Graph) -> PointwiseDensity:
-        slices = graph.slices
-        T_aML = self._environments(graph)
-        D_ax = self._standardised(self._descriptors(T_aML), slices)
-        atom_ah = torch.cat([net.modulation(D_ax[a]) for net, a in zip(self._nets, slices, strict=True)])
+    def forward(self, system: System) -> PointwiseDensity:
+        atoms = SortedSystem.of(system, self.species)
+        T_aML = self._environments(atoms)
+        D_ax = self._standardised(self._descriptors(T_aML), atoms.slices)
+        atom_ah = torch.cat([net.modulation(D_ax[a]) for net, a in zip(self._nets, atoms.slices, strict=True)])
 
-        def contribution(s: int, a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
+        def of_species(z: int, a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
             atoms_a, place_p, e_apv = _by_atom(a_p, e_pv)
             r2_ap = e_apv.square().sum(2)
             B_apn = splines(self.basis, (r2_ap + 1e-12).sqrt())
             Y_apL = self._harmonics(e_apv / (r2_ap + self.hypers.core**2).sqrt()[:, :, None])
             T_aLx = torch.einsum('aML, Ll -> aLlM', T_aML[atoms_a], self.of_l_Ll).flatten(2)
-            F_apn = self._nets[s](atom_ah[atoms_a], torch.bmm(Y_apL, T_aLx), B_apn)
-            return (B_apn * (self.mean_sn[s] + self.scale_sn[s] * F_apn)).sum(2)[place_p]
+            F_apn = self._nets[z](atom_ah[atoms_a], torch.bmm(Y_apL, T_aLx), B_apn)
+            return (B_apn * (self.mean_sn[z] + self.scale_sn[z] * F_apn)).sum(2)[place_p]
 
-        D_saii = self.matrices(D_ax, T_aML, slices)
+        def contribution(a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
+            sorted_p = atoms.back_a[a_p]
+            rho_p = e_pv.new_zeros(len(a_p))
+            for z, rows in enumerate(atoms.slices):
+                of_z_p = torch.nonzero((sorted_p >= rows.start) & (sorted_p < rows.stop)).flatten()
+                if len(of_z_p):
+                    rho_p = rho_p.index_put((of_z_p,), of_species(z, sorted_p[of_z_p], e_pv[of_z_p]))
+            return rho_p[None, None]
+
+        D_zesaii = atoms.by_number(self.matrices(D_ax, T_aML, atoms.slices))
         invariants_ac = torch.cat([D_ax, T_aML[:, :, 0].detach()], dim=1)
-        return PointwiseDensity(D_saii, invariants_ac, contribution, slices, self.basis.cutoff)
+        return PointwiseDensity(D_zesaii, invariants_ac[atoms.back_a], contribution, self.basis.cutoff)
 
     @classmethod
     def telling_shapes(
-        cls, species: Sequence[int], hypers: InvariantHypers, basis: SplineBasis, l_sj: Sequence[Sequence[int]]
+        cls, species: Sequence[int], hypers: InvariantHypers, basis: SplineBasis, l_zj: Sequence[Sequence[int]]
     ) -> dict[str, tuple[int, ...]]:
         nspecies, M, width, nl = len(species), hypers.embedding, hypers.width, hypers.lmax + 1
         size = hypers.matrix_channels
         shapes: dict[str, tuple[int, ...]] = {
             'T_scale_sMl': (nspecies, M, nl),
             'matrices.scalars.weight': (M, hypers.descriptor),
-            'matrices.second.skip.weight': (nspecies, MatrixNet.largest_l(l_sj) + 1, M + size, size),
+            'matrices.second.skip.weight': (nspecies, MatrixNet.largest_l(l_zj) + 1, M + size, size),
         }
         for e in range(nspecies**2):
             shapes[f'embeddings.{e}.first.weight'] = (M, hypers.radial)
@@ -269,6 +280,7 @@ class InvariantNetwork(DensityNetwork):
             shapes[f'fitting.{s}.atom.2.weight'] = ((hypers.depth + 1) * width, 2 * width)
             shapes[f'fitting.{s}.electron.weight'] = (width, M * nl)
             shapes[f'fitting.{s}.readout.weight'] = (basis.number, width)
+            shapes |= matrix_shapes(l_zj[s], MatrixNet.largest_l(l_zj), f'matrices.heads.{s}.')
         return shapes
 
     @property
@@ -276,8 +288,8 @@ class InvariantNetwork(DensityNetwork):
         return self.hypers.descriptor + self.hypers.embedding
 
     @property
-    def mean_sii(self) -> list[torch.Tensor]:
-        return [head.mean_ii for head in self._matrix_heads]
+    def mean_zii(self) -> dict[int, torch.Tensor]:
+        return {Z: head.mean_ii for Z, head in zip(self.species, self._matrix_heads, strict=True)}
 
     @property
     def _nets(self) -> list[FittingNet]:
@@ -287,19 +299,19 @@ class InvariantNetwork(DensityNetwork):
     def _matrix_heads(self) -> list[AtomicMatrixHead]:
         return list(self.matrices.heads)  # type: ignore[arg-type]
 
-    def _environments(self, graph: Graph) -> torch.Tensor:
+    def _environments(self, atoms: SortedSystem) -> torch.Tensor:
         """T (natoms, M, L), scaled."""
-        r_ak = graph.vector_akv.norm(dim=2)
+        r_ak = atoms.vector_akv.norm(dim=2)
         s_ak = switch(r_ak, self.cutoff) / r_ak
-        R_akL = s_ak[:, :, None] * self._harmonics(graph.vector_akv / r_ak[:, :, None])
+        R_akL = s_ak[:, :, None] * self._harmonics(atoms.vector_akv / r_ak[:, :, None])
         radial_akn = bessel(r_ak, self.cutoff, self.hypers.radial)
         parts = []
-        for s, atoms in enumerate(graph.slices):
+        for s, rows in enumerate(atoms.slices):
             g_akm = torch.zeros(())
             for z in range(len(self.species)):
-                of_z_ak = (graph.species_ak[atoms] == z).to(s_ak)
-                g_akm = g_akm + self.embeddings[s * len(self.species) + z](radial_akn[atoms]) * of_z_ak[:, :, None]
-            T_aML = torch.einsum('akM, akL -> aML', g_akm, R_akL[atoms]) / self.neighbors
+                of_z_ak = (atoms.species_ak[rows] == z).to(s_ak)
+                g_akm = g_akm + self.embeddings[s * len(self.species) + z](radial_akn[rows]) * of_z_ak[:, :, None]
+            T_aML = torch.einsum('akM, akL -> aML', g_akm, R_akL[rows]) / self.neighbors
             parts.append(T_aML * (self.T_scale_sMl[s] @ self.of_l_Ll.T))
         return torch.cat(parts)
 
@@ -318,24 +330,21 @@ class InvariantNetwork(DensityNetwork):
         return D_ax * (1 + (D_ax / STRANGE) ** 2).rsqrt()
 
     @torch.no_grad()
-    def fit_scale(self, graphs: list[Graph], fit: Fit, D_tsaii: list[list[torch.Tensor]]) -> None:
-        near_a = torch.cat([(g.vector_akv.norm(dim=2) < self.cutoff * (1 - 1e-6)).sum(1) for g in graphs])
+    def fit_scale(self, systems: Sequence[System], fit: Fit, D_tzsaii: Sequence[Matrices]) -> None:
+        atoms = SortedSystem.of(System.join(systems, self.cutoff), self.species)
+        near_a = (atoms.vector_akv.norm(dim=2) < self.cutoff * (1 - 1e-6)).sum(1)
         self.neighbors.fill_(max(float(near_a.double().mean()), 1.0))
         for statistics in self._fit_environments, self._fit_descriptors:
-            for s in range(len(self.species)):
-                T_aML = torch.cat([self._environments(graph)[graph.slices[s]] for graph in graphs])
-                if len(T_aML) == 0:
-                    raise ValueError(f'no snapshot to take scales from has the element {self.species[s]}')
-                statistics(s, T_aML)
+            for z, rows in enumerate(atoms.slices):
+                if rows.start == rows.stop:
+                    raise ValueError(f'no snapshot to take scales from has the element {self.species[z]}')
+                statistics(z, self._environments(atoms)[rows])
         head = CoefficientHead(self.basis, 1, 1).to(self.mean_sn)
-        c_tlanm = [head.expand(y_lakm) for y_lakm in fit(head.expand, head.sizes)]
-        for s, matrix_head in enumerate(self._matrix_heads):
-            c_lanm = [
-                torch.cat([c_anm[graph.slices[s]] for c_anm, graph in zip(c_tanm, graphs, strict=True)])
-                for c_tanm in zip(*c_tlanm, strict=True)
-            ]
-            self._fit_radial(s, c_lanm)
-            matrix_head.fit_scale(torch.cat([D_saii[s] for D_saii in D_tsaii if len(D_saii[s])]))
+        c_tlanm = [head.expand(y_slakm[0]) for y_slakm in fit(head.expand, head.sizes)]
+        c_lanm = [torch.cat(c_tanm)[atoms.order_a] for c_tanm in zip(*c_tlanm, strict=True)]
+        for z, matrix_head in enumerate(self._matrix_heads):
+            self._fit_radial(z, [c_anm[atoms.slices[z]] for c_anm in c_lanm])
+            matrix_head.fit_scale(total_matrices(D_tzsaii, self.species[z]))
 
     def _fit_environments(self, s: int, T_aML: torch.Tensor) -> None:
         """Scales of T of one species; an l that symmetry forbids in the training data gets no huge one."""
@@ -348,7 +357,7 @@ class InvariantNetwork(DensityNetwork):
         self.D_mean_sx[s] = D_ax.mean(0)
         self.D_scale_sx[s] = D_ax.std(0, correction=0).clamp(min=1e-2)
 
-    def _fit_radial(self, s: int, c_lanm: Blocks) -> None:
+    def _fit_radial(self, s: int, c_lanm: Coefficient) -> None:
         """The mean of one species, and what is left on spheres around its atoms (RMS), from least squares."""
         r_n = self.basis.spacing * np.arange(self.basis.number)
         B_rn = torch.from_numpy(self.basis.splines(r_n))

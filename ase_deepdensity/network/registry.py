@@ -11,10 +11,12 @@ from ase_deepdensity.devices import default_device
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.equivariant import EquivariantHypers, EquivariantNetwork
 from ase_deepdensity.network.invariant import InvariantHypers, InvariantNetwork
+from ase_deepdensity.network.universal import UniversalHypers, UniversalNetwork
 
 NETWORKS: dict[str, tuple[type[DensityNetwork], type]] = {
     'equivariant': (EquivariantNetwork, EquivariantHypers),
     'invariant': (InvariantNetwork, InvariantHypers),
+    'universal': (UniversalNetwork, UniversalHypers),
 }
 """name: (network, its hyper-parameters)."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.integrate import lebedev_rule
 
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
 
 COLUMNS = 8192
 """Features (atoms times channels) whose values on the sphere are held at once."""
@@ -20,6 +20,18 @@ COLUMNS = 8192
 def l_of_m(lmax: int) -> torch.Tensor:
     """Angular momentum of each of the (lmax+1)² components."""
     return torch.repeat_interleave(torch.arange(lmax + 1), 2 * torch.arange(lmax + 1) + 1)
+
+
+def mean_square_l(square_mx: torch.Tensor) -> torch.Tensor:
+    """Means over the m of each l: ((lmax+1)², x) → (lmax+1, x)."""
+    sizes = [2 * l + 1 for l in range(round(len(square_mx) ** 0.5))]
+    return torch.stack([part_mx.mean(0) for part_mx in square_mx.split(sizes)])
+
+
+def rms(x: torch.Tensor) -> torch.Tensor:
+    """√⟨x²⟩; 1 of nothing or where all is zero."""
+    size = x.square().sum().div(max(x.numel(), 1)).sqrt()
+    return torch.where(size > 0, size, 1.0)
 
 
 class SphericalLinear(torch.nn.Module):

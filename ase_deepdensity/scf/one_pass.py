@@ -16,7 +16,7 @@ from gpaw.new.scf import SCFContext
 from ase_deepdensity.checks import DoubtfulPassWarning
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.predict import is_news
+from ase_deepdensity.predict import warrants_another_warning
 from ase_deepdensity.scf.calculator import SeededGPAW
 from ase_deepdensity.scf.local_residual import local_residual
 from ase_deepdensity.scf.loop import Output, SeededLoop
@@ -240,7 +240,7 @@ class OnePassGPAW(SeededGPAW):
         """Where a pass is doubtful, once for a trajectory."""
         if report.worst <= DOUBTFUL:
             return
-        if self._warned is not None and not is_news(self.atoms, report.worst, *self._warned):
+        if self._warned is not None and not warrants_another_warning(self.atoms, report.worst, *self._warned):
             return
         self._warned = self.atoms.copy(), report.worst
         warnings.warn(

@@ -14,7 +14,7 @@ from ase_deepdensity.files import checksum, replacing_path
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.training.config import TrainingConfig
 
-VERSION = 2
+VERSION = 3
 
 
 class CheckpointError(ValueError):
@@ -59,12 +59,8 @@ class Checkpoint:
     """Wall time that they took, all runs together."""
     finished: bool
     """Whether they were the last."""
-    network: dict[str, torch.Tensor]
-    """Weights and scales by their names in the network."""
-    average: dict[str, torch.Tensor]
-    """Their running average."""
-    optimizer: dict[str, Any]
-    """State of AdamW: a first and a second moment of the shape of each weight."""
+    descent: dict[str, dict[str, Any]]
+    """Weights, their average, optimiser and scheduler, see :meth:`.Descent.state_dict`."""
     rows: list[list[float]]
     """The curve, see :class:`.Row`."""
     best: int
@@ -72,7 +68,7 @@ class Checkpoint:
     best_network: dict[str, torch.Tensor]
     """The averaged weights that it belongs to."""
     best_familiarity: dict[str, torch.Tensor]
-    """The state of their :class:`.Familiarity`."""
+    """The state of their :class:`.EnvironmentDistance`."""
 
     def save(self, path: Path) -> None:
         """Write it; the file appears whole or not at all."""

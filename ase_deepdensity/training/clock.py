@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 
 import numpy as np
-
-FLOOR = 0.003
-"""What is left of the learning rate at the end."""
 
 SOME, RECENT = 5, 20
 """Steps from which on, and of which, the typical time is taken; the first ones compile."""
@@ -19,7 +15,7 @@ now = time.monotonic
 
 
 class Clock:
-    """Tells the learning rate, and when to end.
+    """Tells how much of a training is over, and when to end.
 
     With ``minutes`` all follows from the time that has passed, whatever slows the machine down: the learning rate falls
     with the part of the time that is over, and steps end early enough to validate and write.  Time is wall time from
@@ -30,12 +26,10 @@ class Clock:
     ----------
     steps
         Wanted, unless there are ``minutes``.
-    warmup
-        Steps in which the learning rate rises.
     """
 
-    def __init__(self, steps: int, minutes: float | None, warmup: int):
-        self.steps, self.warmup = steps, warmup
+    def __init__(self, steps: int, minutes: float | None):
+        self.steps = steps
         self.limit = None if minutes is None else 60 * minutes
         self.steps_to_validate = 0.0
         """What a validation costs in units of a step, about: the guess before the first one."""
@@ -81,8 +75,3 @@ class Clock:
         if self.limit is None:
             return step >= self.steps
         return step > 0 and self.seconds + self.ending * (2 if validating else 1) >= self.limit
-
-    def rate(self, step: int) -> float:
-        """Of learning, in units of the highest: a parabola up, then half a cosine down to 0.3 %."""
-        rising = min(1.0, (step + 1) / self.warmup) ** 2
-        return rising * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * self.fraction(step))))

@@ -10,6 +10,8 @@ from typing import Any
 from ase_deepdensity.arguments import did_you_mean, real, whole
 from ase_deepdensity.basis import SplineBasis
 
+SPLITS = 'snapshots', 'compounds'
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be read or makes no sense."""
@@ -43,6 +45,8 @@ class TrainingConfig:
     """Of AdamW."""
     stride: int = 2
     """Each step takes every ``stride``-th grid point along each axis, a new coset each time."""
+    points: int | None = None
+    """Each step takes so many random grid points of each snapshot (all, if it has fewer), instead of ``stride``."""
     matrix_weight: float = 5.0
     """Weight of ε_D (1 is the trivial model; mean of the elements in a step) beside the NMAE in %."""
     smoothing: float = 0.002
@@ -53,6 +57,8 @@ class TrainingConfig:
     """Largest norm of a gradient."""
     validation: int | None = None
     """Number of snapshots kept for validation; default: a tenth, at least one."""
+    split: str = 'snapshots'
+    """What is set aside for validation: 'snapshots', or whole 'compounds' (all snapshots of a formula)."""
     validate_every: int = 200
     """Steps between validations; a checkpoint is written at each."""
     seed: int = 0
@@ -60,19 +66,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         try:
-            for name in ('steps', 'batch', 'stride', 'validate_every', 'warmup'):
-                whole(name, getattr(self, name), least=1)
-            whole('seed', self.seed, least=0)
-            if self.validation is not None:
-                whole('validation', self.validation, least=1)
-            for name in ('learning_rate', 'smoothing', 'clip'):
-                real(name, getattr(self, name), above=0)
-            for name in ('weight_decay', 'matrix_weight'):
-                real(name, getattr(self, name), least=0)
-            if self.minutes is not None:
-                real('minutes', self.minutes, above=0)
-            if not 0 <= real('averaging', self.averaging) < 1:
-                raise ValueError(f'averaging must be in [0, 1), not {self.averaging!r}')
+            self._check_numbers()
+            if self.split not in SPLITS:
+                raise ValueError(f'split must be {" or ".join(SPLITS)}, not {self.split!r}')
             if not isinstance(self.hypers, dict):
                 raise ValueError(f'hypers must be a dictionary of hyper-parameters, not {self.hypers!r}')
         except ValueError as error:
@@ -81,6 +77,22 @@ class TrainingConfig:
             SplineBasis(self.basis_cutoff, self.basis_functions, self.lmax)
         except (TypeError, ValueError) as error:
             raise ConfigError(f'basis_cutoff, basis_functions, lmax: {error}') from None
+
+    def _check_numbers(self) -> None:
+        for name in ('steps', 'batch', 'stride', 'validate_every', 'warmup'):
+            whole(name, getattr(self, name), least=1)
+        whole('seed', self.seed, least=0)
+        for name in ('validation', 'points'):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least=1)
+        for name in ('learning_rate', 'smoothing', 'clip'):
+            real(name, getattr(self, name), above=0)
+        for name in ('weight_decay', 'matrix_weight'):
+            real(name, getattr(self, name), least=0)
+        if self.minutes is not None:
+            real('minutes', self.minutes, above=0)
+        if not 0 <= real('averaging', self.averaging) < 1:
+            raise ValueError(f'averaging must be in [0, 1), not {self.averaging!r}')
 
     @classmethod
     def load(cls, path: str | Path | None, **changes: Any) -> TrainingConfig:

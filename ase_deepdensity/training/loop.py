@@ -11,27 +11,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.files import remove_stale_temporaries
 from ase_deepdensity.model import DensityModel, ModelError
-from ase_deepdensity.network.contract import Output
-from ase_deepdensity.network.familiarity import Familiarity
-from ase_deepdensity.network.graph import join
+from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.network.environment_distance import EnvironmentDistance
+from ase_deepdensity.training.batch import Batches
 from ase_deepdensity.training.checkpoint import Checkpoint, Files, identify
 from ase_deepdensity.training.clock import Clock
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.curve import Row, write_curve
+from ase_deepdensity.training.data import Cache, TrainingData
+from ase_deepdensity.training.descent import Descent
 from ase_deepdensity.training.lock import Lock
-from ase_deepdensity.training.loss import (
-    Score,
-    charbonnier,
-    matrix_loss,
-    matrix_squares,
-    mean_spreads,
-    score,
-    total_matrix_error,
-)
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.loss import mean_spreads, total_matrix_error
 from ase_deepdensity.training.start import (
     TrainingError,
     architecture_for,
@@ -40,10 +34,10 @@ from ase_deepdensity.training.start import (
     initialize,
     level_for,
 )
+from ase_deepdensity.training.step import Losses, Objective
+from ase_deepdensity.training.validation import Score, score
 
 __all__ = ['Trainer', 'TrainingError']
-
-Weights = dict[str, torch.Tensor]
 
 
 class Trainer:
@@ -64,6 +58,9 @@ class Trainer:
         'cpu' or 'cuda'.
     restart
         Forget the checkpoint of an earlier training at ``out``.
+    cache
+        Bytes of memory for densities; those that do not fit are read again for each step.  Default: a quarter of the
+        machine's memory.
 
     Raises
     ------
@@ -72,7 +69,7 @@ class Trainer:
     CheckpointError
         A checkpoint of another training at ``out``, or a damaged one.
     ValueError
-        Too few snapshots, spin polarisation, elements that ``init`` does not know.
+        Too few snapshots, spin polarisation where the network has none, elements that ``init`` does not know.
     """
 
     def __init__(
@@ -85,20 +82,21 @@ class Trainer:
         device: str = 'cpu',
         progress: bool = True,
         restart: bool = False,
+        cache: float | None = None,
     ):
-        self.clock = Clock(config.steps, config.minutes, config.warmup)
+        self.clock = Clock(config.steps, config.minutes)
         self.config, self.init = config, init
         self.files = Files(Path(out))
         self.device = torch.device(device)
         self.progress = progress
         self._lock = Lock(self.files.lock)
         try:
-            self._prepare(dataset, restart)
+            self._prepare(dataset, restart, Cache(cache))
         except BaseException:
             self._lock.release()
             raise
 
-    def _prepare(self, dataset: Dataset, restart: bool) -> None:
+    def _prepare(self, dataset: Dataset, restart: bool, cache: Cache) -> None:
         """All that comes before the first step."""
         remove_stale_temporaries(self.files.model.parent)
         config, init = self.config, self.init
@@ -110,28 +108,38 @@ class Trainer:
         self.atom_types = atom_types_for(self.level, dataset, init)
         self.tables = {number: atom_type.nt for number, atom_type in self.atom_types.items()}
         self.charge = dataset.charge
-        nvalidation = config.validation if config.validation is not None else max(1, len(dataset) // 10)
-        training, validation = dataset.split(nvalidation, seed=config.seed)
         torch.manual_seed(config.seed)
         self.network = self.architecture.build().to(self.device)
-        self.sampler = GridSampler(self.architecture.basis)
-        self.training = self._samples(training, 'training data')
-        self.validation = self._samples(validation, 'validation data', keep_density=True)
+        self.network.set_elements(self.atom_types)
+        self.evaluate = DensityEvaluator(self.architecture.basis)
+        self.training, self.validation = self._split(dataset, cache)
+        self.batches = Batches(self.training, config, self.network.cutoff)
 
         self.start, self.rows, self.best, self.finished = 0, list[Row](), -1, False
-        self.best_network, self.best_familiarity = Weights(), Weights()
-        self.rate = 0.0
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-        )
+        self.best_network, self.best_familiarity = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         if saved is None:
-            initialize(self.network, self.training, self.sampler, self.level, init, config.seed)
-            self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
+            initialize(self.network, self.training, self.evaluate, self.level, init, config.seed)
+        self.descent = Descent(self.network, config, self.clock)
+        if saved is None:
             self.files.checkpoint.unlink(missing_ok=True)
         else:
             self._restore(saved)
         self.clock.steps_to_validate = (len(self.validation) + len(self.training) / 2) / config.batch
-        self.spread_s = mean_spreads(self.training, self.network.mean_sii)
+        matrices = (sample.D_zsaii for sample in self.training)
+        mean_zii = {Z: mean_ii.cpu() for Z, mean_ii in self.network.mean_zii.items()}
+        spread_zs = mean_spreads(matrices, mean_zii, self.network.species)
+        self.objective = Objective(self.network, self.evaluate, spread_zs.to(self.device), config)
+
+    def _split(self, dataset: Dataset, cache: Cache) -> tuple[TrainingData, TrainingData]:
+        """What to train on, and what to validate on."""
+        config = self.config
+        number = config.validation if config.validation is not None else max(1, len(dataset) // 10)
+        parts = dataset.split(number, seed=config.seed, compounds=config.split == 'compounds')
+        training, validation = (TrainingData(part, self.network, self.tables, cache) for part in parts)
+        for data, what in (training, 'training data'), (validation, 'validation data'):
+            for t in tqdm(range(len(data)), desc=what, disable=not self.progress, leave=False):
+                data[t]
+        return training, validation
 
     def run(self) -> DensityModel:
         """Train to the end; returns the best model, which is also in its file.
@@ -157,10 +165,11 @@ class Trainer:
     def _steps(self) -> None:
         total = self.config.steps if self.config.minutes is None else None
         bar = tqdm(total=total, initial=self.start, unit='step', disable=not self.progress, dynamic_ncols=True)
-        recent: list[tuple[float, torch.Tensor]] = []
+        recent: list[Losses] = []
         step = self.start
         with bar:
             while not self.finished:
+                rate = self.descent.rate
                 recent.append(self._step(step))
                 step += 1
                 bar.update()
@@ -168,93 +177,52 @@ class Trainer:
                 due = step % self.config.validate_every == 0
                 self.finished = self.clock.is_over(step, due)
                 if due or self.finished:
-                    row = self._validate(step, recent)
+                    row = self._validate(step, rate, recent)
                     recent = []
                     bar.set_postfix_str(
                         f'NMAE {row.nmae_validation:.3f} % ε_D {row.matrix_validation:.4f} (validation)'
                     )
 
-    def _step(self, step: int) -> tuple[float, torch.Tensor]:
-        """One optimisation step on some snapshots; returns their NMAE (%) and :func:`.matrix_squares`."""
-        config = self.config
-        samples = [self.training[self._which(config.batch * step + i)] for i in range(config.batch)]
-        rng = np.random.default_rng((config.seed, 1, step))
-        self.rate = config.learning_rate * self.clock.rate(step)
-        for group in self.optimizer.param_groups:
-            group['lr'] = self.rate
-        graph, slices_ts = join([sample.graph for sample in samples], self.network.cutoff)
-        output = self.network(graph)
-        outputs = [output.part(slices) for slices in slices_ts]
-        loss, nmae = torch.zeros((), device=self.device), 0.0
-        for sample, part in zip(samples, outputs, strict=True):
-            density_R, target_R, weight = self.sampler(sample, part, config.stride, rng)
-            error_R = density_R - target_R
-            percent = 100 * weight / sample.electrons / len(samples)
-            loss = loss + percent * charbonnier(error_R, config.smoothing)
-            nmae += percent * error_R.detach().abs().sum().item()
-        squares_sx = self._matrix_squares(samples, outputs)
-        loss = loss + config.matrix_weight * matrix_loss(squares_sx, self.spread_s)
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+    def _step(self, step: int) -> Losses:
+        """One optimisation step on some snapshots."""
+        batch = self.batches[step].to(self.device)
+        losses: Losses = self.objective(batch)
+        norm = self.descent.differentiate(losses.total)
+        if not (torch.isfinite(losses.total) and torch.isfinite(norm)):
             raise TrainingError(
-                f'step {step}: the loss is {loss.item()}, the norm of its gradient {norm.item()}, on '
-                f'{", ".join(sample.name for sample in samples)}; lower learning_rate ({config.learning_rate}) or look '
+                f'step {step}: the loss is {losses.total.item()}, the norm of its gradient {norm.item()}, on '
+                f'{", ".join(batch.names)}; lower learning_rate ({self.config.learning_rate}) or look '
                 f'at these snapshots. The last checkpoint is {self.files.checkpoint}'
             )
-        self.optimizer.step()
-        self._update_average(step)
-        return nmae, squares_sx.detach()
+        self.descent.advance()
+        return losses.detached()
 
-    def _matrix_squares(self, samples: list[Sample], outputs: list[Output]) -> torch.Tensor:
-        """(nspecies, 3), over some snapshots."""
-        return torch.stack(
-            [
-                matrix_squares(output.D_saii, sample, self.network.mean_sii)
-                for sample, output in zip(samples, outputs, strict=True)
-            ]
-        ).sum(0)
-
-    def _which(self, count: int) -> int:
-        """The snapshot to take after ``count``: each once per epoch, in an order that seed and epoch fix."""
-        epoch, i = divmod(count, len(self.training))
-        return int(np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.training))[i])
-
-    @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        decay = min(self.config.averaging, step / (step + 20))
-        for key, value in self.network.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[key].lerp_(value, 1 - decay)
-
-    def _validate(self, step: int, recent: list[tuple[float, torch.Tensor]]) -> Row:
+    def _validate(self, step: int, rate: float, recent: list[Losses]) -> Row:
         """Errors of the averaged weights; writes checkpoint, model and curve."""
         began = self.clock.seconds
-        current = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self.network.load_state_dict(self.average)
-        reached = self.score(self.validation)
-        nmae = float(np.mean([nmae for nmae, _ in recent]))
-        matrix_error = total_matrix_error(self.network, [squares_sx for _, squares_sx in recent])
-        row = Row(step, nmae, matrix_error, reached.nmae, reached.matrix_error, self.rate)
+        averaged = self.descent.averaged_network
+        reached = self.score(averaged, self.validation)
+        nmae = float(np.mean([losses.nmae.item() for losses in recent]))
+        matrix_error = total_matrix_error(losses.squares_zsx for losses in recent)
+        row = Row(step, nmae, matrix_error, reached.nmae, reached.matrix_error, rate)
         better = row.nmae_validation < (self.rows[self.best].nmae_validation if self.best >= 0 else math.inf)
         self.rows.append(row)
         if better:
             self.best = len(self.rows) - 1
-            self.best_network = {k: v.clone() for k, v in self.average.items()}
-            self.best_familiarity = fit_familiarity(self.network, self.training, self.init).state_dict()
-        self.network.load_state_dict(current)
+            self.best_network = {k: v.clone() for k, v in averaged.state_dict().items()}
+            familiarity = fit_familiarity(averaged, self.training, self.init, self.config.seed)
+            self.best_familiarity = familiarity.state_dict()
         Checkpoint(
-            self.identity, step, self.clock.seconds, self.finished, current, self.average, self.optimizer.state_dict(),
+            self.identity, step, self.clock.seconds, self.finished, self.descent.state_dict(),
             [row.to_list() for row in self.rows], self.best, self.best_network, self.best_familiarity,
         ).save(self.files.checkpoint)  # fmt: skip
         self._write(better)
         self.clock.validated(self.clock.seconds - began)
         return row
 
-    def score(self, samples: list[Sample]) -> Score:
-        """Errors of the weights as they are on samples that have kept their densities, such as :attr:`validation`."""
-        return score(self.network, samples, self.sampler)
+    def score(self, network: DensityNetwork, data: TrainingData) -> Score:
+        """Errors of the weights of a network on data such as :attr:`validation`."""
+        return score(network, data, self.evaluate, self.device)
 
     def _write(self, model: bool) -> None:
         """The curve and, if it is a new one, the model, from what is in the checkpoint."""
@@ -273,7 +241,7 @@ class Trainer:
     def _model(self) -> DensityModel:
         network = self.architecture.build().to(self.device)
         network.load_state_dict(self.best_network)
-        familiarity = Familiarity(**self.best_familiarity)
+        familiarity = EnvironmentDistance(**self.best_familiarity)
         return DensityModel(
             self.architecture, network, self.level, self.atom_types, familiarity, self._card(), self.charge
         )
@@ -285,21 +253,12 @@ class Trainer:
             'name': self.files.model.stem,
             'training': self.config.to_dict() | {'steps': steps},
             'snapshots': {'training': len(self.training), 'validation': len(self.validation)},
-            'atoms per snapshot': sorted({sample.natoms for sample in self.training}),
+            'atoms per snapshot': sorted({sample.system.natoms for sample in self.training}),
             'validation': {'step': row.step, 'NMAE of ñ, %': row.nmae_validation, 'ε_D': row.matrix_validation},
         }
 
-    def _samples(self, dataset: Dataset, what: str, *, keep_density: bool = False) -> list[Sample]:
-        snapshots = tqdm(dataset, desc=what, disable=not self.progress, leave=False)
-        return [
-            Sample.from_snapshot(snapshot, file.name, self.network, self.tables, self.device, keep_density=keep_density)
-            for file, snapshot in zip(dataset.files, snapshots, strict=True)
-        ]
-
     def _restore(self, saved: Checkpoint) -> None:
-        self.network.load_state_dict(saved.network)
-        self.optimizer.load_state_dict(saved.optimizer)
-        self.average = {k: v.to(self.device) for k, v in saved.average.items()}
+        self.descent.load_state_dict(saved.descent)
         self.start, self.finished = saved.step, saved.finished
         self.rows, self.best = [Row.from_list(row) for row in saved.rows], saved.best
         self.best_network, self.best_familiarity = saved.best_network, saved.best_familiarity

@@ -1,93 +1,108 @@
-"""What a training minimises, and the figures that people watch."""
+"""What a training minimises: sums over points and atoms, means over the members of an ensemble."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import torch
-from ase.data import chemical_symbols
 
-from ase_deepdensity.analysis.compare import epsilon_D
-from ase_deepdensity.network.contract import DensityNetwork, Output
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.network.contract import Matrices
 
 SMALLEST_SPREAD = 1e-3
 """Of density matrices around their mean, in units of its RMS: differences below it count as noise."""
 
 
-def charbonnier(error_R: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Σ √(x² + δ²) − δ: |x| with a round bottom."""
-    return ((error_R.square() + smoothing**2).sqrt() - smoothing).sum()
+def charbonnier(error: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """√(x² + δ²) − δ: |x| with a round bottom."""
+    return (error.square() + smoothing**2).sqrt() - smoothing
 
 
-def matrix_squares(D_saii: list[torch.Tensor], sample: Sample, mean_sii: list[torch.Tensor]) -> torch.Tensor:
-    """Σ (D − D_ref)², Σ (D_ref − mean of the element)² and the number of matrix elements: (nspecies, 3).
+def density_loss(error_esp: torch.Tensor, weight_p: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Σ_p w (charbonnier of the error of the total, and of the magnetisation); mean over members."""
+    return (charbonnier(error_esp, smoothing).sum((0, 1)) * weight_p).sum() / len(error_esp)
+
+
+def absolute_error(error_esp: torch.Tensor, weight_p: torch.Tensor) -> torch.Tensor:
+    """Σ_p w (|error of spin up| + |error of spin down|), which is |total| + |magnetisation| at most; mean over members.
+
+    |a + b| / 2 + |a − b| / 2 is the larger of |a| and |b|.
+    """
+    return (error_esp.abs().amax(1) * weight_p).sum() / len(error_esp)
+
+
+def matrix_squares(
+    D_zesaii: Matrices, D_zsaii: Matrices, mean_zii: Mapping[int, torch.Tensor], species: Sequence[int]
+) -> torch.Tensor:
+    """Σ (D − D_ref)², Σ (D_ref − mean)² and the number of matrix elements: (nspecies, 2, 3), total and magnetisation.
 
     Parameters
     ----------
-    D_saii
-        Predicted, for each species (natoms of it, ni, ni).
-    mean_sii
-        For each species (ni, ni), the model's.
+    D_zesaii
+        Predicted, (members, 1 or 2, natoms, ni, ni) by atomic number.
+    D_zsaii
+        What they should be, (1 or 2, natoms, ni, ni).
+    mean_zii
+        (ni, ni) of the total, the model's; that of a magnetisation is zero, as all moments could be the other way.
+    species
+        Atomic numbers in the order of the first axis.
     """
-    return torch.stack(
-        [
-            torch.stack([(D - D_ref).square().sum(), (D_ref - mean).square().sum(), D.new_tensor(D_ref.numel())])
-            if len(D_ref)
-            else D.new_zeros(3)
-            for D, D_ref, mean in zip(D_saii, sample.D_saii, mean_sii, strict=True)
-        ]
-    )
+    rows_z = [
+        _squares(D_zesaii[Z], D_zsaii[Z], mean_zii[Z]) if Z in D_zsaii else mean_zii[Z].new_zeros(2, 3) for Z in species
+    ]
+    return torch.stack(rows_z)
 
 
-def mean_spreads(samples: list[Sample], mean_sii: list[torch.Tensor]) -> torch.Tensor:
-    """⟨(D_ref − mean)²⟩ of each species over the matrix elements of all snapshots: (nspecies,), 1 where there are none.
+def _squares(D_esaii: torch.Tensor, ref_saii: torch.Tensor, mean_ii: torch.Tensor) -> torch.Tensor:
+    """(2, 3) of one element; zeros for a magnetisation that neither side has."""
+    ncomponents = max(D_esaii.shape[1], len(ref_saii))
+    error_esaii = difference(D_esaii, ref_saii)
+    mean_sii = padded(mean_ii[None], ncomponents)
+    spread_saii = padded(ref_saii, ncomponents) - mean_sii[:, None]
+    number_s = spread_saii.new_full((ncomponents,), spread_saii[0].numel())
+    squares = error_esaii.square().mean(0).sum((1, 2, 3)), spread_saii.square().sum((1, 2, 3)), number_s
+    return padded(torch.stack(squares, 1), 2)
+
+
+def difference(x_es: torch.Tensor, target_s: torch.Tensor) -> torch.Tensor:
+    """(members, components, ...) of all members; a magnetisation that only one side has is zero on the other."""
+    ncomponents = max(x_es.shape[1], len(target_s))
+    return torch.stack([padded(x_s, ncomponents) for x_s in x_es]) - padded(target_s, ncomponents)
+
+
+def padded(x_s: torch.Tensor, ncomponents: int) -> torch.Tensor:
+    """With the magnetisation zero where there is none: (ncomponents, ...)."""
+    return torch.cat([x_s, x_s.new_zeros(ncomponents - len(x_s), *x_s.shape[1:])]) if len(x_s) < ncomponents else x_s
+
+
+def mean_spreads(
+    D_tzsaii: Iterable[Matrices], mean_zii: Mapping[int, torch.Tensor], species: Sequence[int]
+) -> torch.Tensor:
+    """⟨(D_ref − mean)²⟩ over the matrix elements of all snapshots: (nspecies, 2), 1 where there are none.
 
     A step divides by this, not by the spread in its own few snapshots, which can be next to nothing.
     """
-    square_sx = torch.stack([matrix_squares(mean_sii, sample, mean_sii) for sample in samples]).sum(0)
-    least_s = torch.stack(
-        [SMALLEST_SPREAD**2 * mean_ii.square().sum() / max(mean_ii.numel(), 1) for mean_ii in mean_sii]
+    squares_tzsx = [
+        matrix_squares({Z: D_saii[None] for Z, D_saii in D_zsaii.items()}, D_zsaii, mean_zii, species)
+        for D_zsaii in D_tzsaii
+    ]
+    squares_zsx = torch.stack(squares_tzsx).sum(0)
+    least_z = torch.stack(
+        [SMALLEST_SPREAD**2 * mean_zii[Z].square().sum() / max(mean_zii[Z].numel(), 1) for Z in species]
     )
-    spread_s = torch.maximum(square_sx[:, 1] / square_sx[:, 2].clamp(min=1), least_s)
-    return torch.where(spread_s > 0, spread_s, 1.0)
+    spread_zs = torch.maximum(squares_zsx[..., 1] / squares_zsx[..., 2].clamp(min=1), least_z[:, None])
+    return torch.where(spread_zs > 0, spread_zs, 1.0)
 
 
-def matrix_loss(squares_sx: torch.Tensor, spread_s: torch.Tensor) -> torch.Tensor:
-    """RMS(D − D_ref) / √spread, mean over the species that occur; a zero if none has a matrix."""
-    occurring = squares_sx[:, 2] > 0
+def matrix_loss(squares_zsx: torch.Tensor, spread_zs: torch.Tensor) -> torch.Tensor:
+    """RMS(D − D_ref) / √spread, mean over what occurs of species and components; a zero if nothing has a matrix."""
+    occurring = squares_zsx[..., 2] > 0
     if not occurring.any():
-        return squares_sx.new_zeros(())
-    mean_s = squares_sx[occurring, 0] / squares_sx[occurring, 2]
-    return (mean_s / spread_s[occurring] + 1e-12).sqrt().mean()
+        return squares_zsx.new_zeros(())
+    mean_i = squares_zsx[occurring][:, 0] / squares_zsx[occurring][:, 2]
+    return (mean_i / spread_zs[occurring] + 1e-12).sqrt().mean()
 
 
-@dataclass(frozen=True)
-class Score:
-    """Errors of a network on some snapshots, as ``deepdensity evaluate`` gives them."""
-
-    nmae: float
-    """Σ|ñ − ñ_ref| / Σ ñ_ref of normalised densities, %, mean over snapshots; infinite if one cannot be normalised."""
-    matrix_error: float
-    """ε_D of all elements together, see :func:`.density_matrix_error`; 0 where atoms have no matrices."""
-
-
-@torch.no_grad()
-def score(network: DensityNetwork, samples: list[Sample], sampler: GridSampler) -> Score:
-    """Errors on whole grids; the samples must have kept their densities."""
-    nmae, squares = [], []
-    for sample in samples:
-        output: Output = network(sample.graph)
-        density_R, target_R, _ = sampler(sample, output, 1)
-        error_R = sample.normalized_error(density_R - target_R, output.D_saii)
-        nmae.append(100 * error_R.abs().sum(dtype=torch.float64).item() / sample.electrons)
-        squares.append(matrix_squares(output.D_saii, sample, network.mean_sii))
-    return Score(float(np.mean(nmae)), total_matrix_error(network, squares))
-
-
-def total_matrix_error(network: DensityNetwork, squares_tsx: list[torch.Tensor]) -> float:
-    """ε_D of all elements and snapshots together."""
-    squares_sx = torch.stack(squares_tsx).double().sum(0).tolist()
-    by_symbol = {chemical_symbols[Z]: (x[0], x[1]) for Z, x in zip(network.species, squares_sx, strict=True) if x[2]}
-    return epsilon_D(by_symbol)['total'] if by_symbol else 0.0
+def total_matrix_error(squares_tzsx: Iterable[torch.Tensor]) -> float:
+    """ε_D of all elements and steps together, from :func:`matrix_squares`; 0 where there is nothing."""
+    error2, spread2, _ = torch.stack(list(squares_tzsx)).double().sum((0, 1, 2)).tolist()
+    return float((error2 / spread2) ** 0.5) if spread2 > 0 else 0.0

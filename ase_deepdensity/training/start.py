@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from ase.data import chemical_symbols
 
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
-from ase_deepdensity.network.contract import Blocks, DensityNetwork
-from ase_deepdensity.network.familiarity import Familiarity, invariants_by_species
+from ase_deepdensity.network.contract import Coefficient, DensityNetwork
+from ase_deepdensity.network.environment_distance import EnvironmentDistance, invariants_by_species
 from ase_deepdensity.paw import AtomType
+from ase_deepdensity.training.batch import cosets, on
 from ase_deepdensity.training.config import TrainingConfig
-from ase_deepdensity.training.least_squares import fit_coefficients
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.data import TrainingData
+from ase_deepdensity.training.least_squares import Expand, fit_coefficients
 
 SCALE_ATOMS = 100
 """Atoms of each element from which the scales of inputs and outputs are taken, as far as there are so many."""
+
+FAMILIAR_ATOMS = 20000
+"""Atoms of each element whose environments count as familiar, likewise."""
 
 
 class TrainingError(ValueError):
@@ -70,8 +75,8 @@ def atom_types_for(level: Level, dataset: Dataset, init: DensityModel | None) ->
 
 def initialize(
     network: DensityNetwork,
-    samples: Sequence[Sample],
-    sampler: GridSampler,
+    data: TrainingData,
+    evaluate: DensityEvaluator,
     level: Level,
     init: DensityModel | None,
     seed: int,
@@ -81,41 +86,49 @@ def initialize(
         network.load_state_dict(init.network.state_dict())
         if init.level == level:
             return
-    chosen = _for_scales(samples, len(network.species), seed)
+    device = next(network.parameters()).device
+    chosen = some_of_each_element(data, network.species, SCALE_ATOMS, seed)
 
-    def fit(expand: Callable[[Blocks], Blocks], sizes: list[int]) -> list[Blocks]:
-        return [fit_coefficients(sample, sampler, expand, sizes) for sample in chosen]
+    def fit(expand: Expand, sizes: list[int]) -> list[list[Coefficient]]:
+        fits_ts = []
+        for t in chosen:  # one density at a time
+            batch = cosets([data[t]], [data.target(t)], network.cutoff, 1).to(device)
+            fits_ts.append([fit_coefficients(batch, s, evaluate, expand, sizes) for s in range(len(batch.target_sp))])
+        return fits_ts
 
-    network.fit_scale([sample.graph for sample in chosen], fit, [sample.D_saii for sample in samples])
+    systems = [data[t].system.to(device) for t in chosen]
+    network.fit_scale(systems, fit, [on(device, sample.D_zsaii) for sample in data])
 
 
-def _for_scales(samples: Sequence[Sample], nspecies: int, seed: int) -> list[Sample]:
-    """Snapshots at random, until there are enough atoms of each element."""
-    order = np.random.default_rng((seed, 2)).permutation(len(samples))
-    counts_s, chosen = np.zeros(nspecies, int), []
-    for sample in (samples[i] for i in order):
-        new_s = np.array(sample.graph.counts)
-        if (new_s[counts_s < SCALE_ATOMS] > 0).any():
-            chosen.append(sample)
-            counts_s += new_s
+def some_of_each_element(data: TrainingData, species: Sequence[int], natoms: int, seed: int) -> list[int]:
+    """Snapshots at random, until there are ``natoms`` atoms of each element, as far as there are so many."""
+    order = np.random.default_rng((seed, 2)).permutation(len(data)).tolist()
+    counts_z, chosen = np.zeros(len(species), int), list[int]()
+    for t in order:
+        new_z = np.array([len(data[t].system.atoms_of(Z)) for Z in species])
+        if (new_z[counts_z < natoms] > 0).any():
+            chosen.append(t)
+            counts_z += new_z
     return chosen
 
 
 @torch.no_grad()
-def fit_familiarity(network: DensityNetwork, samples: Sequence[Sample], init: DensityModel | None) -> Familiarity:
-    """From the environments in the training data; of elements that are not in them, what the first model knew."""
-    invariants_sac = invariants_by_species(network, [sample.graph for sample in samples])
-    met = [s for s, x_ac in enumerate(invariants_sac) if len(x_ac)]
-    familiarity = Familiarity.fit([invariants_sac[s] for s in met])
+def fit_familiarity(
+    network: DensityNetwork, data: TrainingData, init: DensityModel | None, seed: int
+) -> EnvironmentDistance:
+    """From environments in the training data; of elements that are not in them, what the first model knew."""
+    device = next(network.parameters()).device
+    chosen = some_of_each_element(data, network.species, FAMILIAR_ATOMS, seed)
+    invariants_zac = invariants_by_species(network, [data[t].system.to(device) for t in sorted(chosen)])
+    met = [z for z, x_ac in enumerate(invariants_zac) if len(x_ac)]
+    familiarity = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):
         return familiarity
-    state, new = init.familiarity.state_dict(), familiarity.state_dict()
-    if state.keys() != new.keys():
+    old, new = init.familiarity.state_dict(), familiarity.state_dict()
+    if old.keys() != new.keys():
         raise ValueError(
             f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its '
             f'elements, {" ".join(init.symbols)}'
         )
-    state = {name: x_sx.clone() for name, x_sx in state.items()}
-    for name, x_sx in new.items():
-        state[name][met] = x_sx.to(state[name])
-    return Familiarity(**state)
+    rows = [(new, met.index(z)) if z in met else (old, init.species.index(Z)) for z, Z in enumerate(network.species)]
+    return EnvironmentDistance(**{name: torch.stack([state[name][z] for state, z in rows]) for name in old})

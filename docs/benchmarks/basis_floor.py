@@ -13,28 +13,31 @@ import sys
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.dataset import read_snapshot
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.network.heads import CoefficientHead
 from ase_deepdensity.network.registry import build_network
+from ase_deepdensity.training.batch import cosets
+from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.least_squares import fit_coefficients, written
-from ase_deepdensity.training.samples import GridSampler, Sample
+from ase_deepdensity.training.loss import absolute_error, difference
+from ase_deepdensity.training.step import density_at
 
 
 def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     """NMAE, %."""
-    snapshot = read_snapshot(path)
-    species = tuple(sorted({int(number) for number in snapshot.atoms.numbers}))
-    types = {atom_type.number: atom_type for atom_type in snapshot.density.types()}
+    dataset, evaluate = Dataset([path]), DensityEvaluator(basis)
+    types, species = dataset.atom_types, tuple(dataset.numbers)
     tables = {Z: atom_type.nt for Z, atom_type in types.items()}
     projectors = [types[Z].l_j for Z in species]
     network = build_network('equivariant', {'cutoff': 1.0}, species, basis, projectors)
-    sample = Sample.from_snapshot(snapshot, path, network, tables, torch.device('cpu'))
+    data = TrainingData(dataset, network, tables, Cache())
+    batch = cosets([data[0]], [data.target(0)], network.cutoff, 1)
     head = CoefficientHead(basis, 1, len(species))
-    sampler = GridSampler(basis)
-    y = fit_coefficients(sample, sampler, head.expand, head.sizes, iterations)
+    y = fit_coefficients(batch, 0, evaluate, head.expand, head.sizes, iterations)
     with torch.no_grad():
-        density_R, target_R, _ = sampler(sample, written(head.expand(y)), 1)
-    return 100 * float((density_R - target_R).abs().sum()) / sample.electrons
+        density_esp = density_at(written(head.expand(y)), batch, evaluate)
+    return float(absolute_error(difference(density_esp, batch.target_sp), batch.weight_p))
 
 
 if __name__ == '__main__':

@@ -25,13 +25,13 @@ from pathlib import Path
 import torch
 from ase import Atoms
 
-from ase_deepdensity.atoms_graph import atoms_graph
 from ase_deepdensity.checks import MAX_UNFAMILIAR
 from ase_deepdensity.cli.main import main as deepdensity
 from ase_deepdensity.frames import read_frames
 from ase_deepdensity.model import DensityModel, model_path
-from ase_deepdensity.network.familiarity import Familiarity
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.environment_distance import EnvironmentDistance
+from ase_deepdensity.network.system import System
+from ase_deepdensity.system import system_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def main(name: str, folder: str, *hold_outs: str) -> None:
     model = DensityModel.load(name)
     frames = training_geometries(model_path(name).with_suffix('.md'), Path(folder))
     print(f'{name}: {len(frames)} geometries, {sum(map(len, frames))} atoms')
-    model.familiarity = Familiarity.of(model.network, graphs_of(model, frames))
+    model.familiarity = EnvironmentDistance.of(model.network, systems_of(model, frames))
     if hold_outs:
         largest = largest_distance(model, read_frames([Path(folder) / file for file in hold_outs]))
         print(f'hold-outs: up to {largest:.2f}')
@@ -48,16 +48,16 @@ def main(name: str, folder: str, *hold_outs: str) -> None:
     model.save(model_path(name))
 
 
-def graphs_of(model: DensityModel, frames: list[Atoms]) -> list[Graph]:
-    return [atoms_graph(atoms, model.network, model.level).to(dtype=torch.float32) for atoms in frames]
+def systems_of(model: DensityModel, frames: list[Atoms]) -> list[System]:
+    return [system_of(atoms, model.network, model.level).to(dtype=torch.float32) for atoms in frames]
 
 
 @torch.no_grad()
 def largest_distance(model: DensityModel, frames: list[Atoms]) -> float:
     """Of the environments in some frames from those that the model knows."""
     return max(
-        float(model.familiarity(model.network(graph).invariants_ac, graph.slices).max())
-        for graph in graphs_of(model, frames)
+        float(model.familiarity(model.network(system).invariants_ac, [system.atoms_of(Z) for Z in model.species]).max())
+        for system in systems_of(model, frames)
     )
 
 

@@ -65,7 +65,7 @@ def test_epsilon_of_a_set_is_that_of_all_its_snapshots_together(snapshot):
 def test_means_of_a_model(tiny_model):
     means = model_means(tiny_model)
     assert {Z: mean_sii.shape for Z, mean_sii in means.items()} == {1: (1, 5, 5), 8: (1, 13, 13)}
-    assert np.array_equal(means[8][0], tiny_model.network.mean_sii[1].double())
+    assert np.array_equal(means[8][0], tiny_model.network.mean_zii[8].double())
 
 
 def test_spreads_need_the_means_of_all_elements(snapshot):

@@ -42,6 +42,7 @@ def test_a_dot_in_the_name_stays(folder):
         (['data', '--device', 'gpu'], "no device 'gpu'"),
         (['data', '--out', 'nowhere/m'], 'nowhere: no such folder'),
         (['data', '--out', ''], "--out must be the name of a model file, not ''"),
+        (['data', '--memory', '-1'], '--memory must be a number from 0 (GiB), not -1.0'),
         (['data', '--out', 'folder'], '--out folder.safetensors: this is a folder'),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 
 from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import SnapshotError, read_snapshot, write_snapshot
-from ase_deepdensity.dataset.files import geometry_hash
+from ase_deepdensity.dataset.files import geometry_hash, read_outline
+from tests.dataset.spoil import change, put
 
 
 @pytest.fixture
@@ -34,6 +35,19 @@ def test_round_trip_changes_no_bit(snapshot, tmp_path):
     assert np.array_equal(copy.forces, snapshot.forces) and np.array_equal(copy.dipole, snapshot.dipole)
     assert copy.info['seed'] == 3
     assert [file.name for file in tmp_path.iterdir()] == ['a.h5'], 'no temporary file is left'
+
+
+def test_an_outline_is_what_there_is_without_the_density(snapshot, tmp_path):
+    path = tmp_path / 'a.h5'
+    write_snapshot(path, snapshot)
+    outline = read_outline(path)
+    assert outline.atoms == snapshot.atoms and outline.grid == snapshot.density.grid
+    assert outline.level.to_dict() == snapshot.level.to_dict() and outline.nspins == snapshot.density.nspins
+    for D_sii, outline_sii in zip(snapshot.density.D_asii, outline.D_asii, strict=True):
+        assert np.array_equal(outline_sii, D_sii)
+    change(path, put('ni_a', 0, 4))
+    with pytest.raises(SnapshotError, match='a.h5: a damaged snapshot: .* do not make square matrices'):
+        read_outline(path)
 
 
 def test_truncated_file(path):

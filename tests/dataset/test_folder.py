@@ -2,6 +2,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from ase import Atoms
 
 from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import Dataset, DatasetError, write_snapshot
@@ -104,3 +105,25 @@ def test_the_only_snapshot_of_an_element_is_trained_on(folder, magnetic_calc, se
     assert training.numbers == [1, 7, 8] and len(validation) == 4
     with pytest.raises(DatasetError, match='4 of 6 snapshots can be set aside, not 5: .* one of H, N, O'):
         Dataset(folder).split(5, seed=seed)
+
+
+FORMULAS = {'0': 'Si2', '1': 'GaAs', '2': 'Si8', '3': 'Ga4As4', '4': 'GaP', '5': 'AsP', '6': 'SiP', '7': 'SiP'}
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_split_by_compounds(folder, monkeypatch, seed):
+    """All snapshots of a formula, whatever their size, are on one side."""
+    monkeypatch.setattr('ase_deepdensity.dataset.folder.read_numbers', lambda file: Atoms(FORMULAS[file.stem]).numbers)
+    for name in sorted(FORMULAS)[5:]:
+        shutil.copy(folder / '0.h5', folder / f'{name}.h5')
+    training, validation = Dataset(folder).split(2, seed=seed, compounds=True)
+    assert sorted(training.files + validation.files) == Dataset(folder).files
+    assert 2 <= len(validation) <= 3
+    sides = [
+        {str(Atoms(FORMULAS[file.stem]).symbols.formula.reduce()[0]) for file in part.files}
+        for part in (training, validation)
+    ]
+    assert sides[0].isdisjoint(sides[1])
+    assert training.numbers == [14, 15, 31, 33]
+    with pytest.raises(DatasetError, match='of 8 snapshots can be set aside, not 7: .* one of '):
+        Dataset(folder).split(7, seed=seed, compounds=True)

@@ -4,10 +4,10 @@ import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, block_tensors, blocks
-from tests.network.contract import L_SJ
+from ase_deepdensity.testing import DensityNetworkContract
 
 
-@pytest.mark.parametrize('l_j', [*L_SJ, (0, 1, 2, 3)])
+@pytest.mark.parametrize('l_j', [*DensityNetworkContract.l_zj, (0, 1, 2, 3)])
 def test_blocks_are_an_orthonormal_basis_of_the_symmetric_matrices(l_j):
     T_xii = torch.cat(block_tensors(l_j))
     ni = T_xii.shape[1]

@@ -32,6 +32,8 @@ def test_basis_resolves_what_the_settings_say():
         ('{"hypers": 3}', 'hypers must be a dictionary of hyper-parameters, not 3'),
         ('{"minutes": Infinity}', 'minutes must be a number above 0, not inf'),
         ('{"validation": 0}', 'validation must be a whole number from 1, not 0'),
+        ('{"points": 0}', 'points must be a whole number from 1, not 0'),
+        ('{"split": "formulas"}', "split must be snapshots or compounds, not 'formulas'"),
         ('{"averaging": 1}', 'averaging'),
         ('{"minutes": 0}', 'minutes'),
         ('{"basis_cutoff": -3.0}', 'basis_cutoff, .*positive distance up to 100 Å, not -3.0'),

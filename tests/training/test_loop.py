@@ -14,8 +14,9 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.training.checkpoint import CheckpointError
-from ase_deepdensity.training.clock import Clock
 from ase_deepdensity.training.config import TrainingConfig
+from ase_deepdensity.training.data import Cache, TrainingData
+from ase_deepdensity.training.descent import relative_rate
 from ase_deepdensity.training.loop import Trainer, TrainingError
 from tests.tiny import build_model, water_box
 from tests.training.conftest import SETTINGS, curve, weights
@@ -38,7 +39,7 @@ def trained(dataset, tmp_path_factory):
 def test_it_learns(trained, dataset, config, tmp_path):
     model, folder = trained
     untrained = Trainer(dataset, tmp_path / 'u.safetensors', config, progress=False)
-    start = untrained.score(untrained.validation)
+    start = untrained.score(untrained.network, untrained.validation)
     rows = curve(folder / 'm.csv')
     assert [row[0] for row in rows] == [10, 20, 30]
     assert rows[-1][3] < 0.5 * start.nmae, 'validation NMAE does not fall'
@@ -127,8 +128,7 @@ def test_score_of_several_snapshots_is_that_of_evaluate(trained, dataset, config
     """Molecules between zero boundaries and periodic boxes, in torch and in NumPy."""
     model = trained[0]
     trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, init=model, progress=False)
-    samples = trainer._samples(dataset, '', keep_density=True)
-    reached = trainer.score(samples)
+    reached = trainer.score(trainer.network, TrainingData(dataset, trainer.network, trainer.tables, Cache()))
     means = model_means(model)
     spreads = reference_spreads(dataset, means)
     predict = Predictor(model).predict
@@ -139,16 +139,16 @@ def test_score_of_several_snapshots_is_that_of_evaluate(trained, dataset, config
 
 def test_learning_rate_in_the_curve(trained, config):
     rates = [row[5] for row in curve(trained[1] / 'm.csv')]
-    assert rates == pytest.approx([config.learning_rate * Clock(30, None, 5).rate(step) for step in (9, 19, 29)])
+    assert rates == pytest.approx([config.learning_rate * relative_rate(step, 5, step / 30) for step in (9, 19, 29)])
     assert config.learning_rate > rates[0] > rates[1] > rates[2]
 
 
 def test_a_training_begins_near_the_means_of_the_elements(dataset, config, tmp_path):
     trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, progress=False)
-    reached = trainer.score(trainer.validation)
+    reached = trainer.score(trainer.network, trainer.validation)
     for head in [*trainer.network.coefficients.readout_lsck, *trainer.network.matrices.parameters()]:
         head.data.zero_()
-    means = trainer.score(trainer.validation)
+    means = trainer.score(trainer.network, trainer.validation)
     assert means.matrix_error == pytest.approx(1, abs=1e-5)
     assert reached.nmae < 2 * means.nmae
     assert reached.matrix_error < 2
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_an_earlier_version(trained, dataset, config, tmp_path):
     content = torch.load(trained[1] / 'm.checkpoint')
     del content['version'], content['seconds']
     torch.save(content, tmp_path / 'm.checkpoint')
-    with pytest.raises(CheckpointError, match=r'a checkpoint of version 1; .* continues version 2 only'):
+    with pytest.raises(CheckpointError, match=r'a checkpoint of version 1; .* continues version 3 only'):
         Trainer(dataset, tmp_path / 'm.safetensors', config, progress=False)
 
 
@@ -199,8 +199,8 @@ def test_fine_tuning_starts_from_the_model(dataset, config, tiny_model, tmp_path
     start = Trainer(dataset, tmp_path / 'f.safetensors', config, init=tiny_model, progress=False)
     assert torch.equal(weights(tiny_model), torch.cat([p.detach().flatten() for p in start.network.parameters()]))
     scratch = Trainer(dataset, tmp_path / 's.safetensors', config, progress=False)
-    assert start.score(start.validation).nmae < 1e-3, 'the model that made the data'
-    assert scratch.score(scratch.validation).nmae > 0.1
+    assert start.score(start.network, start.validation).nmae < 1e-3, 'the model that made the data'
+    assert scratch.score(scratch.network, scratch.validation).nmae > 0.1
 
 
 def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_model, tmp_path):
@@ -217,7 +217,7 @@ def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_mod
     model = train(Dataset(tmp_path / 'h'), tmp_path / 'm.safetensors', settings, init=tiny_model)
     assert model.species == (1, 8)
     np.testing.assert_array_equal(model.superposition[8].table_xp, tiny_model.superposition[8].table_xp)
-    torch.testing.assert_close(model.network.mean_sii[1], tiny_model.network.mean_sii[1])
+    torch.testing.assert_close(model.network.mean_zii[8], tiny_model.network.mean_zii[8])
     before, after = tiny_model.familiarity.state_dict(), model.familiarity.state_dict()
     assert all(torch.equal(after[name][1], before[name][1]) for name in before)
     assert not any(torch.equal(after[name][0], before[name][0]) for name in before)
@@ -245,9 +245,9 @@ class SlowMachine:
         self.time += 1.0 if number < 40 else 4.0  # another program has started
         return step(trainer, number)
 
-    def score(self, trainer, samples, score=Trainer.score):
+    def score(self, trainer, network, data, score=Trainer.score):
         self.time += 9.0
-        return score(trainer, samples)
+        return score(trainer, network, data)
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def machine(monkeypatch):
     machine = SlowMachine()
     monkeypatch.setattr('ase_deepdensity.training.clock.now', machine)
     monkeypatch.setattr(Trainer, '_step', lambda self, number: machine.step(self, number))
-    monkeypatch.setattr(Trainer, 'score', lambda self, samples: machine.score(self, samples))
+    monkeypatch.setattr(Trainer, 'score', lambda self, network, data: machine.score(self, network, data))
     return machine
 
 
@@ -294,6 +294,6 @@ def test_too_little_time_is_one_step(dataset, config, tmp_path, machine):
 
 def test_nan_stops_with_the_cause(dataset, config, tmp_path):
     trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, progress=False)
-    trainer.training[0].target_R.fill_(np.nan)
+    trainer.training.target(0).density_sR.fill_(np.nan)
     with pytest.raises(TrainingError, match=rf'loss is nan.*{trainer.training[0].name}'):
         trainer.run()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.network.familiarity import Familiarity, NearestEnvironments
+from ase_deepdensity.network.environment_distance import EnvironmentDistance, NearestNeighborDistance
 
 SLICES = [slice(0, 300), slice(300, 500)]
 
@@ -16,8 +16,8 @@ def features() -> torch.Tensor:
     return torch.from_numpy(x_ac).float()
 
 
-def fit(**kwargs) -> Familiarity:
-    return Familiarity.fit([features()[rows] for rows in SLICES], **kwargs)
+def fit(**kwargs) -> EnvironmentDistance:
+    return EnvironmentDistance.fit([features()[rows] for rows in SLICES], **kwargs)
 
 
 @pytest.mark.parametrize('dimensions', [8, 96])
@@ -30,37 +30,37 @@ def test_training_atoms_are_familiar(dimensions):
 
 def test_new_atoms_like_these_and_unlike_these():
     x_ac = features()
-    familiarity = Familiarity.fit([x_ac[20:160], x_ac[300:400]])
-    new = familiarity(torch.cat([x_ac[160:300], x_ac[400:500]]), [slice(0, 140), slice(140, 240)])
+    distance = EnvironmentDistance.fit([x_ac[20:160], x_ac[300:400]])
+    new = distance(torch.cat([x_ac[160:300], x_ac[400:500]]), [slice(0, 140), slice(140, 240)])
     assert new.quantile(0.95) < 1.6 and new.max() < 2
-    other_group = familiarity(x_ac[:20], [slice(0, 20), slice(20, 20)])
+    other_group = distance(x_ac[:20], [slice(0, 20), slice(20, 20)])
     assert other_group.min() > 2
-    assert familiarity(10 * x_ac[300:305], [slice(0, 0), slice(0, 5)]).min() > 2
+    assert distance(10 * x_ac[300:305], [slice(0, 0), slice(0, 5)]).min() > 2
 
 
 @pytest.mark.parametrize('dimensions', [24, 96])
 def test_nothing_new_is_hidden(dimensions):
     """Half a standard deviation, in any direction in which the training atoms do not vary."""
-    x_ac, familiarity = features(), fit(dimensions=dimensions)
+    x_ac, distance = features(), fit(dimensions=dimensions)
     mean_c, std_c = x_ac[300:].mean(0), x_ac[300:].std(0)
     _, _, direction_cc = torch.linalg.svd((x_ac[300:] - mean_c) / std_c)
     for direction_c in direction_cc[24:]:
-        assert familiarity((mean_c + 0.5 * std_c * direction_c)[None], [slice(0, 0), slice(0, 1)]) > 1.5
+        assert distance((mean_c + 0.5 * std_c * direction_c)[None], [slice(0, 0), slice(0, 1)]) > 1.5
 
 
 def test_features_that_never_vary():
     x_ac = features()
     x_ac[:, 3] = 2.0
-    familiarity = Familiarity.fit([x_ac])
-    assert familiarity(x_ac, [slice(0, 500)]).max() < 2
+    distance = EnvironmentDistance.fit([x_ac])
+    assert distance(x_ac, [slice(0, 500)]).max() < 2
     x_ac[7, 3] += 0.5
-    assert familiarity(x_ac, [slice(0, 500)])[7] > 3
+    assert distance(x_ac, [slice(0, 500)])[7] > 3
 
 
 @pytest.mark.parametrize('number', [1, 3])
 def test_few_atoms(number):
     x_ac = features()[:number]
-    distance_a = Familiarity.fit([x_ac])(x_ac, [slice(0, number)])
+    distance_a = EnvironmentDistance.fit([x_ac])(x_ac, [slice(0, number)])
     assert torch.isfinite(distance_a).all() and distance_a.max() < 1
 
 
@@ -70,18 +70,18 @@ def test_numbers_that_are_not_finite():
     distance_a = fit()(x_ac, SLICES)
     assert distance_a.isnan().nonzero().flatten().tolist() == [5]
     with pytest.raises(ValueError, match='training atoms are not finite'):
-        Familiarity.fit([x_ac])
-    for name in Familiarity.NAMES:
+        EnvironmentDistance.fit([x_ac])
+    for name in EnvironmentDistance.NAMES:
         state = {key: tensor.clone() for key, tensor in fit().state_dict().items()}
         state[name].flatten()[0] = torch.inf
         with pytest.raises(ValueError, match=f'numbers in {name} that are not finite'):
-            Familiarity.from_state_dict(state)
+            EnvironmentDistance.from_state_dict(state)
 
 
 def test_state():
-    familiarity = fit()
-    again = Familiarity.from_state_dict(familiarity.state_dict())
-    assert torch.equal(again(features(), SLICES), familiarity(features(), SLICES))
+    distance = fit()
+    again = EnvironmentDistance.from_state_dict(distance.state_dict())
+    assert torch.equal(again(features(), SLICES), distance(features(), SLICES))
 
 
 def test_files_of_the_first_versions():
@@ -93,8 +93,8 @@ def test_files_of_the_first_versions():
         'kept_sxk': kept_sxk,
         'limit_s': torch.tensor([2.0]),
     }
-    familiarity = Familiarity.from_state_dict(state)
-    assert isinstance(familiarity, NearestEnvironments)
+    distance = EnvironmentDistance.from_state_dict(state)
+    assert isinstance(distance, NearestNeighborDistance)
     x_ac = torch.tensor([[1.0, 1.0, 9.0, 7.0], [4.0, 1.0, 0.0, 0.0], [1.0, 4.0, 0.0, 0.0]])
-    assert familiarity(x_ac, [slice(0, 3)]).tolist() == pytest.approx([0, 0.5, 3])
-    assert familiarity.state_dict().keys() == state.keys()
+    assert distance(x_ac, [slice(0, 3)]).tolist() == pytest.approx([0, 0.5, 3])
+    assert distance.state_dict().keys() == state.keys()

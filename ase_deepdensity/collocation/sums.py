@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ase_deepdensity.evaluate import kernels
-from ase_deepdensity.evaluate.kernels import LANES, WIDTH, Lattice, Lines, Work
+from ase_deepdensity.collocation import kernels, point_kernels
+from ase_deepdensity.collocation.kernels import LANES, WIDTH, Lattice, Lines, Slopes, Work
 
 
 def rows(number: int) -> int:
@@ -85,6 +86,41 @@ def integrate(
     return C_aix.reshape(len(s_ac), WIDTH, WIDTH, nrows, WIDTH)
 
 
+def position_gradients(
+    rho_R: np.ndarray,
+    C_aijpk: np.ndarray,
+    s_ac: np.ndarray,
+    spacing: float,
+    cutoff: float,
+    lattice: Lattice,
+    nthreads: int = 1,
+) -> np.ndarray:
+    """Derivatives of Σ_R rho_R ρ(R), ρ of :func:`collocate` with fixed coefficients, with respect to the positions.
+
+    Along u, v, w: (natoms, 3), per Å.  The arguments are those of :func:`collocate`; the atoms are shared by threads.
+    """
+    s_ac, nrows, dtype = np.ascontiguousarray(s_ac, float), C_aijpk.shape[3], rho_R.dtype
+    C_aix = np.ascontiguousarray(C_aijpk, dtype).reshape(len(s_ac), WIDTH, WIDTH * nrows * WIDTH)
+    long_R = _repeated_rows(lattice, rho_R, cutoff)
+    gradient_av = np.zeros((len(s_ac), 3))
+
+    def atoms(first: int, last: int) -> None:
+        lines, work = _memory(lattice, cutoff, nrows, dtype)
+        slopes = Slopes(
+            S_mk=np.zeros_like(work.B_mk),
+            inverse_k=np.zeros_like(work.ramp_k),
+            b_ijx=np.zeros((2, *work.b_jx.shape), dtype),
+            a_ix=np.zeros((3, len(work.a_x)), dtype),
+        )
+        kernels.position_gradients(
+            long_R, gradient_av[first:last], C_aix[first:last], s_ac[first:last], lattice, spacing, cutoff, lines, work,
+            slopes,
+        )  # fmt: skip
+
+    _share(atoms, len(s_ac), nthreads)
+    return gradient_av
+
+
 def add_radial(
     rho_R: np.ndarray,
     table_xp: np.ndarray,
@@ -137,6 +173,67 @@ def radial_gradients(
 
     _share(atoms, len(s_ac), nthreads)
     return gradient_av
+
+
+@dataclass(frozen=True)
+class Near:
+    """Points of one system, and all images of its atoms that may be near one of them."""
+
+    point_pv: np.ndarray
+    """(points, 3) Å."""
+    atom_g: np.ndarray
+    """(images,) index of the atom."""
+    image_gv: np.ndarray
+    """(images, 3) where the image is, Å."""
+
+
+def add_at_points(
+    density_p: np.ndarray, C_apq: np.ndarray, near: Near, spacing: float, cutoff: float, nthreads: int = 1
+) -> None:
+    """Add Σ_g Σ_row B(r/h + 1 − row) Σ_q C_a,row,q xⁱ yʲ zᵏ to ``density_p`` (points,), q as in ``POWERS_qv`` there.
+
+    ``C_apq``: (natoms, rows, 35) of the same type; the points are shared by threads.
+    """
+
+    def some(first: int, last: int) -> None:
+        point_kernels.add_at_points(
+            density_p[first:last], C_apq, near.point_pv[first:last], near.atom_g, near.image_gv, 0, len(C_apq),
+            spacing, cutoff,
+        )  # fmt: skip
+
+    _share(some, len(density_p), nthreads)
+
+
+def integrate_points(
+    C_apq: np.ndarray, weight_p: np.ndarray, near: Near, spacing: float, cutoff: float, nthreads: int = 1
+) -> None:
+    """Add the transpose of :func:`add_at_points` to ``C_apq``; the atoms are shared by threads."""
+
+    def atoms(first: int, last: int) -> None:
+        point_kernels.integrate_points(
+            weight_p, C_apq, near.point_pv, near.atom_g, near.image_gv, first, last, spacing, cutoff
+        )
+
+    _share(atoms, len(C_apq), nthreads)
+
+
+def point_gradients(
+    gradient_av: np.ndarray,
+    weight_p: np.ndarray,
+    C_apq: np.ndarray,
+    near: Near,
+    spacing: float,
+    cutoff: float,
+    nthreads: int = 1,
+) -> None:
+    """Add derivatives of Σ_p weight_p density_p with respect to the positions to ``gradient_av`` (natoms, 3), per Å."""
+
+    def atoms(first: int, last: int) -> None:
+        point_kernels.point_gradients(
+            gradient_av, weight_p, C_apq, near.point_pv, near.atom_g, near.image_gv, first, last, spacing, cutoff
+        )
+
+    _share(atoms, len(C_apq), nthreads)
 
 
 def _share(work: Callable[[int, int], None], number: int, nthreads: int) -> None:

@@ -1,4 +1,4 @@
-"""Is an atom's environment like those that the model was trained on?"""
+"""Is an atom's environment like those that the model was trained on?  Mahalanobis distances of latent features."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.graph import Graph
+from ase_deepdensity.network.system import System
 
 
-class Familiarity:
+class EnvironmentDistance:
     """Distance of an environment from the training environments of its species, in any direction.
 
     The invariant features x of an atom are compared with those of the training atoms of its species: mean, covariance
@@ -47,7 +47,7 @@ class Familiarity:
     def __init__(self, **tensors: torch.Tensor):
         for name in self.NAMES:
             if not tensors[name].isfinite().all():
-                raise ValueError(f'the familiarity holds numbers in {name} that are not finite')
+                raise ValueError(f'the distance from the training data holds numbers in {name} that are not finite')
             setattr(self, name, tensors[name])
 
     mean_sc: torch.Tensor
@@ -58,12 +58,14 @@ class Familiarity:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, network: DensityNetwork, graphs: Sequence[Graph]) -> Familiarity:
-        """What a network has met in some graphs, which must hold all its elements."""
-        return cls.fit(invariants_by_species(network, graphs))
+    def of(cls, network: DensityNetwork, systems: Sequence[System]) -> EnvironmentDistance:
+        """From the environments in some systems, which must hold all elements of the network."""
+        return cls.fit(invariants_by_species(network, systems))
 
     @classmethod
-    def fit(cls, invariants_sac: Sequence[torch.Tensor], *, dimensions: int = 96, floor: float = 1e-3) -> Familiarity:
+    def fit(
+        cls, invariants_zac: Sequence[torch.Tensor], *, dimensions: int = 96, floor: float = 1e-3
+    ) -> EnvironmentDistance:
         """From the invariant features (natoms, n) of the training atoms of each species.
 
         Parameters
@@ -73,12 +75,19 @@ class Familiarity:
         floor
             Of the variances, in units of their mean.
         """
-        parts = [_fit_species(x_ac.double(), dimensions, floor) for x_ac in invariants_sac]
+        parts = [_fit_species(x_ac.double(), dimensions, floor) for x_ac in invariants_zac]
         return cls(**{name: torch.stack([part[name] for part in parts]).float() for name in cls.NAMES})
 
-    def __call__(self, invariants_ac: torch.Tensor, slices: Sequence[slice]) -> torch.Tensor:
-        """(natoms,) distances in units of those of the training atoms; not finite where the features are not."""
-        return torch.cat([self._distances(invariants_ac[atoms].float(), s) for s, atoms in enumerate(slices)])
+    def __call__(self, invariants_ac: torch.Tensor, rows_z: Sequence[slice | torch.Tensor]) -> torch.Tensor:
+        """(natoms,) distances in units of those of the training atoms; not finite where the features are not.
+
+        ``rows_z``: for each species of the network which rows of ``invariants_ac`` (natoms, n) are its atoms.
+        """
+        distance_a = invariants_ac.new_zeros(len(invariants_ac), dtype=torch.float32)
+        for z, rows in enumerate(rows_z):
+            if len(x_ac := invariants_ac[rows]):
+                distance_a[rows] = self._distances(x_ac.float(), z)
+        return distance_a
 
     def _distances(self, x_ac: torch.Tensor, s: int) -> torch.Tensor:
         x_ac = (x_ac - self.mean_sc[s]) * self.scale_sc[s]
@@ -87,7 +96,7 @@ class Familiarity:
         rest_a = (x_ac.square().sum(1) - along_ak.square().sum(1)).clamp(min=0)
         return (z_ak.square().sum(1) + rest_a * self.outside_s[s]).sqrt() / self.limit_s[s]
 
-    def in_units_of(self, distance: float) -> Familiarity:
+    def in_units_of(self, distance: float) -> EnvironmentDistance:
         """The same where a distance that was ``distance`` is 1."""
         return type(self)(**self.state_dict() | {'limit_s': self.limit_s * distance})
 
@@ -97,7 +106,7 @@ class Familiarity:
     @classmethod
     def from_state_dict(
         cls, state: dict[str, torch.Tensor], nspecies: int | None = None, nfeatures: int | None = None
-    ) -> Familiarity:
+    ) -> EnvironmentDistance:
         """What :meth:`state_dict` of this version or an older one has made; for so many species and features, if given.
 
         Raises
@@ -105,7 +114,7 @@ class Familiarity:
         ValueError
             Tensors that are missing, too many or do not fit each other, or numbers that are not finite.
         """
-        kind = NearestEnvironments if 'kept_sxk' in state else cls
+        kind = NearestNeighborDistance if 'kept_sxk' in state else cls
         if state.keys() != set(kind.NAMES):
             raise ValueError(f'familiarity has the tensors {sorted(state)}, not {sorted(kind.NAMES)}')
         sizes = {} if nspecies is None else {'s': nspecies}
@@ -126,17 +135,17 @@ class Familiarity:
         return nfeatures
 
 
-def invariants_by_species(network: DensityNetwork, graphs: Sequence[Graph]) -> list[torch.Tensor]:
-    """The invariant features (natoms, n) of all atoms of each species in some graphs."""
-    parts_s: list[list[torch.Tensor]] = [[] for _ in network.species]
-    for graph in graphs:
-        x_ac = network(graph).invariants_ac.cpu()
-        for s, atoms in enumerate(graph.slices):
-            parts_s[s].append(x_ac[atoms])
-    return [torch.cat(parts) for parts in parts_s]
+def invariants_by_species(network: DensityNetwork, systems: Sequence[System]) -> list[torch.Tensor]:
+    """The invariant features (natoms, n) of all atoms of each species in some systems."""
+    parts_z: list[list[torch.Tensor]] = [[] for _ in network.species]
+    for system in systems:
+        x_ac = network(system).invariants_ac
+        for z, number in enumerate(network.species):
+            parts_z[z].append(x_ac[system.atoms_of(number)].cpu())
+    return [torch.cat(parts) for parts in parts_z]
 
 
-class NearestEnvironments(Familiarity):
+class NearestNeighborDistance(EnvironmentDistance):
     """What files of the first versions hold: distances from the nearest of some training environments.
 
     They are measured along the leading directions of the network's own features only, and may miss what is new.
@@ -162,8 +171,6 @@ class NearestEnvironments(Familiarity):
 
     def _distances(self, x_ac: torch.Tensor, s: int) -> torch.Tensor:
         z_ak = (x_ac[:, : self.mean_sc.shape[1]] - self.mean_sc[s]) @ self.whiten_sck[s]
-        if len(z_ak) == 0:
-            return z_ak.new_zeros(0)
         return torch.cdist(z_ak, self.kept_sxk[s]).amin(1) / self.limit_s[s]
 
 

@@ -5,17 +5,17 @@ The fast path is tested against this one; on CUDA this one is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable, SplineBasis
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
+from ase_deepdensity.collocation.points import Points, images
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.contract import Contribution
-from ase_deepdensity.network.radial import splines
 
 MAX_PAIRS = 2**21
 """Pairs of an atom and a grid point that are held at once."""
@@ -58,23 +58,76 @@ def add_points(
     grid: Grid,
     position_av: torch.Tensor,
     contribution: Contribution,
-    slices: list[slice],
     cutoff: float,
     *,
     max_pairs: int = MAX_COMPUTED,
 ) -> torch.Tensor:
-    """Σ of what atoms contribute to the points within ``cutoff`` (Å), images included: (n0, n1, n2).
+    """Σ of what atoms contribute to the points within ``cutoff`` (Å), images included: (members, 1 or 2, n0, n1, n2).
 
-    ``slices``: atoms of each species; ``max_pairs`` bounds the memory where no gradient is wanted.
+    ``max_pairs`` bounds the memory where no gradient is wanted.
     """
-    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)
-    for s, atoms in enumerate(slices):
-        for chunk, r_apv, x_ap in _near_points(grid, position_av[atoms], cutoff, max_pairs):
-            near_ap = (r_apv.detach().square().sum(2) < cutoff**2) & (x_ap < len(density_x) - 1)
-            a_p, i_p = torch.nonzero(near_ap, as_tuple=True)
-            value_p = contribution(s, a_p + atoms.start + chunk.start, r_apv[a_p, i_p])
-            density_x = density_x.index_add(0, x_ap[a_p, i_p], value_p)
-    return density_x[:-1].view(grid.shape)
+    size = int(np.prod(grid.shape))
+    nothing = contribution(torch.zeros(0, dtype=torch.int64, device=position_av.device), position_av[:0])
+    density_esx = nothing.new_zeros(*nothing.shape[:2], size + 1)
+    for atoms, r_apv, x_ap in _near_points(grid, position_av, cutoff, max_pairs):
+        near_ap = (r_apv.detach().square().sum(2) < cutoff**2) & (x_ap < size)
+        a_p, i_p = torch.nonzero(near_ap, as_tuple=True)
+        value_esp = contribution(a_p + atoms.start, r_apv[a_p, i_p])
+        density_esx = density_esx.index_add(2, x_ap[a_p, i_p], value_esp)
+    return density_esx[:, :, :-1].unflatten(2, grid.shape)
+
+
+def at_points(
+    basis: SplineBasis,
+    c_lanm: list[torch.Tensor],
+    position_av: torch.Tensor,
+    slices: Sequence[slice],
+    points: Points,
+    *,
+    max_pairs: int = MAX_PAIRS,
+) -> torch.Tensor:
+    """:func:`.at_points.at_points` for any device; the dtype of ``position_av`` is that of the work."""
+    c_anL = torch.cat(
+        [c_anm * torch.from_numpy(basis.norm_n(l)[:, None]).to(c_anm) for l, c_anm in enumerate(c_lanm)], dim=2
+    ).to(position_av)
+    density_p = position_av.new_zeros(len(points.system_p))
+    for a_x, p_x, e_xv in _pairs(position_av, slices, points, basis.cutoff):
+        size = max_pairs // c_anL[0].numel()
+        for a_y, p_y, e_yv in zip(a_x.split(size), p_x.split(size), e_xv.split(size), strict=True):
+            B_yn, Y_yL = splines(basis, (e_yv.square().sum(1) + 1e-24).sqrt()), solid_harmonics(e_yv, basis.lmax)
+            density_p = density_p.index_add(0, p_y, torch.einsum('ynL, yn, yL -> y', c_anL[a_y], B_yn, Y_yL))
+    return density_p
+
+
+def add_at_points(
+    contribution: Contribution, position_av: torch.Tensor, slices: Sequence[slice], points: Points, cutoff: float
+) -> torch.Tensor:
+    """Σ of what atoms contribute to points within ``cutoff`` (Å): (members, 1 or 2, points)."""
+    nothing = contribution(torch.zeros(0, dtype=torch.int64, device=position_av.device), position_av[:0])
+    density_esp = nothing.new_zeros(*nothing.shape[:2], len(points.system_p))
+    for a_x, p_x, e_xv in _pairs(position_av, slices, points, cutoff):
+        order_x = a_x.argsort(stable=True)  # networks work atom by atom
+        for a_y, p_y, e_yv in zip(*(x[order_x].split(MAX_COMPUTED) for x in (a_x, p_x, e_xv)), strict=True):
+            density_esp = density_esp.index_add(2, p_y, contribution(a_y, e_yv))
+    return density_esp
+
+
+def _pairs(
+    position_av: torch.Tensor, slices: Sequence[slice], points: Points, cutoff: float
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Of each system the pairs of an atom, images counted, and a point within the cutoff.
+
+    Indices of the atoms and of the points, and the vectors from the former to the latter, Å.
+    """
+    for t, some in points.of_systems():
+        atoms, grid = slices[t], points.grids[t]
+        atom_g, image_gv = images(grid, position_av[atoms].detach().cpu().double().numpy(), cutoff)
+        near_pg = torch.cdist(points.position_pv[some], torch.from_numpy(image_gv).to(points.position_pv)) < cutoff
+        p_x, g_x = near_pg.nonzero(as_tuple=True)
+        a_x = torch.from_numpy(atom_g).to(position_av.device)[g_x] + atoms.start
+        moved_av = position_av - position_av.detach()  # zero, with a gradient
+        e_xv = (points.position_pv[some][p_x] - torch.from_numpy(image_gv).to(points.position_pv)[g_x]).to(position_av)
+        yield a_x, p_x + some.start, e_xv - moved_av[a_x]
 
 
 def superpose(

@@ -1,0 +1,47 @@
+"""What a network says of some atoms: all that a density of them needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from ase_deepdensity.network.contract import Output
+from ase_deepdensity.spin import spins
+
+
+@dataclass
+class AtomsCoefficients:
+    """What the network says of some atoms; all that evaluation on grids needs."""
+
+    atoms: Atoms
+    """A copy of the caller's."""
+    output: Output
+    """Of the network."""
+    unfamiliar_a: np.ndarray
+    """(natoms,) distance of each environment from the training data, in units of what most of these stay
+    below."""
+    charge: float = 0.0
+    """Total charge that it is for, |e|."""
+    extrapolate: bool = False
+    """Is a density wanted even if it means nothing?"""
+
+    @property
+    def nspins(self) -> int:
+        """1: spin-paired; 2: there is a magnetisation."""
+        return self.output.components
+
+    @property
+    def members(self) -> int:
+        """How many networks of an ensemble say something; their mean is the prediction."""
+        return self.output.members
+
+    def D_asii(self) -> list[np.ndarray]:
+        """For each atom (nspins, ni, ni), the mean over members."""
+        D_asii: list[np.ndarray] = [np.empty(0)] * len(self.atoms)
+        for Z, D_esaii in self.output.mean().D_zesaii.items():
+            D_saii = spins(D_esaii[0].double().cpu().numpy(), self.nspins)
+            for a, D_sii in zip(np.flatnonzero(self.atoms.numbers == Z), D_saii.swapaxes(0, 1), strict=True):
+                D_asii[a] = D_sii
+        return D_asii

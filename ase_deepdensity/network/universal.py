@@ -1,0 +1,444 @@
+"""The universal network: one set of weights for all elements, which enter as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import numpy as np
+import torch
+
+from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.network.by_species import check_species
+from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, Matrices
+from ase_deepdensity.network.element_heads import ElementHeads, kind_of
+from ase_deepdensity.network.elements import NDESCRIPTORS, Element, ElementVectors
+from ase_deepdensity.network.equivariant import Edges, Message
+from ase_deepdensity.network.heads import OrthonormalFunctions, tensors_shape
+from ase_deepdensity.network.sizes import check_hypers
+from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m, mean_square_l, rms
+from ase_deepdensity.network.system import System
+
+SMALL_MAGNETISATION = 0.03
+"""Scale of the magnetisation of an element without training data of it, in units of that of its total."""
+
+
+@dataclass(frozen=True)
+class UniversalHypers:
+    """Sizes of :class:`UniversalNetwork`."""
+
+    cutoff: float = 5.0
+    """Distance to which atoms are neighbours, Å."""
+    lmax: int = 4
+    """Highest angular momentum of the features."""
+    radial: int = 8
+    """Number of Bessel functions of the distance between atoms."""
+    element_size: int = 32
+    """Length of an element's vector."""
+    neighbor_size: int = 8
+    """Numbers by which the elements of neighbours are told from each other."""
+    channels: int = 48
+    """Features per atom, l and m."""
+    message_channels: int = 24
+    """Features that travel to neighbours."""
+    pseudo_channels: int = 16
+    """Features of the other parity, which the atomic matrices need."""
+    layers: int = 2
+    """Layers; each but the first sends one round of messages, so information travels layers · cutoff."""
+    bound: float = 3.0
+    """What enters products stays below this (RMS over its components), smoothly."""
+    members: int = 1
+    """Of the ensemble of heads, whose mean is the prediction and whose spread its error bar."""
+    magnetic: bool = False
+    """Predict the magnetisation too, from the magnetic moments of the atoms."""
+    charged: bool = False
+    """Be told the charges of systems; a model without predicts for the charge of its training data only."""
+
+    def __post_init__(self) -> None:
+        check_hypers(self)
+
+
+class ElementLayer(torch.nn.Module):
+    """h → products of two and three linear images of h → h, gated by what is invariant.
+
+    The vector of an atom's element scales the images, channel by channel, and adds to those of l = 0.  All weights are
+    shared; what belongs to an element is one number that brings its images, and what comes out, to the usual size.
+    """
+
+    l_m: torch.Tensor
+    factor_scale_z: torch.Tensor
+    mix_scale_z: torch.Tensor
+    skip_scale_z: torch.Tensor
+
+    def __init__(self, hypers: UniversalHypers, channels_in: int, nspecies: int):
+        super().__init__()
+        size, nl = hypers.channels, hypers.lmax + 1
+        self.size, self.bound = size, hypers.bound
+        self.factors = SphericalLinear(hypers.lmax, channels_in, 3 * size)
+        self.mix = SphericalLinear(hypers.lmax, 2 * size, size)
+        self.skip = SphericalLinear(hypers.lmax, channels_in, size)
+        self.scales = torch.nn.Linear(hypers.element_size, (nl + 1) * 3 * size)
+        self.outward = torch.nn.Linear(hypers.element_size, nl * size)
+        for linear in self.scales, self.outward:
+            torch.nn.init.normal_(linear.weight, std=0.3 / hypers.element_size**0.5)
+            torch.nn.init.zeros_(linear.bias)
+        self.gate = torch.nn.Sequential(torch.nn.Linear(size, 64), torch.nn.SiLU(), torch.nn.Linear(64, nl * size))
+        for name in 'factor_scale_z', 'mix_scale_z', 'skip_scale_z':
+            self.register_buffer(name, torch.ones(nspecies))
+        self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
+
+    def forward(
+        self, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor, products: SphereProducts
+    ) -> torch.Tensor:
+        """(m, natoms, channels_in), vectors and indices of the atoms' elements → (m, natoms, channels)."""
+        mixed_mac, skipped_mac = self._images(x_mac, v_ax, z_a, products)
+        h_mac = mixed_mac * self.mix_scale_z[z_a, None] + skipped_mac * self.skip_scale_z[z_a, None]
+        gate_alc = (self.gate(h_mac[0]) + self.outward(v_ax)).unflatten(1, (-1, self.size))
+        return h_mac * (1 + gate_alc.transpose(0, 1)[self.l_m])
+
+    def _images(
+        self, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor, products: SphereProducts
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        mixed_mac = self.mix(products(*self._factors(x_mac, v_ax, z_a).chunk(3, dim=2)), [])
+        return mixed_mac, self.skip(x_mac, [])
+
+    def _factors(self, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor) -> torch.Tensor:
+        """What is multiplied, (m, natoms, 3 · channels)."""
+        scale_lac = self.scales(v_ax).unflatten(1, (-1, 3 * self.size)).transpose(0, 1)
+        factors_mac = self.factors(x_mac, []) * (1 + scale_lac[1:][self.l_m])
+        factors_mac = torch.cat([factors_mac[:1] + scale_lac[:1], factors_mac[1:]]) * self.factor_scale_z[z_a, None]
+        return factors_mac * (1 + factors_mac.square().mean(0) / self.bound**2).rsqrt()
+
+    @torch.no_grad()
+    def fit_scale(self, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor, products: SphereProducts) -> None:
+        """Bring the scalars of each element to the size 1 (RMS), as in :meth:`.equivariant.Layer.fit_scale`."""
+        factors_mac = self._factors(x_mac, v_ax, z_a)
+        cubes_ac = products(*factors_mac.chunk(3, dim=2))[0, :, self.size :]
+        for z in z_a.unique():
+            self.factor_scale_z[z] /= rms(cubes_ac[z_a == z]) ** (1 / 3)
+        mixed_mac, skipped_mac = self._images(x_mac, v_ax, z_a, products)
+        for z in z_a.unique():
+            self.mix_scale_z[z] /= sqrt(2) * rms(mixed_mac[0, z_a == z])
+            self.skip_scale_z[z] /= sqrt(2) * rms(skipped_mac[0, z_a == z])
+
+
+class UniversalNetwork(DensityNetwork):
+    """Deep Density for any element: equivariant features as in :class:`.EquivariantNetwork`, elements as vectors.
+
+    The atomic density of a cluster (doi:10.1103/PhysRevB.99.014104) is weighted with the vectors u of its elements,
+
+        A_I,nulm = Σ_J u_J R_n(r_IJ) Y_lm(r̂_IJ),
+
+    so that its size does not depend on how many elements the network knows.  What follows shares its weights among all,
+    see :class:`ElementLayer` and :class:`.ElementHeads`; see :class:`.ElementVectors` for moments and charges.
+
+    The total is even and the magnetisation odd in the moments m of all atoms: (F(m) + F(−m))/2 and (G(m) − G(−m))/2.
+    Without moments there is one evaluation and no magnetisation.
+
+    Parameters
+    ----------
+    species
+        Atomic numbers.
+    hypers
+        Sizes.
+    basis
+        Radial functions of the density.
+    l_zj
+        Angular momenta of the PAW projectors of each species.
+    empty
+        Leave out what a state dict will bring and takes time to make.
+    """
+
+    expands = True
+    input_scale_lx: torch.Tensor
+    l_m: torch.Tensor
+
+    def __init__(
+        self,
+        species: Sequence[int],
+        hypers: UniversalHypers,
+        basis: SplineBasis,
+        l_zj: Sequence[Sequence[int]],
+        empty: bool = False,
+    ):
+        super().__init__(species, hypers.cutoff)
+        if basis.lmax > hypers.lmax:
+            raise ValueError(f'features with lmax {hypers.lmax} cannot write a density with lmax {basis.lmax}')
+        self.hypers, self.basis, self.l_zj = hypers, basis, tuple(tuple(l_j) for l_j in l_zj)
+        size, inputs = hypers.channels, hypers.radial * hypers.neighbor_size
+        total = hypers.layers * size
+        self.vectors = ElementVectors(len(species), hypers.element_size, hypers.magnetic, hypers.charged)
+        self.as_neighbor = torch.nn.Linear(hypers.element_size, hypers.neighbor_size)
+        self.register_buffer('input_scale_lx', torch.ones(hypers.lmax + 1, inputs))
+        self.products = SphereProducts(hypers.lmax)
+        self.messages = torch.nn.ModuleList(Message(hypers) for _ in range(hypers.layers - 1))
+        self.layers = torch.nn.ModuleList(
+            ElementLayer(hypers, inputs + (2 * size if t else 0), len(species)) for t in range(hypers.layers)
+        )
+        self.pseudo = SphericalLinear(hypers.lmax, total, 2 * hypers.pseudo_channels)
+        self.heads = torch.nn.ModuleList(
+            ElementHeads(
+                basis, hypers.lmax, total, hypers.pseudo_channels, self.species, self.l_zj, hypers.members, empty
+            )
+            for _ in range(1 + hypers.magnetic)
+        )
+        self.register_buffer('l_m', l_of_m(hypers.lmax), persistent=False)
+
+    @classmethod
+    def telling_shapes(
+        cls, species: Sequence[int], hypers: UniversalHypers, basis: SplineBasis, l_zj: Sequence[Sequence[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        size, nl, inputs = hypers.channels, hypers.lmax + 1, hypers.radial * hypers.neighbor_size
+        total = hypers.layers * size
+        shapes: dict[str, tuple[int, ...]] = {
+            'vectors.descriptor_zx': (len(species), NDESCRIPTORS),
+            'vectors.learned_zx': (len(species), hypers.element_size),
+            'vectors.physical.2.weight': (hypers.element_size, hypers.element_size),
+            'input_scale_lx': (nl, inputs),
+            'pseudo.weight': (1, nl, total, 2 * hypers.pseudo_channels),
+        }
+        for t in range(hypers.layers):
+            shapes[f'layers.{t}.mix.weight'] = (1, nl, 2 * size, size)
+            shapes[f'layers.{t}.skip.weight'] = (1, nl, inputs + (2 * size if t else 0), size)
+            shapes[f'layers.{t}.scales.weight'] = ((nl + 1) * 3 * size, hypers.element_size)
+        for t in range(hypers.layers - 1):
+            shapes[f'messages.{t}.mix.weight'] = (1, nl, 2 * hypers.radial * hypers.message_channels, size)
+        functions = OrthonormalFunctions(basis)
+        for s in range(1 + hypers.magnetic):
+            for l_j in set(map(tuple, l_zj)):
+                shapes[f'heads.{s}.matrices.{kind_of(l_j)}.T_xii'] = tensors_shape(l_j, hypers.lmax)
+            for Z in species:
+                shapes[f'heads.{s}.elements.{Z}.mean_k'] = (functions.sizes[0],)
+        return shapes
+
+    @property
+    def ninvariants(self) -> int:
+        return self.hypers.layers * self.hypers.channels + self.input_scale_lx.shape[1] + self.hypers.element_size
+
+    @property
+    def members(self) -> int:
+        return self.hypers.members
+
+    @property
+    def sees_magnetic_moments(self) -> bool:
+        return self.hypers.magnetic
+
+    @property
+    def sees_charge(self) -> bool:
+        return self.hypers.charged
+
+    def set_elements(self, elements: Mapping[int, Element]) -> None:
+        self.vectors.describe(elements, self.species)
+
+    @property
+    def mean_zii(self) -> dict[int, torch.Tensor]:
+        return {Z: self._heads[0].of(Z)[0].mean_ii for Z in self.species}
+
+    @property
+    def _heads(self) -> list[ElementHeads]:
+        return list(self.heads)  # type: ignore[arg-type]
+
+    @property
+    def _layers(self) -> list[ElementLayer]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    @property
+    def _messages(self) -> list[Message]:
+        return list(self.messages)  # type: ignore[arg-type]
+
+    def forward(self, system: System) -> Coefficients:
+        z_a, edges = self._index_of(system), self._edges(system)
+        up = self._features(system, z_a, edges, 1)
+        if not (self.hypers.magnetic and system.is_spin_polarized):
+            return _output([self._read(0, up, system)], up.invariants_ac)
+        down = self._features(system, z_a, edges, -1)
+        total, magnetisation = (
+            _combined(self._read(s, up, system), self._read(s, down, system), sign) for s, sign in enumerate((1, -1))
+        )
+        return _output([total, magnetisation], (up.invariants_ac + down.invariants_ac) / 2)
+
+    def _read(self, s: int, features: Features, system: System) -> Said:
+        """What the heads of the total (0) or of the magnetisation (1) say."""
+        return self._heads[s](features.h_mac, features.pseudo_mac, system)
+
+    def _index_of(self, system: System) -> torch.Tensor:
+        """(natoms,) which of the network's species each atom is."""
+        check_species(system, self.species)
+        if not self.vectors.descriptor_zx.any():
+            raise ValueError('this network has not been told what its elements are like: see set_elements')
+        return torch.searchsorted(torch.tensor(self.species, device=system.number_a.device), system.number_a)
+
+    def _edges(self, system: System) -> Edges:
+        return Edges.of(system.vector_akv, system.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax)
+
+    def _vectors(self, system: System, z_a: torch.Tensor, sign: int) -> torch.Tensor:
+        """(natoms, element_size), for moments that are turned round with ``sign`` −1."""
+        natoms_t = system.system_a.bincount(minlength=system.nsystems).clamp(min=1)
+        charge_a = (system.charge_t / natoms_t)[system.system_a]
+        v_ax: torch.Tensor = self.vectors(z_a, sign * system.magmom_a, charge_a)
+        return v_ax
+
+    def _inputs(self, edges: Edges, v_ax: torch.Tensor) -> torch.Tensor:
+        """A_m,a,(n u), scaled."""
+        x_akx = _weighted(edges.R_akn, self.as_neighbor(v_ax), edges.neighbor_ak)
+        A_max = torch.bmm(edges.Y_amk, x_akx).permute(1, 0, 2)
+        return A_max * self.input_scale_lx[self.l_m][:, None]
+
+    def _features(self, system: System, z_a: torch.Tensor, edges: Edges, sign: int) -> Features:
+        """What heads read, for moments as they are or turned round."""
+        v_ax = self._vectors(system, z_a, sign)
+        A_max = self._inputs(edges, v_ax)
+        h_mac = self._layers[0](A_max, v_ax, z_a, self.products)
+        all_h = [h_mac]
+        for message, layer in zip(self._messages, self._layers[1:], strict=True):
+            h_mac = layer(torch.cat([A_max, h_mac, message(h_mac, edges)], dim=2), v_ax, z_a, self.products)
+            all_h.append(h_mac)
+        h_mac = torch.cat(all_h, dim=2)
+        invariants_ac = torch.cat([h_mac[0], A_max[0].detach(), v_ax.detach()], dim=1)
+        return Features(h_mac, self._pseudo(h_mac), invariants_ac)
+
+    def _pseudo(self, h_mac: torch.Tensor) -> torch.Tensor:
+        """Features of the other parity, (m, natoms, pseudo_channels)."""
+        return self.products.bracket(*self.pseudo(h_mac, []).chunk(2, dim=2)) / 5
+
+    @torch.no_grad()
+    def fit_scale(self, systems: Sequence[System], fit: Fit, D_tzsaii: Sequence[Matrices]) -> None:
+        system = System.join(systems, self.cutoff)
+        if missing := sorted(set(self.species) - set(system.numbers)):
+            raise ValueError(f'no snapshot to take scales from has the element {missing[0]}')
+        self._fit_features(system)
+        functions = self._heads[0].functions
+        y_tslakm = fit(functions.expand, functions.sizes)
+        for s, heads in enumerate(self._heads):
+            chosen = [t for t, y_slakm in enumerate(y_tslakm) if len(y_slakm) > s]
+            known = self._fit_heads(heads, [systems[t] for t in chosen], [y_tslakm[t][s] for t in chosen], [
+                {Z: D_saii[s] for Z, D_saii in D_zsaii.items() if len(D_saii) > s} for D_zsaii in D_tzsaii
+            ])  # fmt: skip
+            if s == 1:
+                self._scale_unknown_magnetisations(known)
+
+    def _fit_heads(
+        self,
+        heads: ElementHeads,
+        systems: Sequence[System],
+        y_tlakm: Sequence[list[torch.Tensor]],
+        D_tzaii: Sequence[Matrices],
+    ) -> list[int]:
+        """Scales of one component from the snapshots that have it; returns the elements of these."""
+        if not systems:
+            return []
+        system = System.join(systems, self.cutoff)
+        y_lakm = [torch.cat(y_takm) for y_takm in zip(*y_tlakm, strict=True)]
+        for Z in system.numbers:
+            D_aii = torch.cat([D_zaii[Z] for D_zaii in D_tzaii if Z in D_zaii])
+            heads.fit_scale(Z, [y_akm[system.atoms_of(Z)] for y_akm in y_lakm], D_aii)
+        return list(system.numbers)
+
+    def _scale_unknown_magnetisations(self, known: Sequence[int]) -> None:
+        """Elements without training data of their magnetisation get a small one; the mean of all is zero."""
+        total, magnetisation = self._heads
+        for Z in self.species:
+            element, of_total = magnetisation.of(Z)[0], dict(total.of(Z)[0].named_buffers())
+            for name, buffer in element.named_buffers():
+                if name.startswith('mean'):  # it would not turn round with the moments
+                    buffer.zero_()
+                elif Z not in known:
+                    buffer.copy_(SMALL_MAGNETISATION * of_total[name])
+
+    def _fit_features(self, system: System) -> None:
+        """Inputs and features to the size 1, layer by layer, as :class:`.EquivariantNetwork` does it."""
+        z_a, edges = self._index_of(system), self._edges(system)
+        v_ax = self._vectors(system, z_a, 1)
+        self._fit_inputs(edges, v_ax)
+        A_max = self._inputs(edges, v_ax)
+        x_mac, all_h = A_max, list[torch.Tensor]()
+        for t, layer in enumerate(self._layers):
+            if t:
+                message = self._messages[t - 1]
+                message.fit_scale(all_h[-1], edges)
+                x_mac = torch.cat([A_max, all_h[-1], message(all_h[-1], edges)], dim=2)
+            layer.fit_scale(x_mac, v_ax, z_a, self.products)
+            all_h.append(layer(x_mac, v_ax, z_a, self.products))
+        self.pseudo.weight.div_(rms(self._pseudo(torch.cat(all_h, dim=2))).sqrt())
+
+    def _fit_inputs(self, edges: Edges, v_ax: torch.Tensor) -> None:
+        """Divide inputs by their RMS, or by what it is for random directions if that is more: then no l is blown up."""
+        self.input_scale_lx.fill_(1.0)
+        square_lx = mean_square_l(self._inputs(edges, v_ax).square().mean(1))
+        random_x = _weighted(edges.R_akn**2, self.as_neighbor(v_ax) ** 2, edges.neighbor_ak).sum(1).mean(0) / (4 * pi)
+        self.input_scale_lx.copy_(torch.maximum(square_lx, random_x).sqrt().clamp(min=1e-6).reciprocal())
+
+    @torch.no_grad()
+    def with_elements(self, elements: Mapping[int, Element]) -> UniversalNetwork:
+        """The same network, which knows more elements; what it says of the others does not change.
+
+        A new element starts from its descriptors, the weights that all share, the density matrix of its free atom and
+        the usual scales of the other elements, first of those with the same kinds of projectors.
+
+        Raises
+        ------
+        ValueError
+            Elements that it knows already.
+        """
+        if known := sorted(elements.keys() & set(self.species)):
+            raise ValueError(f'the network knows the elements {known} already')
+        l_j_z = dict(zip(self.species, self.l_zj, strict=True)) | {Z: tuple(e.l_j) for Z, e in elements.items()}
+        species = sorted(l_j_z)
+        new = UniversalNetwork(species, self.hypers, self.basis, [l_j_z[Z] for Z in species])
+        new = new.to(self.input_scale_lx.device, self.input_scale_lx.dtype)
+        _carry_over(self, new)
+        new.set_elements(elements)
+        for s, heads in enumerate(new._heads):
+            for Z, element in elements.items():
+                heads.take_scales(Z, self.species)
+                if s == 0:
+                    heads.of(Z)[0].mean_ii.copy_(torch.from_numpy(np.asarray(element.D_ii)))
+        return new.train(self.training)
+
+
+@dataclass
+class Features:
+    """Of all atoms, for one orientation of the moments."""
+
+    h_mac: torch.Tensor
+    """((lmax+1)², natoms, layers · channels)."""
+    pseudo_mac: torch.Tensor
+    """((lmax+1)², natoms, pseudo_channels), of the other parity."""
+    invariants_ac: torch.Tensor
+    """(natoms, n)."""
+
+
+Said = tuple[list[torch.Tensor], Matrices]
+"""Of one component: for each l (members, natoms, n, 2l+1), and by number (members, natoms, ni, ni)."""
+
+
+def _combined(up: Said, down: Said, sign: int) -> Said:
+    """(up ± down) / 2."""
+    c_leanm = [(c_up + sign * c_down) / 2 for c_up, c_down in zip(up[0], down[0], strict=True)]
+    return c_leanm, {Z: (D_eaii + sign * down[1][Z]) / 2 for Z, D_eaii in up[1].items()}
+
+
+def _output(said_s: Sequence[Said], invariants_ac: torch.Tensor) -> Coefficients:
+    """Components together."""
+    c_lesanm = [torch.stack(c_seanm, dim=1) for c_seanm in zip(*(c_leanm for c_leanm, _ in said_s), strict=True)]
+    D_zesaii = {Z: torch.stack([D_zeaii[Z] for _, D_zeaii in said_s], dim=1) for Z in said_s[0][1]}
+    return Coefficients(D_zesaii, invariants_ac, c_lesanm)
+
+
+def _weighted(x_akn: torch.Tensor, u_au: torch.Tensor, neighbor_ak: torch.Tensor) -> torch.Tensor:
+    """(natoms, k, n · u): what is said of a neighbour, weighted with its vector."""
+    return (x_akn[:, :, :, None] * u_au[neighbor_ak][:, :, None, :]).flatten(2)
+
+
+def _carry_over(old: UniversalNetwork, new: UniversalNetwork) -> None:
+    """The state of a network into one that knows more species: rows of tensors by species, all others as they are."""
+    rows = [new.species.index(Z) for Z in old.species]
+    known = dict(old.named_parameters()) | dict(old.named_buffers())
+    for name, tensor in [*new.named_parameters(), *new.named_buffers()]:
+        if name.endswith('_scale_z'):
+            tensor.fill_(float(known[name].log().mean().exp()))
+        if (name.startswith('vectors.') and name.endswith('_zx')) or name.endswith('_scale_z'):
+            tensor[rows] = known[name]
+        elif name in known:
+            tensor.copy_(known[name])

@@ -1,0 +1,470 @@
+"""What every network must pass: subclass :class:`DensityNetworkContract` and make a network.
+
+    class TestMine(DensityNetworkContract):
+        basis = SplineBasis(3.0, 4, 2)
+
+        def make(self):
+            return MyNetwork(self.species, MyHypers(), self.basis, self.l_zj)
+
+Densities are compared at vectors from the atoms, matrices as they are or turned; nothing is evaluated on a grid here.
+What a network says it cannot (:attr:`~.DensityNetwork.sees_magnetic_moments` and the like) is not asked for; all else is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from scipy.linalg import block_diag
+from scipy.spatial.transform import Rotation
+
+from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
+from ase_deepdensity.network.contract import Coefficient, Coefficients, Contribution, DensityNetwork, Output
+from ase_deepdensity.network.system import System, build_system
+
+EXACT = 1e-9
+"""Of the largest value: what symmetries reach in float64."""
+SINGLE = 2e-4
+"""Of the largest value: float32 against float64."""
+VECTORS = np.random.default_rng(9).normal(size=(12, 3))
+"""From each atom to where the density that it contributes is looked at, Å."""
+KPTS = np.array([[0.25, 0, 0.1], [-0.25, 0, 0.1]])
+"""Scaled k-points, for networks that are told about them; time reversal brings two more."""
+
+
+def element(number: int, l_j: Sequence[int]) -> Any:
+    """A free atom to describe an element with: right in form, made up in its figures."""
+    ni = sum(2 * l + 1 for l in l_j)
+    return SimpleNamespace(
+        nvalence=float(number % 18),
+        l_j=tuple(l_j),
+        f_j=tuple(1.0 / (1 + j) for j in range(len(l_j))),
+        eps_j=tuple(-0.7 * number - l for l in l_j),
+        D_ii=np.eye(ni),
+        nt=_Decay(number),
+    )
+
+
+@dataclass
+class _Decay:
+    number: int
+    cutoff: float = 4.0
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        return np.exp(-(self.number**0.5) * r)
+
+
+def system_of(network: DensityNetwork, atoms: Atoms, position_av: torch.Tensor | None = None) -> System:
+    """For a network: with k-points ``atoms.info['kpts']`` or ``KPTS``, an electron per proton, ``atoms.info['charge']``."""
+    waves = None
+    if network.sees_kpoints:
+        waves = network.waves(atoms.cell.array, atoms.info.get('kpts', KPTS), float(atoms.numbers.sum()))
+    return build_system(
+        atoms.numbers,
+        atoms.positions if position_av is None else position_av,
+        atoms.cell.array,
+        atoms.pbc,
+        network.cutoff,
+        charge=atoms.info.get('charge', 0.0),
+        magmom_a=atoms.get_initial_magnetic_moments(),
+        waves=waves,
+    )
+
+
+def meeting(distance: float) -> Atoms:
+    """Three atoms, the third ``distance`` away from the first."""
+    return Atoms('OHO', [[0, 0, 0], [0, 0.9, -0.3], [0, 0, distance]], cell=[20] * 3)
+
+
+def box(natoms: int = 9, seed: int = 0) -> Atoms:
+    """Atoms at random in a small skewed cell, none too near to another, elements mixed."""
+    rng = np.random.default_rng(seed)
+    cell = np.array([[4.5, 0.3, 0.0], [-0.8, 4.2, 0.4], [0.5, 0.9, 4.8]])
+    atoms = Atoms(cell=cell, pbc=True)
+    while len(atoms) < natoms:
+        more = atoms + Atoms('OHH'[len(atoms) % 3], [rng.random(3) @ cell])
+        if len(more) == 1 or more.get_all_distances(mic=True)[-1, :-1].min() > 0.9:
+            atoms = more
+    return atoms
+
+
+def magnetic_box() -> Atoms:
+    """The same with moments of both signs."""
+    atoms = box()
+    atoms.set_initial_magnetic_moments(np.random.default_rng(2).normal(size=len(atoms)))
+    return atoms
+
+
+def wigner(rotation_vv: np.ndarray, l: int) -> np.ndarray:
+    """(2l+1, 2l+1) matrix with Y_m(R r) = Σ_n W_mn Y_n(r)."""
+    points_pv = torch.from_numpy(np.random.default_rng(1).normal(size=(50, 3)))
+    Y_pm = solid_harmonics(points_pv, l)[:, l * l :].numpy()
+    turned_pm = solid_harmonics(points_pv @ torch.from_numpy(rotation_vv.T), l)[:, l * l :].numpy()
+    W_mm: np.ndarray = np.linalg.lstsq(Y_pm, turned_pm, rcond=None)[0].T
+    return W_mm
+
+
+@dataclass
+class Said:
+    """What a network says of each atom, in the order of the atoms."""
+
+    rho_esap: torch.Tensor
+    """(members, 1 or 2, natoms, points) each atom's own contribution."""
+    D_aesii: list[torch.Tensor]
+    """For each atom (members, 1 or 2, ni, ni)."""
+    invariants_ac: torch.Tensor
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [self.rho_esap, *self.D_aesii, self.invariants_ac]
+
+    def of(self, atoms_a: Sequence[int]) -> Said:
+        """Of some atoms, in this order."""
+        return Said(self.rho_esap[:, :, atoms_a], [self.D_aesii[a] for a in atoms_a], self.invariants_ac[atoms_a])
+
+
+@dataclass
+class AtVectors:
+    """A writer of densities: each atom's own contribution at the same vectors from it."""
+
+    basis: SplineBasis
+    natoms: int
+    r_pv: torch.Tensor
+
+    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
+        Y_pL, B_pn = solid_harmonics(self.r_pv, self.basis.lmax), splines(self.basis, self.r_pv.norm(dim=1))
+        rho_lap = []
+        for l, c_anm in enumerate(c_lanm):
+            norm_n = torch.from_numpy(self.basis.norm_n(l)).to(B_pn)
+            rho_lap.append(torch.einsum('pm, pn, n, anm -> ap', Y_pL[:, l * l : (l + 1) ** 2], B_pn, norm_n, c_anm))
+        return torch.stack(rho_lap).sum(0)
+
+    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+        assert cutoff <= self.basis.cutoff
+        a_p = torch.arange(self.natoms, device=self.r_pv.device).repeat_interleave(len(self.r_pv))
+        return contribution(a_p, self.r_pv.repeat(self.natoms, 1)).unflatten(2, (self.natoms, -1))
+
+
+class DensityNetworkContract:
+    """The tests; ``make`` and ``basis`` are to be given."""
+
+    basis: SplineBasis
+    species: tuple[int, ...] = (1, 8)
+    l_zj: tuple[tuple[int, ...], ...] = ((0, 0, 1), (0, 1, 0, 1, 2))
+    """Angular momenta of the projectors of hydrogen and oxygen."""
+
+    def make(self) -> DensityNetwork:
+        """A network for :attr:`species` with the projectors :attr:`l_zj` and random weights, none of which are zero."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def network(self) -> DensityNetwork:
+        """The network of :meth:`make`, float64, told its elements."""
+        torch.manual_seed(0)
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            network = self.make().eval()
+        finally:
+            torch.set_default_dtype(previous)
+        network.set_elements({Z: element(Z, l_j) for Z, l_j in zip(self.species, self.l_zj, strict=True)})
+        return network
+
+    def run(
+        self,
+        network: DensityNetwork,
+        atoms: Atoms,
+        position_av: torch.Tensor | None = None,
+        vectors: np.ndarray = VECTORS,
+    ) -> Said:
+        """What it says of atoms, or of atoms that were moved to ``position_av``."""
+        parameter = next(network.parameters())
+        system = system_of(network, atoms, position_av).to(parameter.device, parameter.dtype)
+        return self.said(network(system), system, vectors)
+
+    def said(self, output: Output, system: System, vectors: np.ndarray = VECTORS) -> Said:
+        r_pv = torch.from_numpy(vectors).to(output.invariants_ac)
+        rho_esap = output.density(AtVectors(self.basis, system.natoms, r_pv)).cpu()
+        D_aesii = [torch.empty(0)] * system.natoms
+        for Z, D_esaii in output.D_zesaii.items():
+            for a, D_esii in zip(system.atoms_of(Z).tolist(), D_esaii.cpu().unbind(2), strict=True):
+                D_aesii[a] = D_esii
+        return Said(rho_esap, D_aesii, output.invariants_ac.cpu())
+
+    def assert_same(self, a: Said, b: Said, tolerance: float = EXACT) -> None:
+        """Both say the same, but for rounding."""
+        for x, y in zip(a.tensors(), b.tensors(), strict=True):
+            scale = float(y.detach().abs().max())
+            torch.testing.assert_close(x.double(), y.double(), rtol=0, atol=tolerance * scale)
+
+    # What it puts out
+
+    def test_says_whether_its_densities_are_expansions(self, network: DensityNetwork) -> None:
+        assert isinstance(network(system_of(network, box())), Coefficients) == network.expands
+
+    def test_shapes(self, network: DensityNetwork) -> None:
+        atoms = box()
+        said = self.run(network, atoms)
+        assert said.rho_esap.shape == (network.members, 1, len(atoms), len(VECTORS))
+        ni_z = {Z: sum(2 * l + 1 for l in l_j) for Z, l_j in zip(self.species, self.l_zj, strict=True)}
+        for Z, D_esii in zip(atoms.numbers.tolist(), said.D_aesii, strict=True):
+            assert D_esii.shape == (network.members, 1, ni_z[Z], ni_z[Z])
+        assert said.invariants_ac.shape == (len(atoms), network.ninvariants)
+        assert {Z: mean_ii.shape for Z, mean_ii in network.mean_zii.items()} == {Z: (n, n) for Z, n in ni_z.items()}
+
+    def test_matrices_are_symmetric(self, network: DensityNetwork) -> None:
+        for D_esii in self.run(network, box()).D_aesii:
+            torch.testing.assert_close(D_esii, D_esii.mT, rtol=0, atol=EXACT * float(D_esii.detach().abs().max()))
+
+    def test_weights_matter(self, network: DensityNetwork) -> None:
+        """The other tests would pass on zeros, and on atoms that look the same from all sides."""
+        said = self.run(network, box())
+        assert float(said.rho_esap.detach().std(2).max()) > 1e-6
+        turned = self.run(network, box(), vectors=VECTORS[:, [1, 2, 0]])
+        assert float((said.rho_esap - turned.rho_esap).detach().abs().max()) > 1e-6
+        assert float((said.D_aesii[0] - said.D_aesii[3]).detach().abs().max()) > 1e-6  # two of one element
+
+    # Symmetries
+
+    def test_translation(self, network: DensityNetwork) -> None:
+        atoms, moved = box(), box()
+        moved.positions += [0.3, -7.1, 2.2]
+        self.assert_same(self.run(network, moved), self.run(network, atoms))
+
+    def test_lattice_translation_of_single_atoms(self, network: DensityNetwork) -> None:
+        atoms, moved = box(), box()
+        moved.positions[3] += [1, -2, 0] @ atoms.cell.array
+        self.assert_same(self.run(network, moved), self.run(network, atoms))
+
+    @pytest.mark.parametrize('inversion', [False, True], ids=['rotation', 'rotation and inversion'])
+    def test_rotation(self, network: DensityNetwork, inversion: bool) -> None:
+        R_vv = Rotation.random(rng=np.random.default_rng(3)).as_matrix() * (-1 if inversion else 1)
+        atoms = magnetic_box() if network.sees_magnetic_moments else box()
+        turned = atoms.copy()
+        turned.set_cell(atoms.cell.array @ R_vv.T)
+        turned.positions = atoms.positions @ R_vv.T
+        before, after = self.run(network, atoms), self.run(network, turned, vectors=VECTORS @ R_vv.T)
+        W_zii = {
+            Z: torch.from_numpy(block_diag(*(wigner(R_vv, l) for l in l_j)))
+            for Z, l_j in zip(self.species, self.l_zj, strict=True)
+        }
+        D_aesii = [
+            W_zii[Z] @ D_esii @ W_zii[Z].T for Z, D_esii in zip(atoms.numbers.tolist(), before.D_aesii, strict=True)
+        ]
+        self.assert_same(after, Said(before.rho_esap, D_aesii, before.invariants_ac))
+
+    def test_permutation(self, network: DensityNetwork) -> None:
+        atoms = magnetic_box() if network.sees_magnetic_moments else box()
+        order = np.random.default_rng(5).permutation(len(atoms)).tolist()
+        self.assert_same(self.run(network, atoms[order]), self.run(network, atoms).of(order))
+
+    def test_tiling(self, network: DensityNetwork) -> None:
+        atoms = box()
+        twice_as_long = atoms.repeat((2, 1, 1))
+        twice_as_long.info['kpts'] = np.array([[0.5, 0, 0.1]])  # what KPTS are in this cell
+        twice = [*range(len(atoms))] * 2
+        self.assert_same(self.run(network, twice_as_long), self.run(network, atoms).of(twice))
+
+    # Batches
+
+    def test_several_systems_at_once(self, network: DensityNetwork) -> None:
+        """Of different sizes and elements, in the order in which they come."""
+        parameter = next(network.parameters())
+        several = [
+            box(),
+            Atoms('HOH', [[0, 0.7, 0.6], [0, 0, 0], [0, -0.7, 0.6]], cell=[5] * 3),
+            Atoms('H', cell=[6] * 3),
+            Atoms('OHO', VECTORS[:3], cell=[6] * 3),
+            box(6, 1),
+        ]
+        if network.sees_charge:
+            several[1].info['charge'] = 1.0
+        systems = [system_of(network, atoms).to(dtype=parameter.dtype) for atoms in several]
+        joint = System.join(systems, network.cutoff)
+        for atoms, system, output in zip(several, systems, network(joint).split(joint), strict=True):
+            self.assert_same(self.said(output, system), self.run(network, atoms))
+
+    # Precision, devices, files
+
+    def test_float32(self, network: DensityNetwork) -> None:
+        exact = self.run(network, box())
+        self.assert_same(self.run(network.float(), box()), exact, SINGLE)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+    def test_cuda(self, network: DensityNetwork) -> None:
+        expected = self.run(network, box())
+        self.assert_same(self.run(network.cuda(), box()), expected)
+
+    def test_state_dict(self, network: DensityNetwork) -> None:
+        """Another network of the same sizes says the same with the state of this one."""
+        said, state = self.run(network, box()), copy.deepcopy(network.state_dict())
+        for tensor in network.state_dict().values():
+            tensor.zero_()
+        network.load_state_dict(state)
+        self.assert_same(self.run(network, box()), said, 0.0)
+        shapes = type(network).telling_shapes(self.species, network.hypers, self.basis, self.l_zj)  # type: ignore[arg-type]
+        assert shapes and {name: tuple(state[name].shape) for name in shapes} == shapes
+
+    # Smoothness
+
+    def test_gradient_with_respect_to_positions(self, network: DensityNetwork) -> None:
+        atoms = box()
+        direction_av = torch.from_numpy(np.random.default_rng(7).normal(size=(len(atoms), 3)))
+
+        def value(position_av: torch.Tensor) -> torch.Tensor:
+            said = self.run(network, atoms, position_av)
+            parts = [said.rho_esap, *said.D_aesii]
+            return torch.stack([(x * torch.cos(torch.arange(x.numel()).view_as(x))).sum() for x in parts]).sum()
+
+        position_av = torch.from_numpy(atoms.positions).requires_grad_()
+        (gradient_av,) = torch.autograd.grad(value(position_av), position_av)
+        h = 1e-5
+        with torch.no_grad():
+            numerical = (value(position_av + h * direction_av) - value(position_av - h * direction_av)) / (2 * h)
+        assert float((gradient_av * direction_av).sum()) == pytest.approx(float(numerical), rel=1e-6)
+
+    def test_smooth_where_a_neighbour_enters(self, network: DensityNetwork) -> None:
+        """The change over ±h around the cutoff is O(h³): value, slope and curvature are continuous."""
+        h = 1e-3
+        inside, outside = (self.run(network, meeting(network.cutoff + step)) for step in (-h, h))
+        self.assert_same(inside, outside, 1e-6)
+
+    def test_smooth_where_the_density_ends_and_at_the_nucleus(self, network: DensityNetwork) -> None:
+        """Straight through an atom and out over the cutoff of the basis: no jumps of value or slope."""
+        direction_v = np.array([0.3, 0, 1]) / np.linalg.norm([0.3, 0, 1])
+        near_p = np.linspace(-2e-3, 2e-3, 5)
+        vectors = np.concatenate([near_p, self.basis.cutoff * (1 + near_p)])[:, None] * direction_v
+        rho_esap = self.run(network, box(), vectors=vectors).rho_esap.detach()
+        scale = float(self.run(network, box()).rho_esap.detach().abs().max())
+        centre_esap, end_esap = rho_esap[..., :5], rho_esap[..., 5:]
+        assert float(centre_esap.diff(dim=3).diff(dim=3).abs().max()) < 1e-4 * scale
+        assert float(end_esap.abs().max()) < 1e-5 * scale
+
+    # Elements
+
+    def test_single_atom_and_missing_species(self, network: DensityNetwork) -> None:
+        R_vv = Rotation.random(rng=np.random.default_rng(4)).as_matrix()
+        atom = Atoms('O', [[0, 0, 0]], cell=[20] * 3)
+        said, turned = self.run(network, atom), self.run(network, atom, vectors=VECTORS @ R_vv.T)
+        assert set(network(system_of(network, atom)).D_zesaii) == {8}
+        assert torch.isfinite(said.rho_esap).all()
+        scale = float(said.rho_esap.detach().abs().max())
+        torch.testing.assert_close(turned.rho_esap, said.rho_esap, rtol=0, atol=EXACT * scale)  # a sphere
+
+    def test_unknown_element(self, network: DensityNetwork) -> None:
+        with pytest.raises(ValueError, match=r'\[6\] are not among \[1, 8\]'):
+            self.run(network, Atoms('CH', [[0, 0, 0], [0, 0, 1.1]], cell=[9] * 3))
+
+    def test_invariants_tell_of_missing_neighbours(self, network: DensityNetwork) -> None:
+        """Each neighbour that goes, and a lone atom, changes them by more than a displacement of 0.02 Å does."""
+        atoms = box()
+        said, moved = self.run(network, atoms), atoms.copy()
+        moved.rattle(0.02, seed=0)
+        least = float((self.run(network, moved).invariants_ac - said.invariants_ac)[0].detach().norm())
+        near_a = np.argsort(atoms.get_distances(0, range(len(atoms)), mic=True))[1:4]
+        others = [[a for a in range(len(atoms)) if a != gone] for gone in near_a]
+        for kept in [*others, [0]]:
+            fewer = self.run(network, atoms[kept])
+            assert float((fewer.invariants_ac[0] - said.invariants_ac[0]).detach().norm()) > least, kept
+
+    # Spin, charge, members
+
+    def test_moments_that_are_not_seen_change_nothing(self, network: DensityNetwork) -> None:
+        if not network.sees_magnetic_moments:
+            self.assert_same(self.run(network, magnetic_box()), self.run(network, box()), 0.0)
+
+    def test_flipping_all_moments_flips_the_magnetisation(self, network: DensityNetwork) -> None:
+        if not network.sees_magnetic_moments:
+            pytest.skip('the network is spin-paired')
+        atoms, flipped = magnetic_box(), magnetic_box()
+        flipped.set_initial_magnetic_moments(-atoms.get_initial_magnetic_moments())
+        up, down = self.run(network, atoms), self.run(network, flipped)
+        sign_s = torch.tensor([1.0, -1.0])
+        assert torch.equal(down.rho_esap, up.rho_esap * sign_s[:, None, None])
+        for D_down, D_up in zip(down.D_aesii, up.D_aesii, strict=True):
+            assert torch.equal(D_down, D_up * sign_s[:, None, None])
+        assert torch.equal(down.invariants_ac, up.invariants_ac)
+        assert float(up.rho_esap[:, 1].detach().abs().max()) > 1e-3 * float(up.rho_esap[:, 0].detach().abs().max())
+        paired = self.run(network, box()).rho_esap
+        assert float((up.rho_esap[:, :1] - paired).detach().abs().max()) > 1e-6, 'the total hangs on moments too'
+
+    def test_systems_without_moments_have_no_magnetisation(self, network: DensityNetwork) -> None:
+        """Not even beside others that have one."""
+        if not network.sees_magnetic_moments:
+            pytest.skip('the network is spin-paired')
+        systems = [system_of(network, atoms) for atoms in (box(), magnetic_box())]
+        joint = System.join(systems, network.cutoff)
+        paired = self.said(network(joint).split(joint)[0], systems[0])
+        assert paired.rho_esap.shape[1] == 2 and not paired.rho_esap[:, 1].any()
+        assert not any(D_esii[:, 1].any() for D_esii in paired.D_aesii)
+        alone = self.run(network, box())
+        total = Said(paired.rho_esap[:, :1], [D_esii[:, :1] for D_esii in paired.D_aesii], paired.invariants_ac)
+        self.assert_same(total, alone)
+
+    def test_charge(self, network: DensityNetwork) -> None:
+        charged = box()
+        charged.info['charge'] = 1.0
+        difference = self.run(network, charged).rho_esap - self.run(network, box()).rho_esap
+        assert (float(difference.detach().abs().max()) > 1e-6) == network.sees_charge
+
+    def test_the_mean_over_members_is_the_prediction(self, network: DensityNetwork) -> None:
+        system = system_of(network, box())
+        output = network(system)
+        said, mean = self.said(output, system), self.said(output.mean(), system)
+        expected = [D_esii.mean(0, keepdim=True) for D_esii in said.D_aesii]
+        self.assert_same(mean, Said(said.rho_esap.mean(0, keepdim=True), expected, said.invariants_ac))
+        if network.members > 1:
+            assert float(said.rho_esap.detach().std(0).min(dim=0).values.max()) > 1e-6, 'members differ'
+
+    # Scales
+
+    def test_scales_come_from_the_data(self, network: DensityNetwork) -> None:
+        """Means of its training data are there after the fit, and what it says is finite."""
+        torch.manual_seed(1)
+        systems = [system_of(network, box(seed=seed)) for seed in range(3)]
+        sizes: list[int] = []
+
+        def fit(expand: Any, number_k: list[int]) -> list[list[Coefficient]]:
+            sizes[:] = number_k
+            return [
+                [[0.01 * torch.randn(9, k, 2 * l + 1, dtype=torch.float64) for l, k in enumerate(number_k)]]
+                for _ in systems
+            ]
+
+        D_tzsaii = [
+            {
+                Z: torch.eye(len(mean_ii), dtype=torch.float64)
+                + 0.003 * _symmetric(len(system.atoms_of(Z)), len(mean_ii))
+                for Z, mean_ii in network.mean_zii.items()
+            }
+            for system in systems
+        ]
+        network.fit_scale(systems, fit, D_tzsaii)
+        assert len(sizes) == self.basis.lmax + 1
+        for mean_ii in network.mean_zii.values():
+            torch.testing.assert_close(mean_ii, torch.eye(len(mean_ii)).to(mean_ii), rtol=0, atol=0.02)
+        assert all(x.isfinite().all() for x in self.run(network, box(seed=1)).tensors())
+
+    def test_scales_need_all_elements(self, network: DensityNetwork) -> None:
+        hydrogen = system_of(network, Atoms('H', cell=[5] * 3))
+
+        def fit(expand: Any, number_k: list[int]) -> list[list[Coefficient]]:
+            return [[[torch.zeros(1, k, 2 * l + 1, dtype=torch.float64) for l, k in enumerate(number_k)]]]
+
+        D_zsaii = {1: torch.zeros(1, 1, *network.mean_zii[1].shape, dtype=torch.float64)}
+        with pytest.raises(ValueError, match='no snapshot to take scales from has the element 8'):
+            network.fit_scale([hydrogen], fit, [D_zsaii])
+
+
+def _symmetric(natoms: int, ni: int) -> torch.Tensor:
+    """Random symmetric matrices, (1, natoms, ni, ni)."""
+    D_saii = torch.randn(1, natoms, ni, ni, dtype=torch.float64)
+    return D_saii + D_saii.mT

@@ -1,0 +1,98 @@
+"""The way of the weights: AdamW, its learning rate, and the running average of the weights that is the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.training.clock import Clock
+from ase_deepdensity.training.config import TrainingConfig
+
+FLOOR = 0.003
+"""What is left of the learning rate at the end."""
+
+FORGETTING = 20
+"""Steps after which the running average may forget the first weights."""
+
+
+def relative_rate(step: int, warmup: int, fraction: float) -> float:
+    """The learning rate in units of the highest: a parabola up in ``warmup`` steps, then half a cosine down to 0.3 %.
+
+    ``fraction``: of the training that is over.
+    """
+    rising = min(1.0, (step + 1) / warmup) ** 2
+    return rising * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * fraction)))
+
+
+def averaged(network: DensityNetwork, decay: float) -> AveragedModel:
+    """An exponential moving average of weights, with a decay of min(``decay``, n / (n + 20)) after n steps."""
+
+    def average(averages: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], steps: torch.Tensor | int) -> None:
+        n = float(steps)
+        get_ema_multi_avg_fn(min(decay, n / (n + FORGETTING)))(averages, weights, steps)
+
+    return AveragedModel(network, multi_avg_fn=average)
+
+
+class Descent:
+    """Takes the weights of a network down a loss.
+
+    Parameters
+    ----------
+    network
+        Whose weights change in place.
+    clock
+        Tells the scheduler how much of the training is over.
+    """
+
+    def __init__(self, network: DensityNetwork, config: TrainingConfig, clock: Clock):
+        self.network, self.clip = network, config.clip
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        )
+        self.scheduler = LambdaLR(self.optimizer, lambda step: relative_rate(step, config.warmup, clock.fraction(step)))
+        self.average = averaged(network, config.averaging)
+
+    @property
+    def averaged_network(self) -> DensityNetwork:
+        """The network with its averaged weights."""
+        return cast(DensityNetwork, self.average.module)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]['lr'])
+
+    def differentiate(self, loss: torch.Tensor) -> torch.Tensor:
+        """Take the gradient of a loss and clip it; returns the norm that it had."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+
+    def advance(self) -> None:
+        """Move the weights along the gradient, and their average and the learning rate with them."""
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """All that :meth:`load_state_dict` needs to go on; its tensors change with the next step."""
+        return {
+            'network': self.network.state_dict(),
+            'average': self.average.state_dict(),
+            'optimizer': self.optimizer.state_dict(),
+            'scheduler': self.scheduler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
+        """Go on where another one was."""
+        self.network.load_state_dict(state['network'])
+        self.average.load_state_dict(state['average'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.scheduler.load_state_dict(state['scheduler'])

@@ -1,0 +1,80 @@
+"""One step of a training: (network, batch) → losses.  It knows no files, no clock and no other steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.network.contract import DensityNetwork, Output
+from ase_deepdensity.training.batch import Batch, Points
+from ase_deepdensity.training.config import TrainingConfig
+from ase_deepdensity.training.loss import absolute_error, density_loss, difference, matrix_loss, matrix_squares
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a step minimises, and the figures that people watch."""
+
+    total: torch.Tensor
+    """The loss, a scalar with its gradient."""
+    nmae: torch.Tensor
+    """Of ñ at the points of the batch, %, mean over snapshots; not normalised, no gradient."""
+    squares_zsx: torch.Tensor
+    """(nspecies, 2, 3), see :func:`.matrix_squares`; no gradient."""
+
+    def detached(self) -> Losses:
+        """The same without the gradient."""
+        return replace(self, total=self.total.detach())
+
+
+class Objective(torch.nn.Module):
+    """A network with the loss it is trained on; its ``forward`` is all of a step but the optimiser.
+
+    In a distributed training each process wraps it and takes its own batches::
+
+        objective = DistributedDataParallel(Objective(network, ...), find_unused_parameters=True)
+        losses = objective(batch)
+        losses.total.backward()
+
+    The gradient is then the mean over processes.  (Weights of elements that a batch lacks have no gradient, hence the
+    argument.)
+
+    Parameters
+    ----------
+    spread_zs
+        (nspecies, 2) of the training data, see :func:`.mean_spreads`.
+    """
+
+    spread_zs: torch.Tensor
+
+    def __init__(
+        self, network: DensityNetwork, evaluate: DensityEvaluator, spread_zs: torch.Tensor, config: TrainingConfig
+    ):
+        super().__init__()
+        self.network = network
+        self.evaluate = evaluate
+        self.smoothing, self.matrix_weight = config.smoothing, config.matrix_weight
+        self.register_buffer('spread_zs', spread_zs, persistent=False)
+
+    def forward(self, batch: Batch) -> Losses:
+        """The losses of a batch."""
+        output: Output = self.network(batch.system)
+        density_esp = density_at(output, batch, self.evaluate)
+        error_esp = difference(density_esp, batch.target_sp)
+        squares_zsx = matrix_squares(output.D_zesaii, batch.D_zsaii, self.network.mean_zii, self.network.species)
+        total = density_loss(error_esp, batch.weight_p, self.smoothing)
+        total = total + self.matrix_weight * matrix_loss(squares_zsx, self.spread_zs)
+        return Losses(total, absolute_error(error_esp.detach(), batch.weight_p), squares_zsx.detach())
+
+
+def density_at(output: Output, batch: Batch, evaluate: DensityEvaluator) -> torch.Tensor:
+    """(members, 1 or 2, points) what a network adds to the superposition of atoms, electrons/Å³."""
+    assert not isinstance(batch.places, Points)
+    parts = []
+    for t, coset in enumerate(batch.places):
+        position_av = batch.system.position_av[batch.system.slices[t]].cpu().numpy() - coset.origin_v
+        part = output.of_system(batch.system, t)
+        parts.append(evaluate(part, coset.grid, position_av, batch.target_sp.device).flatten(2))
+    return torch.cat(parts, 2)

@@ -1,0 +1,74 @@
+"""Errors of a network on whole grids, as ``deepdensity evaluate`` gives them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ase_deepdensity.analysis.compare import epsilon_D, matrix_squares, nmae
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.spin import spins
+from ase_deepdensity.state import PAWDensity
+from ase_deepdensity.training.batch import cosets
+from ase_deepdensity.training.data import TrainingData
+from ase_deepdensity.training.loss import padded
+from ase_deepdensity.training.step import density_at
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors of a network on some snapshots."""
+
+    nmae: float
+    """Σ|ñ − ñ_ref| / Σ ñ_ref of normalised densities, %, mean over snapshots; infinite if one cannot be normalised."""
+    matrix_error: float
+    """ε_D of all elements together, see :func:`.density_matrix_error`; 0 where atoms have no matrices."""
+
+
+@torch.no_grad()
+def score(network: DensityNetwork, data: TrainingData, evaluate: DensityEvaluator, device: torch.device) -> Score:
+    """Errors of the mean over a network's members on all snapshots."""
+    errors = list[float]()
+    squares: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for t in range(len(data)):
+        reference = data.reference(t)
+        state = predicted(network, data, t, evaluate, device)
+        errors.append(_normalized_nmae(state, reference))
+        means = spin_means(network, reference.nspins)
+        for symbol, (error2, spread2) in matrix_squares([state], [reference], means).items():
+            squares[symbol] = squares[symbol][0] + error2, squares[symbol][1] + spread2
+    total = epsilon_D(squares)['total'] if any(spread2 for _, spread2 in squares.values()) else 0.0
+    return Score(float(np.mean(errors)), total)
+
+
+def predicted(
+    network: DensityNetwork, data: TrainingData, t: int, evaluate: DensityEvaluator, device: torch.device
+) -> PAWDensity:
+    """What a network says of a snapshot, on its whole grid, not normalised: its reference plus the error."""
+    reference, target = data.reference(t), data.target(t)
+    batch = cosets([data[t]], [target], network.cutoff, 1).to(device)
+    output = network(batch.system).mean()
+    density_sp = density_at(output, batch, evaluate)[0]
+    ncomponents = max(len(density_sp), reference.nspins)
+    error_sp = padded(density_sp, ncomponents) - padded(batch.target_sp, ncomponents)
+    error_sR = error_sp.double().cpu().numpy().reshape(ncomponents, *reference.grid.shape)
+    D_asii: list[np.ndarray] = [np.empty(0)] * len(reference.atoms)
+    for Z, D_esaii in output.D_zesaii.items():
+        D_saii = spins(D_esaii[0].double().cpu().numpy(), reference.nspins)
+        for i, a in enumerate(batch.system.atoms_of(Z).tolist()):
+            D_asii[a] = D_saii[:, i]
+    return reference.new(nt_sR=reference.nt_sR + spins(error_sR, reference.nspins), D_asii=D_asii)
+
+
+def _normalized_nmae(state: PAWDensity, reference: PAWDensity) -> float:
+    return nmae(state.normalized(), reference) if state.integral() > 0 else float('inf')
+
+
+def spin_means(network: DensityNetwork, nspins: int) -> Mapping[int, np.ndarray]:
+    """(nspins, ni, ni) mean matrix of each element in the training data of a network."""
+    return {Z: spins(mean_ii.double().cpu().numpy()[None], nspins) for Z, mean_ii in network.mean_zii.items()}
