@@ -29,8 +29,8 @@ class AtomsCoefficients:
 
     @property
     def nspins(self) -> int:
-        """1: spin-paired; 2: there is a magnetisation."""
-        return self.output.components
+        """1: spin-paired; 2: the atoms have moments, and there is a magnetisation."""
+        return self.output.components if self.atoms.get_initial_magnetic_moments().any() else 1
 
     @property
     def members(self) -> int:
@@ -39,9 +39,14 @@ class AtomsCoefficients:
 
     def D_asii(self) -> list[np.ndarray]:
         """For each atom (nspins, ni, ni), the mean over members."""
-        D_asii: list[np.ndarray] = [np.empty(0)] * len(self.atoms)
-        for Z, D_esaii in self.output.mean().D_zesaii.items():
-            D_saii = spins(D_esaii[0].double().cpu().numpy(), self.nspins)
-            for a, D_sii in zip(np.flatnonzero(self.atoms.numbers == Z), D_saii.swapaxes(0, 1), strict=True):
-                D_asii[a] = D_sii
-        return D_asii
+        return atomic_matrices(self.output, self.atoms.numbers, self.nspins)
+
+
+def atomic_matrices(output: Output, number_a: np.ndarray, nspins: int) -> list[np.ndarray]:
+    """For each atom (nspins, ni, ni), the mean over members; ``number_a``: atomic numbers as in the output."""
+    D_asii: list[np.ndarray] = [np.empty(0)] * len(number_a)
+    for Z, D_esaii in output.mean().D_zesaii.items():
+        D_saii = spins(D_esaii[0].double().cpu().numpy(), nspins)
+        for a, D_sii in zip(np.flatnonzero(number_a == Z), D_saii.swapaxes(0, 1), strict=True):
+            D_asii[a] = D_sii
+    return D_asii

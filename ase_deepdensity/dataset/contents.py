@@ -113,14 +113,12 @@ def read_state(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> PAWDe
     ValueError
         They do not fit each other, or hold what cannot be.
     """
-    atoms, grid, D_asii = outline(arrays)
-    if 'geometry' in content.file.attrs or content.version > 1:  # not in a density of version 1
-        check_geometry(atoms, content.text('geometry'))
+    atoms, grid, D_asii = outline(content, arrays)
     level, charge = read_level_and_charge(content)
     return PAWDensity(atoms, grid, arrays['nt_sR'], D_asii, level, charge, read_types(content))
 
 
-def outline(arrays: Mapping[str, np.ndarray]) -> tuple[Atoms, Grid, list[np.ndarray]]:
+def outline(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> tuple[Atoms, Grid, list[np.ndarray]]:
     """Atoms, grid and matrices, (nspins, ni, ni) for each atom: what there is without ``nt_sR``.
 
     Raises

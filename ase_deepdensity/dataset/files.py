@@ -207,7 +207,7 @@ def read_outline(path: str | Path) -> Outline:
     """
     with hdf5.opened(path, LAYOUT, whole=False) as content:
         arrays = {name: content.array(name) for name in STATE if name != 'nt_sR' and name not in SINCE}
-        return Outline(*outline(arrays), *read_level_and_charge(content))
+        return Outline(*outline(content, arrays), *read_level_and_charge(content))
 
 
 def read_level(path: str | Path) -> Level:

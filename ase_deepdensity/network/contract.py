@@ -61,20 +61,22 @@ class Output(ABC):
 
     @abstractmethod
     def of_system(self, system: System, t: int) -> Output:
-        """What is said of system t of the whole ``system`` that the network has seen."""
+        """What is said of system t of the whole ``system`` that the network has seen.
+
+        A magnetisation that another one has is there, and zero, where a system is without moments.
+        """
 
     @property
     def members(self) -> int:
         """Of the ensemble."""
-        return self._leading[0]
+        return self._leading_shape()[0]
 
     @property
     def components(self) -> int:
         """1: the total; 2: total and magnetisation."""
-        return self._leading[1]
+        return self._leading_shape()[1]
 
-    @property
-    def _leading(self) -> tuple[int, ...]:
+    def _leading_shape(self) -> tuple[int, ...]:
         return tuple(next(iter(self.D_zesaii.values())).shape[:2])
 
     def split(self, system: System) -> list[Output]:
@@ -114,7 +116,7 @@ class Coefficients(Output):
         return places.expansion(self.c_lesanm)
 
     def mean(self) -> Coefficients:
-        if len(self.c_lesanm[0]) == 1:
+        if self.members == 1:
             return self
         c_lesanm = [c_esanm.mean(0, keepdim=True) for c_esanm in self.c_lesanm]
         return Coefficients(self._mean_matrices(), self.invariants_ac, c_lesanm)
@@ -126,6 +128,9 @@ class Coefficients(Output):
             self.invariants_ac[atoms],
             [c_esanm[:, :, atoms] for c_esanm in self.c_lesanm],
         )
+
+    def _leading_shape(self) -> tuple[int, ...]:
+        return tuple(self.c_lesanm[0].shape[:2])
 
     def finite_a(self, system: System) -> torch.Tensor:
         finite_a = super().finite_a(system)
@@ -225,6 +230,21 @@ class DensityNetwork(torch.nn.Module, ABC):
 
     def set_elements(self, elements: Mapping[int, Element]) -> None:
         """Tell it what the free atoms of its elements are like, by atomic number, before training."""
+
+    @property
+    def takes_elements(self) -> bool:
+        """Whether a trained one can be told of more elements, see :meth:`with_elements`."""
+        return False
+
+    def with_elements(self, elements: Mapping[int, Element]) -> DensityNetwork:
+        """The same network, which knows more elements, by atomic number; what it says of the others does not change.
+
+        Raises
+        ------
+        ValueError
+            Elements that it knows already.
+        """
+        raise NotImplementedError
 
     def waves(self, cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float) -> Waves:
         """What it is told about a cell (Å), all k-points of the Brillouin zone (scaled) and the valence electrons."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
     from gpaw.new.density import Density
 
-    from ase_deepdensity.predict import AtomsCoefficients
+    from ase_deepdensity.atoms_coefficients import AtomsCoefficients
 
 HUGE = 1e8
 """In GPAW's units: above it no value of ñ or D means anything."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ase_deepdensity.collocation.points import Points
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import Matrices
 from ase_deepdensity.network.system import System
@@ -26,14 +27,6 @@ class Coset:
     grid: Grid
     origin_v: np.ndarray
     """(3,) where its origin is in the cell of the atoms, Å."""
-
-
-@dataclass(frozen=True, eq=False)
-class Points:
-    """Any points."""
-
-    position_pv: torch.Tensor
-    """(points, 3) Å, float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +54,7 @@ class Batch:
         return replace(
             self,
             system=self.system.to(device),
-            places=Points(places.position_pv.to(device)) if isinstance(places, Points) else places,
+            places=places.to(device) if isinstance(places, Points) else places,
             system_p=self.system_p.to(device),
             target_sp=self.target_sp.to(device),
             weight_p=self.weight_p.to(device),
@@ -116,14 +109,17 @@ def random_points(
     samples: Sequence[Sample], targets: Sequence[Target], cutoff: float, number: int, rng: np.random.Generator
 ) -> Batch:
     """``number`` different grid points of each snapshot, or all if it has fewer."""
-    places, parts = list[np.ndarray](), list[torch.Tensor]()
-    for sample, target in zip(samples, targets, strict=True):
-        grid = sample.grid
-        size = int(np.prod(grid.shape))
-        i_p = np.sort(rng.choice(size, min(number, size), replace=False))
-        places.append((np.stack(np.unravel_index(i_p, grid.shape), 1) + grid.start_c) @ grid.step_cv)
-        parts.append(target.density_sR.flatten(1)[:, torch.from_numpy(i_p)])
-    return _batch(samples, targets, cutoff, Points(torch.from_numpy(np.concatenate(places))), parts)
+    points, index_tp = Points.draw([sample.grid for sample in samples], number, rng)
+    parts = [
+        target.density_sR.flatten(1)[:, torch.from_numpy(index_p)]
+        for target, index_p in zip(targets, index_tp, strict=True)
+    ]
+    return _batch(samples, targets, cutoff, points, parts)
+
+
+def _system_p(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Index of the snapshot of each point, from what is known at the points of each."""
+    return torch.arange(len(parts)).repeat_interleave(torch.tensor([part_sp.shape[1] for part_sp in parts]))
 
 
 def _batch(
@@ -133,15 +129,14 @@ def _batch(
     places: Sequence[Coset] | Points,
     parts: Sequence[torch.Tensor],
 ) -> Batch:
-    number_t = torch.tensor([part_sp.shape[1] for part_sp in parts])
     ncomponents = max(len(part_sp) for part_sp in parts)
     weight_t = torch.tensor(
         [
-            100 * int(np.prod(sample.grid.shape)) / (number * target.electrons * len(samples))
-            for sample, target, number in zip(samples, targets, number_t.tolist(), strict=True)
+            100 * int(np.prod(sample.grid.shape)) / (part_sp.shape[1] * target.electrons * len(samples))
+            for sample, target, part_sp in zip(samples, targets, parts, strict=True)
         ]
     )
-    system_p = torch.arange(len(parts)).repeat_interleave(number_t)
+    system_p = _system_p(parts)
     return Batch(
         System.join([sample.system for sample in samples], cutoff),
         places,
@@ -160,6 +155,8 @@ def on(device: torch.device | str, D_zsaii: Matrices) -> Matrices:
 
 def joined_matrices(D_tzsaii: Sequence[Matrices], ncomponents: int) -> Matrices:
     """Matrices of several systems as those of the joint one."""
+    if len(D_tzsaii) == 1:
+        return D_tzsaii[0]
     numbers = sorted({Z for D_zsaii in D_tzsaii for Z in D_zsaii})
     return {Z: torch.cat([padded(D_zsaii[Z], ncomponents) for D_zsaii in D_tzsaii if Z in D_zsaii], 1) for Z in numbers}
 

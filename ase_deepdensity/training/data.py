@@ -9,13 +9,13 @@ from typing import TypeVar, overload
 import numpy as np
 import torch
 
-from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.memory import physical_memory
 from ase_deepdensity.network.contract import DensityNetwork, Matrices
 from ase_deepdensity.network.system import System
+from ase_deepdensity.paw import AtomType
 from ase_deepdensity.spin import components
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
@@ -83,8 +83,8 @@ class TrainingData(Sequence[Sample]):
 
     Parameters
     ----------
-    superposition
-        Densities of the free atoms by atomic number.
+    atom_types
+        By atomic number: free atoms, whose superposition is subtracted, and their electrons.
 
     Raises
     ------
@@ -92,10 +92,8 @@ class TrainingData(Sequence[Sample]):
         When it is asked for: a spin-polarised snapshot, where the network puts out no magnetisation.
     """
 
-    def __init__(
-        self, dataset: Dataset, network: DensityNetwork, superposition: Mapping[int, RadialTable], cache: Cache
-    ):
-        self.dataset, self.superposition, self.cache = dataset, superposition, cache
+    def __init__(self, dataset: Dataset, network: DensityNetwork, atom_types: Mapping[int, AtomType], cache: Cache):
+        self.dataset, self.atom_types, self.cache = dataset, atom_types, cache
         self.network = network
         self._samples: list[Sample | None] = [None] * len(dataset)
 
@@ -126,8 +124,17 @@ class TrainingData(Sequence[Sample]):
     def target(self, t: int) -> Target:
         """What a network has to add to the superposition of atoms in a snapshot."""
         return self.cache.get(
-            (self, 'target', t), lambda: self._target(self.dataset[t].density), lambda made: made.density_sR.nbytes
+            (self, 'target', t), lambda: self.target_of(self.dataset[t].density), lambda made: made.density_sR.nbytes
         )
+
+    def target_of(self, density: PAWDensity) -> Target:
+        """The same of a density that is at hand."""
+        atoms = density.atoms
+        density_sR = components(density.nt_sR)
+        electrons = float(density_sR[0].sum())
+        tables = {number: atom_type.nt for number, atom_type in self.atom_types.items()}
+        density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, tables, np.float64)
+        return Target(torch.from_numpy(density_sR).float(), electrons)
 
     def _sample(self, t: int) -> Sample:
         outline = self.dataset.outline(t)
@@ -137,15 +144,9 @@ class TrainingData(Sequence[Sample]):
                 f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
                 'train a network that is told the magnetic moments of atoms'
             )
-        system = system_of(outline.atoms, self.network, outline.level, charges=[outline.charge])
+        electrons = sum(self.atom_types[Z].nvalence for Z in outline.atoms.numbers.tolist()) - outline.charge
+        system = system_of(outline.atoms, self.network, outline.level, charges=[outline.charge], electrons=[electrons])
         system = system.to(dtype=torch.float32)
         D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in outline.D_asii]
         D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
         return Sample(name, system, outline.grid, D_zsaii)
-
-    def _target(self, density: PAWDensity) -> Target:
-        atoms = density.atoms
-        density_sR = components(density.nt_sR)
-        electrons = float(density_sR[0].sum())
-        density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, self.superposition, np.float64)
-        return Target(torch.from_numpy(density_sR).float(), electrons)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,14 +31,14 @@ def relative_rate(step: int, warmup: int, fraction: float) -> float:
     return rising * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * fraction)))
 
 
-def averaged(network: DensityNetwork, decay: float) -> AveragedModel:
+def averaged(weights: torch.nn.ParameterList, decay: float) -> AveragedModel:
     """An exponential moving average of weights, with a decay of min(``decay``, n / (n + 20)) after n steps."""
 
     def average(averages: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], steps: torch.Tensor | int) -> None:
         n = float(steps)
         get_ema_multi_avg_fn(min(decay, n / (n + FORGETTING)))(averages, weights, steps)
 
-    return AveragedModel(network, multi_avg_fn=average)
+    return AveragedModel(weights, multi_avg_fn=average)
 
 
 class Descent:
@@ -46,9 +47,14 @@ class Descent:
     Parameters
     ----------
     network
-        Whose weights change in place.
+        Whose weights change in place; its buffers must not change any more.
     clock
         Tells the scheduler how much of the training is over.
+
+    Attributes
+    ----------
+    averaged_network
+        The same network with the running average of the weights.
     """
 
     def __init__(self, network: DensityNetwork, config: TrainingConfig, clock: Clock):
@@ -57,12 +63,11 @@ class Descent:
             network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         self.scheduler = LambdaLR(self.optimizer, lambda step: relative_rate(step, config.warmup, clock.fraction(step)))
-        self.average = averaged(network, config.averaging)
-
-    @property
-    def averaged_network(self) -> DensityNetwork:
-        """The network with its averaged weights."""
-        return cast(DensityNetwork, self.average.module)
+        self._weights = torch.nn.ParameterList(network.parameters())  # to go through modules takes longer than the sums
+        self.average = averaged(self._weights, config.averaging)
+        self.averaged_network = copy.deepcopy(network)
+        for weight, average in zip(self.averaged_network.parameters(), self.average.module.parameters(), strict=True):
+            weight.data = average.data  # the same memory from now on
 
     @property
     def rate(self) -> float:
@@ -78,7 +83,7 @@ class Descent:
     def advance(self) -> None:
         """Move the weights along the gradient, and their average and the learning rate with them."""
         self.optimizer.step()
-        self.average.update_parameters(self.network)
+        self.average.update_parameters(self._weights)
         self.scheduler.step()
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
@@ -93,6 +98,7 @@ class Descent:
     def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
         """Go on where another one was."""
         self.network.load_state_dict(state['network'])
+        self.averaged_network.load_state_dict(state['network'])  # for its buffers
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.scheduler.load_state_dict(state['scheduler'])

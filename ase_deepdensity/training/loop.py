@@ -69,7 +69,7 @@ class Trainer:
     CheckpointError
         A checkpoint of another training at ``out``, or a damaged one.
     ValueError
-        Too few snapshots, spin polarisation where the network has none, elements that ``init`` does not know.
+        Too few snapshots, spin polarisation where the network has none, elements that ``init`` can not take.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Trainer:
         self.start, self.rows, self.best, self.finished = 0, list[Row](), -1, False
         self.best_network, self.best_familiarity = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         if saved is None:
-            initialize(self.network, self.training, self.evaluate, self.level, init, config.seed)
+            initialize(self.network, self.training, self.evaluate, self.level, self.atom_types, init, config.seed)
         self.descent = Descent(self.network, config, self.clock)
         if saved is None:
             self.files.checkpoint.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class Trainer:
         config = self.config
         number = config.validation if config.validation is not None else max(1, len(dataset) // 10)
         parts = dataset.split(number, seed=config.seed, compounds=config.split == 'compounds')
-        training, validation = (TrainingData(part, self.network, self.tables, cache) for part in parts)
+        training, validation = (TrainingData(part, self.network, self.atom_types, cache) for part in parts)
         for data, what in (training, 'training data'), (validation, 'validation data'):
             for t in tqdm(range(len(data)), desc=what, disable=not self.progress, leave=False):
                 data[t]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,23 +34,25 @@ class TrainingError(ValueError):
 
 
 def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityModel | None) -> Architecture:
-    """That of the model to start from, or a new one for the elements of the data.
+    """A new one for the elements of the data, or that of the model to start from, with elements that it does not know.
 
     Raises
     ------
     TrainingError
-        Elements that the model to start from does not know.
+        There are such elements, and its network cannot take them.
     """
+    l_j = {number: atom_type.l_j for number, atom_type in dataset.atom_types.items()}
     if init is None:
-        species = tuple(dataset.numbers)
-        projectors = tuple(dataset.atom_types[number].l_j for number in species)
-        return Architecture(config.network, config.hypers, species, projectors, config.basis)
-    if unknown := [chemical_symbols[Z] for Z in dataset.numbers if Z not in init.species]:
+        return Architecture(config.network, config.hypers, tuple(l_j), tuple(l_j.values()), config.basis)
+    unknown = [chemical_symbols[Z] for Z in l_j if Z not in init.species]
+    if unknown and not init.network.takes_elements:
         raise TrainingError(
             f'the data set has {", ".join(unknown)}, which {init.name} does not know (it knows '
-            f'{", ".join(init.symbols)}): start from a model that does, or without --init'
+            f'{", ".join(init.symbols)}), and its network ({init.architecture.network}) cannot take new elements: '
+            'start from a model that knows them, or without --init'
         )
-    return init.architecture
+    l_j = dict(sorted((l_j | dict(zip(init.species, init.architecture.projectors, strict=True))).items()))
+    return replace(init.architecture, species=tuple(l_j), projectors=tuple(l_j.values()))
 
 
 def level_for(dataset: Dataset, init: DensityModel | None) -> Level:
@@ -78,12 +81,15 @@ def initialize(
     data: TrainingData,
     evaluate: DensityEvaluator,
     level: Level,
+    atom_types: Mapping[int, AtomType],
     init: DensityModel | None,
     seed: int,
 ) -> None:
     """Weights of another model, or random ones; scales from the data unless that model is of their level."""
     if init is not None:
-        network.load_state_dict(init.network.state_dict())
+        new = {Z: atom_type for Z, atom_type in atom_types.items() if Z not in init.species}
+        first = init.network.with_elements(new) if new else init.network
+        network.load_state_dict(first.state_dict())
         if init.level == level:
             return
     device = next(network.parameters()).device
@@ -124,11 +130,13 @@ def fit_familiarity(
     familiarity = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):
         return familiarity
-    old, new = init.familiarity.state_dict(), familiarity.state_dict()
-    if old.keys() != new.keys():
+    if init.familiarity.NAMES != familiarity.NAMES:
         raise ValueError(
             f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its '
             f'elements, {" ".join(init.symbols)}'
         )
-    rows = [(new, met.index(z)) if z in met else (old, init.species.index(Z)) for z, Z in enumerate(network.species)]
-    return EnvironmentDistance(**{name: torch.stack([state[name][z] for state, z in rows]) for name in old})
+    rows = [
+        (familiarity, met.index(z)) if z in met else (init.familiarity, init.species.index(Z))
+        for z, Z in enumerate(network.species)
+    ]
+    return EnvironmentDistance.together(rows)

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from ase_deepdensity.analysis.compare import epsilon_D, matrix_squares, nmae
+from ase_deepdensity.atoms_coefficients import atomic_matrices
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.batch import cosets
-from ase_deepdensity.training.data import TrainingData
+from ase_deepdensity.training.data import Sample, Target, TrainingData
 from ase_deepdensity.training.loss import padded
 from ase_deepdensity.training.step import density_at
 
@@ -37,7 +38,9 @@ def score(network: DensityNetwork, data: TrainingData, evaluate: DensityEvaluato
     squares: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for t in range(len(data)):
         reference = data.reference(t)
-        state = predicted(network, data, t, evaluate, device)
+        state = predicted(network, data[t], reference, data.target_of(reference), evaluate, device)
+        if state is None:
+            return Score(float('inf'), float('inf'))
         errors.append(_normalized_nmae(state, reference))
         means = spin_means(network, reference.nspins)
         for symbol, (error2, spread2) in matrix_squares([state], [reference], means).items():
@@ -47,21 +50,26 @@ def score(network: DensityNetwork, data: TrainingData, evaluate: DensityEvaluato
 
 
 def predicted(
-    network: DensityNetwork, data: TrainingData, t: int, evaluate: DensityEvaluator, device: torch.device
-) -> PAWDensity:
-    """What a network says of a snapshot, on its whole grid, not normalised: its reference plus the error."""
-    reference, target = data.reference(t), data.target(t)
-    batch = cosets([data[t]], [target], network.cutoff, 1).to(device)
+    network: DensityNetwork,
+    sample: Sample,
+    reference: PAWDensity,
+    target: Target,
+    evaluate: DensityEvaluator,
+    device: torch.device,
+) -> PAWDensity | None:
+    """What a network says of a snapshot, on its whole grid, not normalised: its reference plus the error.
+
+    None: it says what is not finite.
+    """
+    batch = cosets([sample], [target], network.cutoff, 1).to(device)
     output = network(batch.system).mean()
     density_sp = density_at(output, batch, evaluate)[0]
+    if not (density_sp.isfinite().all() and output.finite_a(batch.system).all()):
+        return None
     ncomponents = max(len(density_sp), reference.nspins)
     error_sp = padded(density_sp, ncomponents) - padded(batch.target_sp, ncomponents)
     error_sR = error_sp.double().cpu().numpy().reshape(ncomponents, *reference.grid.shape)
-    D_asii: list[np.ndarray] = [np.empty(0)] * len(reference.atoms)
-    for Z, D_esaii in output.D_zesaii.items():
-        D_saii = spins(D_esaii[0].double().cpu().numpy(), reference.nspins)
-        for i, a in enumerate(batch.system.atoms_of(Z).tolist()):
-            D_asii[a] = D_saii[:, i]
+    D_asii = atomic_matrices(output, reference.atoms.numbers, reference.nspins)
     return reference.new(nt_sR=reference.nt_sR + spins(error_sR, reference.nspins), D_asii=D_asii)
 
 

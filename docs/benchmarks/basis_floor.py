@@ -28,10 +28,9 @@ def floor(path: str, basis: SplineBasis, iterations: int) -> float:
     """NMAE, %."""
     dataset, evaluate = Dataset([path]), DensityEvaluator(basis)
     types, species = dataset.atom_types, tuple(dataset.numbers)
-    tables = {Z: atom_type.nt for Z, atom_type in types.items()}
     projectors = [types[Z].l_j for Z in species]
     network = build_network('equivariant', {'cutoff': 1.0}, species, basis, projectors)
-    data = TrainingData(dataset, network, tables, Cache())
+    data = TrainingData(dataset, network, types, Cache())
     batch = cosets([data[0]], [data.target(0)], network.cutoff, 1)
     head = CoefficientHead(basis, 1, len(species))
     y = fit_coefficients(batch, 0, evaluate, head.expand, head.sizes, iterations)

@@ -16,7 +16,7 @@ from tests.tiny import BASIS
 @pytest.fixture(scope='module')
 def data(dataset, tiny_model) -> TrainingData:
     """A molecule between zero boundaries, and boxes."""
-    return TrainingData(dataset, tiny_model.network, tiny_model.superposition, Cache())
+    return TrainingData(dataset, tiny_model.network, tiny_model.atom_types, Cache())
 
 
 def whole(data: TrainingData, t: int) -> Batch:

@@ -3,26 +3,30 @@
 import numpy as np
 import pytest
 import torch
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset, write_snapshot
-from ase_deepdensity.training.data import Cache, TrainingData, components, spins
+from ase_deepdensity.spin import components, spins
+from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.validation import predicted
 from tests.tiny import BASIS
 from tests.tolerances import FLOAT32
 
 
 def training_data(dataset, model, nbytes: float | None = None) -> TrainingData:
-    return TrainingData(dataset, model.network, model.superposition, Cache(nbytes))
+    return TrainingData(dataset, model.network, model.atom_types, Cache(nbytes))
 
 
 @pytest.mark.parametrize('t', [0, 1], ids=['molecule', 'box'])
 def test_the_model_that_made_the_data_has_nothing_to_learn(dataset, tiny_model, t):
     data = training_data(dataset, tiny_model)
     with torch.no_grad():
-        state = predicted(tiny_model.network, data, t, DensityEvaluator(BASIS), torch.device('cpu')).normalized()
-    reference = dataset[t].density
+        reference = data.reference(t)
+        state = predicted(
+            tiny_model.network, data[t], reference, data.target(t), DensityEvaluator(BASIS), torch.device('cpu')
+        )
+    state = state.normalized()
     np.testing.assert_allclose(state.nt_sR, reference.nt_sR, rtol=0, atol=FLOAT32 * reference.nt_sR.max())
     for D_sii, expected_sii in zip(state.D_asii, reference.D_asii, strict=True):
         np.testing.assert_allclose(D_sii, expected_sii, atol=1e-5)

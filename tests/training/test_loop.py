@@ -9,10 +9,13 @@ from ase import Atoms
 
 from ase_deepdensity.analysis.scores import mean_scores, model_means, reference_spreads, score
 from ase_deepdensity.cli.main import main
+from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
+from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.checkpoint import CheckpointError
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.data import Cache, TrainingData
@@ -128,7 +131,7 @@ def test_score_of_several_snapshots_is_that_of_evaluate(trained, dataset, config
     """Molecules between zero boundaries and periodic boxes, in torch and in NumPy."""
     model = trained[0]
     trainer = Trainer(dataset, tmp_path / 'm.safetensors', config, init=model, progress=False)
-    reached = trainer.score(trainer.network, TrainingData(dataset, trainer.network, trainer.tables, Cache()))
+    reached = trainer.score(trainer.network, TrainingData(dataset, trainer.network, trainer.atom_types, Cache()))
     means = model_means(model)
     spreads = reference_spreads(dataset, means)
     predict = Predictor(model).predict
@@ -225,11 +228,57 @@ def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_mod
     assert np.isfinite(Predictor(model, extrapolate=True).predict(water_box((1, 1, 1))).nt_sR).all()
 
 
-def test_elements_that_the_first_model_does_not_know(dataset, config, tmp_path):
+def test_elements_that_the_first_network_cannot_take(dataset, config, tmp_path):
     hydrogen = build_model(Level.load('dzp'), species=(1,))
-    with pytest.raises(TrainingError, match=r'the data set has O, which tiny does not know \(it knows H\)'):
+    with pytest.raises(
+        TrainingError, match=r'the data set has O, which tiny does not know \(it knows H\).* \(equivariant\) cannot'
+    ):
         Trainer(dataset, tmp_path / 'm.safetensors', config, init=hydrogen, progress=False)
     assert list(tmp_path.iterdir()) == [], 'no lock stays'
+
+
+UNIVERSAL = {
+    'cutoff': 3.5, 'lmax': 2, 'radial': 4, 'channels': 8, 'message_channels': 4, 'pseudo_channels': 4,
+    'element_size': 8, 'neighbor_size': 4,
+}  # fmt: skip
+
+
+@pytest.fixture
+def fluorides(tmp_path) -> Dataset:
+    """Superpositions of the atoms of hydrogen fluoride."""
+    level = code_of(Level.load('dzp')).check(Level.load('dzp'), [1, 9])
+    (tmp_path / 'hf').mkdir()
+    for seed in range(3):
+        atoms = Atoms('HFHF', [[0, 0, 0], [0.9, 0.1, 0], [0, 2, 0], [0.1, 2.9, 0.2]], cell=[4, 4.5, 3.5], pbc=True)
+        atoms.rattle(0.05, seed=seed)
+        types = code_of(level).atom_types(level, atoms.numbers)
+        grid = code_of(level).grid(level, atoms, h=0.35)
+        tables = {atom_type.number: atom_type.nt for atom_type in types}
+        nt_sR = superpose(grid, atoms.positions, atoms.numbers, tables)[np.newaxis]
+        D_asii = [atom_type.D_ii[np.newaxis] for atom_type in types]
+        density = PAWDensity(atoms, grid, nt_sR, D_asii, level, atom_types=types).normalized()
+        snapshot = Snapshot(density, 0.0, np.zeros((4, 3)), np.zeros(3), 1, 1.0)
+        write_snapshot(tmp_path / 'hf' / f'{seed}.h5', snapshot)
+    return Dataset(tmp_path / 'hf')
+
+
+def test_fine_tuning_to_new_elements(dataset, config, fluorides, tmp_path):
+    """Water learns fluorine: what it says of water is the same at first, and oxygen stays in the model."""
+    settings = config.to_dict() | {'network': 'universal', 'hypers': UNIVERSAL, 'steps': 3}
+    water = train(dataset, tmp_path / 'w.safetensors', TrainingConfig(**settings))
+    trainer = Trainer(fluorides, tmp_path / 'f.safetensors', TrainingConfig(**settings), init=water, progress=False)
+    system = TrainingData(dataset, trainer.network, trainer.atom_types, Cache())[1].system
+    with torch.no_grad():
+        before, after = water.network(system), trainer.network(system)
+    assert before.D_zesaii.keys() == after.D_zesaii.keys()
+    assert all(torch.equal(after.D_zesaii[Z], before.D_zesaii[Z]) for Z in before.D_zesaii)
+    model = trainer.run()
+    assert model.species == (1, 8, 9) and set(model.atom_types) == {1, 8, 9}
+    before, after = water.familiarity.state_dict(), model.familiarity.state_dict()
+    assert all(torch.equal(after[name][1], before[name][1]) for name in before), 'oxygen'
+    assert not torch.equal(after['mean_sc'][0], before['mean_sc'][0]), 'hydrogen'
+    loaded = DensityModel.load(tmp_path / 'f.safetensors')
+    assert np.isfinite(Predictor(loaded, extrapolate=True).predict(fluorides[0].atoms).nt_sR).all()
 
 
 class SlowMachine:

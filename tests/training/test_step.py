@@ -29,7 +29,7 @@ def prepared(folder: Path, file: Path, batch: int) -> tuple[Objective, Batches]:
     torch.manual_seed(7)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    data = TrainingData(Dataset(folder), network, model.superposition, Cache())
+    data = TrainingData(Dataset(folder), network, model.atom_types, Cache())
     spread_zs = mean_spreads((sample.D_zsaii for sample in data), network.mean_zii, network.species)
     return Objective(network, DensityEvaluator(model.architecture.basis), spread_zs, config), Batches(
         data, config, network.cutoff
