@@ -545,6 +545,21 @@ def test_charge(universal, water):
     assert density.charge == 1 and density.number_of_electrons() == pytest.approx(63, rel=EXACT)
 
 
+def test_file_of_a_model_of_all_kinds(universal, water, tmp_path):
+    """Moments, charges and members come back from a file; tensors of another size are refused."""
+    path = tmp_path / 'm.safetensors'
+    universal.model.save(path)
+    again = Predictor(DensityModel.load(path), extrapolate=True)
+    water.set_initial_magnetic_moments([0.3] * len(water))
+    expected = Predictor(universal.model, extrapolate=True).predict(water)
+    np.testing.assert_array_equal(again.predict(water).nt_sR, expected.nt_sR)
+    state = dict(universal.network.state_dict())
+    kind = next(name for name in state if name.endswith('T_xii'))
+    state[kind] = state[kind][:-1]
+    with pytest.raises(ValueError, match=kind):
+        universal.model.architecture.check(state)
+
+
 def test_spread_of_an_ensemble(universal, tiny, water):
     coefficients = universal.coefficients(water)
     grid = universal.grid(water)
