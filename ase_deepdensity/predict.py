@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import overload
@@ -14,6 +13,7 @@ import torch
 from ase import Atoms
 
 from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+from ase_deepdensity.batches import batch_ends, naming_frame
 from ase_deepdensity.checks import (
     PredictionError,
     Tally,
@@ -26,6 +26,7 @@ from ase_deepdensity.checks import (
     check_size,
     warn_unfamiliar,
     warning_instead,
+    warrants_another_warning,
 )
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.devices import default_device
@@ -45,9 +46,6 @@ from ase_deepdensity.system import system_of
 
 SHIFT = 0.02
 """Grid steps: atoms are moved by as much for derivatives of the basis functions."""
-
-AGAIN_DISTANCE, AGAIN_FACTOR = 1.0, 1.2
-"""Å and ratio: the same atoms are warned about again once one has moved, or the worst has become worse, by more."""
 
 
 MOST_ATOMS = 512
@@ -429,36 +427,6 @@ class PAWBlock:
     """The slab."""
     nt_sR: np.ndarray
     """(1, n0, n1, n2) electrons/Å³."""
-
-
-@contextmanager
-def naming_frame(i: int, frames: Sequence[Atoms]) -> Iterator[None]:
-    """Let errors say which of several frames they are of."""
-    try:
-        yield
-    except PredictionError as error:
-        if len(frames) == 1:
-            raise
-        raise PredictionError(f'frame {i} ({frames[i].get_chemical_formula()}): {error}') from error
-
-
-def batch_ends(sizes: Sequence[int], most: int) -> Iterator[int]:
-    """Where batches of consecutive systems end that have at most so many atoms each, or are one system."""
-    total = 0
-    for i, size in enumerate(sizes):
-        if total and total + size > most:
-            yield i
-            total = 0
-        total += size
-    if sizes:
-        yield len(sizes)
-
-
-def warrants_another_warning(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
-    """Whether this is more than the next step of a trajectory that has been warned about."""
-    if not np.array_equal(atoms.numbers, warned_of.numbers) or worst > AGAIN_FACTOR * worst_before:
-        return True
-    return bool(np.linalg.norm(atoms.positions - warned_of.positions, axis=1).max() > AGAIN_DISTANCE)
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

@@ -13,10 +13,11 @@ from ase.build import fcc111, molecule
 from ase.io import read
 
 from ase_deepdensity.analysis.compare import compare
+from ase_deepdensity.batches import batch_ends
 from ase_deepdensity.checks import PredictionError, Tally, UnfamiliarWarning, check_density
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel, shipped_models
-from ase_deepdensity.predict import Predictor, batch_ends
+from ase_deepdensity.predict import Predictor
 from tests.tiny import build_model, water_box
 from tests.tolerances import EXACT, FLOAT32
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from ase import Atoms
@@ -31,7 +32,7 @@ def main(names: list[str]) -> None:
         for species in [1, 8], list(range(1, 61)):
             network, system = network_of(name, species), build_system(*arrays(water()), 5.0).to(dtype=torch.float32)
             number = sum(parameter.numel() for parameter in network.parameters())
-            forward, both = best(lambda: evaluate(network, system)), best(lambda: differentiate(network, system), 3)
+            forward, both = best(partial(evaluate, network, system)), best(partial(differentiate, network, system), 3)
             print(
                 f'| {name} | {len(species)} | {number / 1e6:.2f} million | {forward:.4f} s | {both:.4f} s |', flush=True
             )
