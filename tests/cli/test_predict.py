@@ -11,7 +11,7 @@ from ase_deepdensity.dataset.volumetric import read_cube
 from ase_deepdensity.predict import Predictor
 from tests.test_predict import lone_molecule
 from tests.tiny import water_box
-from tests.tolerances import EXACT, FLOAT32
+from tests.tolerances import FLOAT32
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
