@@ -328,7 +328,7 @@ class Predictor:
         Raises
         ------
         PredictionError
-            A network whose density is no expansion in the basis.
+            A network whose density is no expansion in the basis, or atoms with magnetic moments.
         """
         with default_device('cpu'):
             return self._vjp(atoms, grid, v_R, W_asii)
@@ -342,6 +342,8 @@ class Predictor:
                 f'{self.model.name}: derivatives need a network that expands the density in the basis, '
                 f'which {self.model.architecture.network} does not'
             )
+        if output.components > 1:
+            raise PredictionError(f'{self.model.name}: there are no derivatives of spin-polarised predictions')
         output = output.mean()
         collocation = self._evaluate.collocation(grid)
         weight_R = torch.from_numpy(np.asarray(v_R) * grid.dv).to(self.dtype)
@@ -412,7 +414,8 @@ class Predictor:
         tallies = (Tally.of(self.evaluate(coefficients, slab), slab) for slab in grid.slabs(max_points))
         scale = self.check(coefficients, reduce(Tally.__add__, tallies))
         for slab in grid.slabs(max_points):
-            yield PAWBlock(slab, self.evaluate(coefficients, slab)[np.newaxis] * scale)
+            component_sR = self.evaluate_components(coefficients, slab)
+            yield PAWBlock(slab, spins(component_sR, coefficients.nspins) * scale)
 
     def electrons(self, coefficients: AtomsCoefficients) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
@@ -426,7 +429,7 @@ class PAWBlock:
     grid: Grid
     """The slab."""
     nt_sR: np.ndarray
-    """(1, n0, n1, n2) electrons/Å³."""
+    """(1 or 2, n0, n1, n2) electrons/Å³, as in a :class:`.PAWDensity`."""
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:
