@@ -249,6 +249,7 @@ def tensor(name, change):
         (projectors(8, [4] * 32), 'numbers for the atomic matrices alone'),
         (projectors(8, [0, 1, 0, 1]), r'network.matrices.1.* should be'),
         (projectors(8, [0, 1, 0, 1.5, 2]), 'quantum numbers must be whole'),
+        (of('architecture', hypers=[]), r'its hyper-parameters are \[\]'),
         (hyper(channels=9), r'network.*should be'),
         (hyper(channels=10**9), 'channels must be a whole number from 1 to 1024, not 1000000000'),
         (hyper(channels=8.0), 'channels must be a whole number'),

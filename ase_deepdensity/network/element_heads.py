@@ -83,7 +83,9 @@ class ElementReadout(torch.nn.Module):
         for (L, pseudo), which in readout.index.items():
             self.register_buffer(f'scale{readout_name((L, pseudo))}_b', torch.ones(len(which)))
         for L, pseudo in channels_of(functions, readout):
-            number = len(readout.index.get((L, pseudo), ())) + (functions.sizes[L] if has_functions(functions, L, pseudo) else 0)
+            number = len(readout.index.get((L, pseudo), ())) + (
+                functions.sizes[L] if has_functions(functions, L, pseudo) else 0
+            )
             self.own[readout_name((L, pseudo))] = torch.zeros(pseudo_channels if pseudo else channels, number)
 
 

@@ -63,7 +63,9 @@ class EnvironmentDistance:
         return cls.fit(invariants_by_species(network, systems))
 
     @classmethod
-    def fit(cls, invariants_zac: Sequence[torch.Tensor], *, dimensions: int = 96, floor: float = 1e-3) -> EnvironmentDistance:
+    def fit(
+        cls, invariants_zac: Sequence[torch.Tensor], *, dimensions: int = 96, floor: float = 1e-3
+    ) -> EnvironmentDistance:
         """From the invariant features (natoms, n) of the training atoms of each species.
 
         Parameters

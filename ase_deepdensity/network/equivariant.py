@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
 from ase_deepdensity.network.by_species import SortedSystem, total_matrices
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, Matrices
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves
@@ -80,9 +80,7 @@ class Edges:
     """(natoms, k) index of the neighbour, int64."""
 
     @classmethod
-    def of(
-        cls, vector_akv: torch.Tensor, neighbor_ak: torch.Tensor, cutoff: float, radial: int, lmax: int
-    ) -> Edges:
+    def of(cls, vector_akv: torch.Tensor, neighbor_ak: torch.Tensor, cutoff: float, radial: int, lmax: int) -> Edges:
         """From vectors to the neighbours, Å."""
         r_ak = vector_akv.norm(dim=2)
         Y_akm = solid_harmonics(vector_akv / r_ak[:, :, None], lmax)
@@ -266,9 +264,7 @@ class EquivariantNetwork(DensityNetwork):
         return Waves.of(cell_cv, kpt_Kc, electrons, self.hypers.response_widths, self.hypers.lmax)
 
     def _edges(self, atoms: SortedSystem) -> Edges:
-        return Edges.of(
-            atoms.vector_akv, atoms.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax
-        )
+        return Edges.of(atoms.vector_akv, atoms.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax)
 
     def _inputs(self, atoms: SortedSystem, edges: Edges) -> torch.Tensor:
         """A_m,a,(z n), and after it what the k-points do."""

@@ -111,9 +111,7 @@ class ElementLayer(torch.nn.Module):
         return factors_mac * (1 + factors_mac.square().mean(0) / self.bound**2).rsqrt()
 
     @torch.no_grad()
-    def fit_scale(
-        self, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor, products: SphereProducts
-    ) -> None:
+    def fit_scale(self, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor, products: SphereProducts) -> None:
         """Bring the scalars of each element to the size 1 (RMS), as in :meth:`.equivariant.Layer.fit_scale`."""
         factors_mac = self._factors(x_mac, v_ax, z_a)
         cubes_ac = products(*factors_mac.chunk(3, dim=2))[0, :, self.size :]
@@ -276,9 +274,7 @@ class UniversalNetwork(DensityNetwork):
         return torch.searchsorted(torch.tensor(self.species, device=system.number_a.device), system.number_a)
 
     def _edges(self, system: System) -> Edges:
-        return Edges.of(
-            system.vector_akv, system.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax
-        )
+        return Edges.of(system.vector_akv, system.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax)
 
     def _vectors(self, system: System, z_a: torch.Tensor, sign: int) -> torch.Tensor:
         """(natoms, element_size), for moments that are turned round with ``sign`` −1."""
@@ -446,7 +442,7 @@ def _carry_over(old: UniversalNetwork, new: UniversalNetwork) -> None:
     for name, tensor in [*new.named_parameters(), *new.named_buffers()]:
         if name.endswith('_scale_z'):
             tensor.fill_(float(known[name].log().mean().exp()))
-        if name.startswith('vectors.') and name.endswith('_zx') or name.endswith('_scale_z'):
+        if (name.startswith('vectors.') and name.endswith('_zx')) or name.endswith('_scale_z'):
             tensor[rows] = known[name]
         elif name in known:
             tensor.copy_(known[name])

@@ -26,9 +26,9 @@ from scipy.linalg import block_diag
 from scipy.spatial.transform import Rotation
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
 from ase_deepdensity.network.contract import Coefficient, Coefficients, Contribution, DensityNetwork, Output
-from ase_deepdensity.network.radial import splines
 from ase_deepdensity.network.system import System, build_system
 
 EXACT = 1e-9
@@ -60,7 +60,7 @@ class _Decay:
     cutoff: float = 4.0
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        return np.exp(-self.number**0.5 * r)
+        return np.exp(-(self.number**0.5) * r)
 
 
 def system_of(network: DensityNetwork, atoms: Atoms, position_av: torch.Tensor | None = None) -> System:
@@ -133,21 +133,22 @@ class Said:
 
 @dataclass
 class AtVectors:
-    """A writer of densities: each atom's own contribution at the same vectors from it."""
+    """:class:`.Places` of each atom by itself: its own contribution at the same vectors from it."""
 
     basis: SplineBasis
     natoms: int
     r_pv: torch.Tensor
 
-    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
+    def expansion(self, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
         Y_pL, B_pn = solid_harmonics(self.r_pv, self.basis.lmax), splines(self.basis, self.r_pv.norm(dim=1))
-        rho_lap = []
-        for l, c_anm in enumerate(c_lanm):
+        rho_lesap = []
+        for l, c_esanm in enumerate(c_lesanm):
             norm_n = torch.from_numpy(self.basis.norm_n(l)).to(B_pn)
-            rho_lap.append(torch.einsum('pm, pn, n, anm -> ap', Y_pL[:, l * l : (l + 1) ** 2], B_pn, norm_n, c_anm))
-        return torch.stack(rho_lap).sum(0)
+            Y_pm = Y_pL[:, l * l : (l + 1) ** 2]
+            rho_lesap.append(torch.einsum('pm, pn, n, esanm -> esap', Y_pm, B_pn, norm_n, c_esanm))
+        return torch.stack(rho_lesap).sum(0)
 
-    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+    def pointwise(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
         assert cutoff <= self.basis.cutoff
         a_p = torch.arange(self.natoms, device=self.r_pv.device).repeat_interleave(len(self.r_pv))
         return contribution(a_p, self.r_pv.repeat(self.natoms, 1)).unflatten(2, (self.natoms, -1))
@@ -441,7 +442,8 @@ class DensityNetworkContract:
 
         D_tzsaii = [
             {
-                Z: torch.eye(len(mean_ii), dtype=torch.float64) + 0.003 * _symmetric(len(system.atoms_of(Z)), len(mean_ii))
+                Z: torch.eye(len(mean_ii), dtype=torch.float64)
+                + 0.003 * _symmetric(len(system.atoms_of(Z)), len(mean_ii))
                 for Z, mean_ii in network.mean_zii.items()
             }
             for system in systems

@@ -10,8 +10,8 @@ import torch
 from ase.data import chemical_symbols
 
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import Coefficient, DensityNetwork

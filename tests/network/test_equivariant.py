@@ -4,8 +4,8 @@ import torch
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.system import build_system
 from ase_deepdensity.network.registry import build_network
+from ase_deepdensity.network.system import build_system
 from ase_deepdensity.testing.networks import DensityNetworkContract, box, meeting
 
 BASIS = SplineBasis(3.0, 3, 4)
@@ -44,7 +44,9 @@ class TestNetworkThatSeesKPoints(TestEquivariantNetwork):
         atoms, at_gamma = box(), box()
         at_gamma.info['kpts'] = np.zeros((1, 3))
         said, other = self.run(network, atoms), self.run(network, at_gamma)
-        assert float((said.rho_esap - other.rho_esap).detach().abs().max()) > 1e-3 * float(said.rho_esap.detach().abs().max())
+        assert float((said.rho_esap - other.rho_esap).detach().abs().max()) > 1e-3 * float(
+            said.rho_esap.detach().abs().max()
+        )
 
     def test_smooth_where_a_neighbour_enters(self, network):
         """The waves change with every step, but evenly."""

@@ -59,7 +59,9 @@ def test_joining():
         assert joint.number_a[rows].tolist() == atoms.numbers.tolist()
         np.testing.assert_array_equal(joint.position_av[rows], atoms.positions)
         np.testing.assert_array_equal(joint.cell_tcv[t], atoms.cell.array)
-        edges = [(a - rows.start, b - rows.start, *v) for a, b, *v in edges_of(joint, 3.0) if rows.start <= a < rows.stop]
+        edges = [
+            (a - rows.start, b - rows.start, *v) for a, b, *v in edges_of(joint, 3.0) if rows.start <= a < rows.stop
+        ]
         assert edges == edges_of(systems[t], 3.0)
     for name in 'number_a', 'system_a', 'neighbor_ak', 'vector_akv', 'magmom_a', 'charge_t':
         assert torch.equal(getattr(joint, name), getattr(again, name)), name

@@ -62,7 +62,9 @@ class TestUniversalNetwork(DensityNetworkContract):
     def test_only_elements_that_occur_are_touched(self, network):
         system = system_of(network, Atoms('H2', [[0, 0, 0], [0, 0, 0.8]], cell=[5] * 3))
         output = network(system)
-        sum((D_esaii**2).sum() + sum((c**2).sum() for c in output.c_lesanm) for D_esaii in output.D_zesaii.values()).backward()
+        sum(
+            (D_esaii**2).sum() + sum((c**2).sum() for c in output.c_lesanm) for D_esaii in output.D_zesaii.values()
+        ).backward()
         touched = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
         assert any(name.startswith('heads.0.elements.1.') for name in touched)
         assert not any(name.startswith('heads.0.elements.8.') for name in touched)

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.grid import Grid
 from tests.tiny import BASIS
 
