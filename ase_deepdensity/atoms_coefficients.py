@@ -29,8 +29,8 @@ class AtomsCoefficients:
 
     @property
     def nspins(self) -> int:
-        """1: spin-paired; 2: there is a magnetisation."""
-        return self.output.components
+        """1: spin-paired; 2: the atoms have moments, and there is a magnetisation."""
+        return self.output.components if self.atoms.get_initial_magnetic_moments().any() else 1
 
     @property
     def members(self) -> int:
@@ -43,7 +43,7 @@ class AtomsCoefficients:
 
 
 def atomic_matrices(output: Output, number_a: np.ndarray, nspins: int) -> list[np.ndarray]:
-    """For each atom (nspins, ni, ni), the mean over members; ``number_a``: atomic numbers in the order of the output."""
+    """For each atom (nspins, ni, ni), the mean over members; ``number_a``: atomic numbers as in the output."""
     D_asii: list[np.ndarray] = [np.empty(0)] * len(number_a)
     for Z, D_esaii in output.mean().D_zesaii.items():
         D_saii = spins(D_esaii[0].double().cpu().numpy(), nspins)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from threading import RLock, local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from ase import Atoms
@@ -17,7 +17,7 @@ from ase_deepdensity.analysis.pseudo import pseudo_density
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.predict import Predictor
+from ase_deepdensity.predict import Predictor, naming_frame
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -135,11 +135,22 @@ class DeepDensity(Calculator):
         """The trained model."""
         return self.predictor.model
 
-    def predict(self, atoms: Atoms | None = None, *, extrapolate: bool | None = None) -> PAWDensity:
+    @overload
+    def predict(self, atoms: Atoms | None = None, *, extrapolate: bool | None = None) -> PAWDensity: ...
+
+    @overload
+    def predict(self, atoms: Sequence[Atoms], *, extrapolate: bool | None = None) -> list[PAWDensity]: ...
+
+    def predict(
+        self, atoms: Atoms | Sequence[Atoms] | None = None, *, extrapolate: bool | None = None
+    ) -> PAWDensity | list[PAWDensity]:
         """The PAW density of ``atoms``; a copy of the caller's own, so that it may be changed.
 
         Parameters
         ----------
+        atoms
+            Some atoms, or a list of them: then a list of densities in the same order, for which the network sees
+            several at a time.  The calculator goes on to speak of its own.
         extrapolate
             See the class, whose value is the default.
 
@@ -154,8 +165,19 @@ class DeepDensity(Calculator):
         UnfamiliarWarning
             Environments unlike the training data.
         """
+        if atoms is not None and not isinstance(atoms, Atoms):
+            return self._predict_frames(list(atoms), extrapolate)
         density = self._predict(atoms, extrapolate)
         return density.new(nt_sR=density.nt_sR.copy(), D_asii=[D_sii.copy() for D_sii in density.D_asii])
+
+    def _predict_frames(self, frames: list[Atoms], extrapolate: bool | None) -> list[PAWDensity]:
+        extrapolate = self.parameters['extrapolate'] if extrapolate is None else extrapolate
+        with self._lock:
+            grids = []
+            for i, atoms in enumerate(frames):
+                with naming_frame(i, frames):
+                    grids.append(self._grid(atoms))
+            return self.predictor.predict(frames, grids, extrapolate=extrapolate)
 
     def get_pseudo_density(
         self, spin: int | None = None, gridrefinement: int = 1, broadcast: bool = True
@@ -181,7 +203,7 @@ class DeepDensity(Calculator):
         return self._grid(self._its_atoms()).size_c.copy()
 
     def get_number_of_spins(self) -> int:
-        """1: the models are spin-paired."""
+        """1: spin-paired, as all shipped models are; 2 where a model has predicted a magnetisation."""
         return self._predict().nspins
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
@@ -208,7 +230,7 @@ class DeepDensity(Calculator):
         return changes
 
     def get_spin_polarized(self) -> bool:
-        """False: see :meth:`get_number_of_spins`."""
+        """See :meth:`get_number_of_spins`."""
         return self.get_number_of_spins() == 2
 
     def _its_atoms(self, atoms: Atoms | None = None) -> Atoms:

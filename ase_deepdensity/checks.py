@@ -72,8 +72,8 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
     Raises
     ------
     PredictionError
-        What :func:`.check_geometry` refuses, unknown elements, atoms outside the cell along an axis that is not periodic;
-        another charge than the model's and magnetic moments, unless its network is told about them.
+        What :func:`.check_geometry` refuses, unknown elements, atoms outside the cell along an axis that is not
+        periodic; another charge than the model's and magnetic moments, unless its network is told about them.
     """
     with as_prediction_error():
         check_geometry(atoms)
@@ -192,7 +192,7 @@ def check_density(atoms: Atoms, tally: Tally, electrons: float, unfamiliar_a: np
         raise PredictionError(f'{NOTHING.format(model=model.name)}: {"; ".join(reasons)}{ALL_THE_SAME}')
 
 
-def check_familiarity(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
+def check_environments(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> None:
     """Refuse atoms whose distance from the training data is above :data:`MAX_STRANGE`."""
     strange = np.flatnonzero(~(unfamiliar_a <= MAX_STRANGE))
     if len(strange):

@@ -20,7 +20,7 @@ from ase_deepdensity.checks import (
     as_prediction_error,
     check_atoms,
     check_density,
-    check_familiarity,
+    check_environments,
     check_finite,
     check_grid,
     check_size,
@@ -63,7 +63,7 @@ class Predictor:
     dtype
         Precision of network and grid; energies and integrals are float64 in any case.
     extrapolate
-        Predict with a warning even where the prediction means nothing (see :func:`.check_familiarity` and
+        Predict with a warning even where the prediction means nothing (see :func:`.check_environments` and
         :func:`.check_density`).  Default: a :class:`.PredictionError`.
     """
 
@@ -110,7 +110,7 @@ class Predictor:
         Raises
         ------
         PredictionError
-            See :func:`.check_atoms` and :func:`.check_familiarity`; output that is not finite.  It names the frame.
+            See :func:`.check_atoms` and :func:`.check_environments`; output that is not finite.  It names the frame.
 
         Warns
         -----
@@ -160,7 +160,7 @@ class Predictor:
         """Refuse or warn of what is too far from the training data."""
         check_finite(coefficients.atoms, finite_a, self.model)
         with warning_instead(coefficients.extrapolate):
-            check_familiarity(coefficients.atoms, coefficients.unfamiliar_a, self.model)
+            check_environments(coefficients.atoms, coefficients.unfamiliar_a, self.model)
         self._warn(coefficients)
 
     def _warn(self, coefficients: AtomsCoefficients) -> None:
@@ -208,23 +208,25 @@ class Predictor:
         PredictionError
             Atoms or a grid that nothing can be predicted for, or a prediction that means nothing.  It names the frame.
         """
-        if isinstance(atoms, Atoms):
-            assert grid is None or isinstance(grid, Grid), 'one grid for one set of atoms'
-            return self._predict([atoms], None if grid is None else [grid], extrapolate)[0]
-        return self._predict(list(atoms), None if grid is None else list(grid), extrapolate)  # type: ignore[arg-type]
+        frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+        grids = [grid] if isinstance(grid, Grid) else grid
+        if grids is not None and len(grids) != len(frames):
+            raise PredictionError(f'{len(frames)} sets of atoms need as many grids, not {len(grids)}')
+        densities = self._predict(frames, grids, extrapolate)
+        return densities[0] if isinstance(atoms, Atoms) else densities
 
-    def _predict(self, frames: list[Atoms], grids: list[Grid] | None, extrapolate: bool | None) -> list[PAWDensity]:
-        grids_of = []
+    def _predict(self, frames: list[Atoms], grids: Sequence[Grid] | None, extrapolate: bool | None) -> list[PAWDensity]:
+        checked = []
         for i, atoms in enumerate(frames):
             with naming_frame(i, frames):
                 grid = self.grid(atoms) if grids is None else grids[i]
                 check_grid(grid, atoms)
                 check_size(grid)
-            grids_of.append(grid)
+            checked.append(grid)
         densities = []
         for i, coefficients in enumerate(self.coefficients(frames, extrapolate=extrapolate)):
             with naming_frame(i, frames):
-                densities.append(self.density(coefficients, grids_of[i]))
+                densities.append(self.density(coefficients, checked[i]))
         return densities
 
     def density(self, coefficients: AtomsCoefficients, grid: Grid) -> PAWDensity:

@@ -320,3 +320,19 @@ def test_kpoints(tiny_metal, tiny_model, water):
     with pytest.raises(LevelError, match=r'GPAW refuses the k-points \[0, 1, 1\] .* give three numbers'):
         DeepDensity(tiny_metal, kpts=(0, 1, 1)).predict(water)
     assert calc.parameters['kpts'] == (3, 1, 1)
+
+
+def test_lists_of_atoms(tiny_model, water):
+    """In their order; the calculator goes on to speak of its own atoms."""
+    calc = DeepDensity(tiny_model, h=0.3, extrapolate=True)
+    water.calc = calc
+    own = calc.predict()
+    others = [water_box(seed=5), water_box((1, 2, 1), seed=6)]
+    densities = calc.predict(others)
+    assert [density.atoms for density in densities] == others
+    for density, atoms in zip(densities, others, strict=True):
+        alone = DeepDensity(tiny_model, h=0.3, extrapolate=True).predict(atoms)
+        np.testing.assert_allclose(density.nt_sR, alone.nt_sR, rtol=0, atol=1e-5 * alone.nt_sR.max())
+    np.testing.assert_array_equal(calc.predict().nt_sR, own.nt_sR)
+    with pytest.raises(PredictionError, match=r'frame 1 \(He\): the model tiny does not know He'):
+        calc.predict([water, Atoms('He', cell=[4] * 3)])

@@ -16,7 +16,7 @@ from ase_deepdensity.analysis.compare import compare
 from ase_deepdensity.checks import PredictionError, Tally, UnfamiliarWarning, check_density
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel, shipped_models
-from ase_deepdensity.predict import Predictor
+from ase_deepdensity.predict import Predictor, batch_ends
 from tests.tiny import build_model, water_box
 from tests.tolerances import EXACT, FLOAT32
 
@@ -110,6 +110,8 @@ def test_atoms_that_cannot_be_predicted(tiny, water, change, message):
         tiny.predict(atoms)
     with pytest.raises(PredictionError, match=message):
         tiny.coefficients(atoms)
+    with pytest.raises(PredictionError, match=f'frame 1 .*{message}'):
+        tiny.coefficients([water_box(), atoms])
     with pytest.raises(PredictionError, match=message):
         tiny.grid(atoms)
 
@@ -464,3 +466,90 @@ def test_kpoints_of_a_calculation_are_told_to_models_that_ask(tiny_model, tiny_m
     np.testing.assert_array_equal(*same)
     assert tiny_metal.differences(level) == []
     assert tiny_model.differences(level) == ['kpts: {"size": [3, 1, 1]} against {"size": [1, 1, 1]}']
+
+
+# Several at once, spin, charge, ensembles
+
+
+def frames() -> list[Atoms]:
+    """Of several sizes, elements and shapes."""
+    return [water_box(seed=1), lone_molecule(), skewed(), hydrogen((3, 3, 3), (3, 3, 3.9)), slab()]
+
+
+@pytest.mark.parametrize('most', [1, 30, 512])
+def test_several_at_once(tiny, most, monkeypatch):
+    monkeypatch.setattr('ase_deepdensity.predict.MOST_ATOMS', most)
+    predictor = Predictor(tiny.model, extrapolate=True)
+    for density, atoms in zip(predictor.predict(frames()), frames(), strict=True):
+        alone = predictor.predict(atoms)
+        assert density.atoms == atoms
+        assert_same(density.nt_sR, alone.nt_sR)
+        assert_same_matrices(density, alone)
+    distances = [coefficients.unfamiliar_a for coefficients in predictor.coefficients(frames())]
+    for unfamiliar_a, atoms in zip(distances, frames(), strict=True):
+        np.testing.assert_allclose(unfamiliar_a, predictor.coefficients(atoms).unfamiliar_a, rtol=1e-3)
+    assert predictor.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'most', 'ends'),
+    [([3, 3, 3, 3], 6, [2, 4]), ([9, 1, 1], 6, [1, 3]), ([1, 9, 1], 6, [1, 2, 3]), ([], 6, []), ([6], 6, [1])],
+)
+def test_batches_are_bounded(sizes, most, ends):
+    assert list(batch_ends(sizes, most)) == ends
+
+
+def test_errors_name_the_frame(tiny, water):
+    coarse = Grid.from_atoms(water, (8, 8, 8))
+    with pytest.raises(PredictionError, match=r'frame 1 \(H16O8\): the grid \[8, 8, 8\] is too coarse'):
+        tiny.predict([water, water], [tiny.grid(water), coarse])
+    with pytest.raises(PredictionError, match='2 sets of atoms need as many grids, not 1'):
+        tiny.predict([water, water], [coarse])
+    dzp = Predictor(DensityModel.load('water-pbe-dzp'))
+    with pytest.raises(PredictionError, match=r'frame 1 \(H2\): what water-pbe-dzp predicts .* means nothing'):
+        dzp.predict([water, H2])
+
+
+@pytest.fixture(scope='module')
+def universal(tiny_model):
+    """An untrained model that is told moments and charges, with three members."""
+    return Predictor(build_model(tiny_model.level, network='universal', magnetic=True, charged=True, members=3))
+
+
+def test_magnetisation(universal, water):
+    """Flipped moments swap the spin densities; the total is what both have together."""
+    universal = Predictor(universal.model, extrapolate=True)
+    water.set_initial_magnetic_moments(np.random.default_rng(0).normal(size=len(water)))
+    up = universal.predict(water)
+    water.set_initial_magnetic_moments(-water.get_initial_magnetic_moments())
+    down = universal.predict(water)
+    assert up.nspins == 2 and up.number_of_electrons() == pytest.approx(64, rel=EXACT)
+    np.testing.assert_array_equal(up.nt_sR, down.nt_sR[::-1])
+    for D_up, D_down in zip(up.D_asii, down.D_asii, strict=True):
+        np.testing.assert_array_equal(D_up, D_down[::-1])
+    assert abs(up.nt_sR[0] - up.nt_sR[1]).max() > 1e-6
+    coefficients = universal.coefficients(water)
+    component_sR = universal.evaluate_components(coefficients, down.grid)
+    np.testing.assert_array_equal(component_sR[0], universal.evaluate(coefficients, down.grid))
+    paired = water.copy()
+    paired.set_initial_magnetic_moments(None)
+    together = universal.predict([paired, water])
+    assert [density.nspins for density in together] == [1, 2]
+    assert_same(together[0].nt_sR, universal.predict(paired).nt_sR)
+
+
+def test_charge(universal, water):
+    universal = Predictor(universal.model, extrapolate=True)
+    water.info['charge'] = 1
+    density = universal.predict(water)
+    assert density.charge == 1 and density.number_of_electrons() == pytest.approx(63, rel=EXACT)
+
+
+def test_spread_of_an_ensemble(universal, tiny, water):
+    coefficients = universal.coefficients(water)
+    grid = universal.grid(water)
+    assert coefficients.members == 3
+    spread_R = universal.spread(coefficients, grid)
+    assert spread_R.shape == grid.shape and (spread_R >= 0).all() and spread_R.max() > 1e-6
+    with pytest.raises(PredictionError, match='tiny is no ensemble'):
+        tiny.spread(tiny.coefficients(water), grid)

@@ -47,13 +47,14 @@ def build_model(
     level = code.check(level, species)
     atom_types = dict(zip(species, code.atom_types(level, species), strict=True))
     projectors = tuple(atom_type.l_j for atom_type in atom_types.values())
-    usual = HYPERS if network == 'equivariant' else INVARIANT_HYPERS
+    usual = INVARIANT_HYPERS if network == 'invariant' else HYPERS
     architecture = Architecture(network, usual | hypers, species, projectors, BASIS)
     built = architecture.build().eval()
+    built.set_elements(atom_types)
     for name, buffer in built.named_buffers():
-        if '.scale' in name:
+        if '.scale' in name and 'scale_z' not in name:
             buffer.fill_(0.01)
-        if name == 'input_scale_lx':
+        if name == 'input_scale_lx' and network == 'equivariant':
             buffer[:, len(species) * HYPERS['radial'] :] = 3000.0  # so that k-points count, where they are told
     card = {'name': 'tiny', 'training': {'steps': 0}, 'validation': {'NMAE of ñ, %': 10.9}}
     return DensityModel(architecture, built, level, atom_types, _familiarity(built, level), card)

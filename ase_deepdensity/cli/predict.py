@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
 
-    from ase_deepdensity.grid import Grid
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+    from ase_deepdensity.grid import Grid
     from ase_deepdensity.predict import Predictor
     from ase_deepdensity.state import PAWDensity
 
@@ -85,18 +85,13 @@ def run(args: argparse.Namespace) -> int:
     dtype = torch.float64 if args.float64 else torch.float32
     predictor = Predictor(model, level=level, device=args.device, dtype=dtype, extrapolate=args.extrapolate)
     print(f'model      {model.name}, level {model.level.name}')
-    for i, atoms in enumerate(frames):
-        number = i if len(frames) > 1 else None
-        print(
-            f'atoms      {atoms.get_chemical_formula()}'
-            + ('' if number is None else f' (frame {number} of {args.geometry})')
-        )
-        with plain_warnings():
-            if args.stream:
-                _stream(predictor, atoms, args, number)
-            else:
-                _predict(predictor, atoms, args, number, start)
-        start = time.perf_counter()
+    with plain_warnings():
+        if args.stream:
+            for i, atoms in enumerate(frames):
+                print(_frame_line(frames, i, args))
+                _stream(predictor, atoms, args, _number(frames, i))
+        else:
+            _predict(predictor, frames, args, start)
     return 0
 
 
@@ -117,20 +112,37 @@ def _checked_input(args: argparse.Namespace) -> tuple[Path, list[Atoms]]:
     return path, frames
 
 
-def _predict(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None, start: float) -> None:
-    """One frame; set-up is counted from ``start``."""
-    from ase_deepdensity.checks import check_size
+def _number(frames: list[Atoms], i: int) -> int | None:
+    """Of a frame, if there are several."""
+    return i if len(frames) > 1 else None
 
-    grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
-    check_size(grid)
-    times = [start, time.perf_counter()]
-    known = predictor.coefficients(atoms)
-    times.append(time.perf_counter())
-    density = predictor.density(known, grid)
-    times.append(time.perf_counter())
-    shown_R = _shown_density(density, args)
-    print('\n'.join(_report(density, known, times, args.quantity, shown_R)), flush=True)
-    _write(density, args, number, shown_R)
+
+def _frame_line(frames: list[Atoms], i: int, args: argparse.Namespace) -> str:
+    which = '' if len(frames) == 1 else f' (frame {i} of {args.geometry})'
+    return f'atoms      {frames[i].get_chemical_formula()}{which}'
+
+
+def _predict(predictor: Predictor, frames: list[Atoms], args: argparse.Namespace, start: float) -> None:
+    """All frames, of which the network sees several at a time; set-up is counted from ``start``."""
+    from ase_deepdensity.checks import check_size
+    from ase_deepdensity.predict import naming_frame
+
+    results = predictor.coefficients(frames)
+    for i, atoms in enumerate(frames):
+        print(_frame_line(frames, i, args))
+        with naming_frame(i, frames):
+            grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
+            check_size(grid)
+        times = [start, time.perf_counter()]
+        coefficients = next(results)
+        times.append(time.perf_counter())
+        with naming_frame(i, frames):
+            density = predictor.density(coefficients, grid)
+        times.append(time.perf_counter())
+        shown_R = _shown_density(density, args)
+        print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R)), flush=True)
+        _write(density, args, _number(frames, i), shown_R)
+        start = time.perf_counter()
 
 
 def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray | None:
@@ -144,12 +156,12 @@ def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray 
 
 
 def _report(
-    density: PAWDensity, known: AtomsCoefficients, times: list[float], quantity: str, shown_R: np.ndarray | None
+    density: PAWDensity, coefficients: AtomsCoefficients, times: list[float], quantity: str, shown_R: np.ndarray | None
 ) -> Iterator[str]:
     setup, network, evaluation = (after - before for before, after in pairwise(times))
     yield _grid_line(density.grid)
     yield from _electrons_and_dipole(density, quantity, shown_R)
-    yield _familiarity_line(known)
+    yield _distance_line(coefficients)
     yield f'time       {setup:.2f} s set-up, {network:.3f} s network, {evaluation:.3f} s grid'
 
 
@@ -173,11 +185,12 @@ def _grid_line(grid: Grid) -> str:
     return f'grid       {"×".join(map(str, grid.size_c))}, {" ".join(f"{h:.3f}" for h in grid.spacing_c)} Å'
 
 
-def _familiarity_line(known: AtomsCoefficients) -> str:
-    worst = int(known.unfamiliar_a.argmax())
+def _distance_line(coefficients: AtomsCoefficients) -> str:
+    worst = int(coefficients.unfamiliar_a.argmax())
+    distance = coefficients.unfamiliar_a[worst]
     return (
-        f'strangest  atom {worst} ({known.atoms.symbols[worst]}): {known.unfamiliar_a[worst]:.2f} times as far from '
-        'the training data as most of these are from the rest'
+        f'strangest  atom {worst} ({coefficients.atoms.symbols[worst]}): {distance:.2f} times as far from the training '
+        'data as most of these are from the rest'
     )
 
 

@@ -31,8 +31,10 @@ def superposition(
 class _Superpose(torch.autograd.Function):
     @staticmethod
     def forward(ctx, position_av, grid, number_a, tables, dtype):  # type: ignore[no-untyped-def]
-        ctx.arguments = grid, position_av.detach().numpy(), number_a, tables
-        return torch.from_numpy(superpose(*ctx.arguments, np.float64 if dtype == torch.float64 else np.float32))
+        positions_av = position_av.detach().numpy()
+        ctx.arguments = grid, positions_av, number_a, tables
+        np_dtype = np.float64 if dtype == torch.float64 else np.float32
+        return torch.from_numpy(superpose(grid, positions_av, number_a, tables, np_dtype))
 
     @staticmethod
     @torch.autograd.function.once_differentiable

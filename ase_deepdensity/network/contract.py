@@ -61,20 +61,22 @@ class Output(ABC):
 
     @abstractmethod
     def of_system(self, system: System, t: int) -> Output:
-        """What is said of system t of the whole ``system`` that the network has seen."""
+        """What is said of system t of the whole ``system`` that the network has seen.
+
+        A magnetisation that another one has is there, and zero, where a system is without moments.
+        """
 
     @property
     def members(self) -> int:
         """Of the ensemble."""
-        return self._leading[0]
+        return self._leading_shape()[0]
 
     @property
     def components(self) -> int:
         """1: the total; 2: total and magnetisation."""
-        return self._leading[1]
+        return self._leading_shape()[1]
 
-    @property
-    def _leading(self) -> tuple[int, ...]:
+    def _leading_shape(self) -> tuple[int, ...]:
         return tuple(next(iter(self.D_zesaii.values())).shape[:2])
 
     def split(self, system: System) -> list[Output]:
@@ -114,7 +116,7 @@ class Coefficients(Output):
         return places.expansion(self.c_lesanm)
 
     def mean(self) -> Coefficients:
-        if len(self.c_lesanm[0]) == 1:
+        if self.members == 1:
             return self
         c_lesanm = [c_esanm.mean(0, keepdim=True) for c_esanm in self.c_lesanm]
         return Coefficients(self._mean_matrices(), self.invariants_ac, c_lesanm)
@@ -126,6 +128,9 @@ class Coefficients(Output):
             self.invariants_ac[atoms],
             [c_esanm[:, :, atoms] for c_esanm in self.c_lesanm],
         )
+
+    def _leading_shape(self) -> tuple[int, ...]:
+        return tuple(self.c_lesanm[0].shape[:2])
 
     def finite_a(self, system: System) -> torch.Tensor:
         finite_a = super().finite_a(system)

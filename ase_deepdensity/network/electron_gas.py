@@ -43,7 +43,7 @@ REFLECTION = 0.2
 the first reflections of a hot crystal."""
 HOT = 2.0
 """eV: electrons of this temperature answer over about 2 Å only."""
-FULL = 1e-5
+EMPTY = 1e-5
 """Occupation below which a state is empty."""
 ENERGIES = 400  # in the mean over a Fermi–Dirac distribution
 CHUNK, WAVES = 256, 4096  # wave vectors at a time, for χ and for features
@@ -131,7 +131,7 @@ def response(cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, width: f
     level, p_pv = fermi_level(cell_cv, kpt_Kc, electrons, width)
     energy_p = KINETIC * (p_pv**2).sum(1)
     f_p = expit((level - energy_p) / width)
-    some = f_p > FULL
+    some = f_p > EMPTY
     p_pv, energy_p, f_p = p_pv[some], energy_p[some], f_p[some]
     chi_x = np.empty(len(G_xv))
     for start in range(0, len(G_xv), CHUNK):
@@ -140,7 +140,7 @@ def response(cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, width: f
         f_cp = expit((level - energy_p - step_cp) / width)
         near = abs(step_cp) < 1e-4 * width
         slope_cp = np.where(near, -f_p * (1 - f_p) / width, (f_cp - f_p) / np.where(near, 1.0, step_cp))
-        both = np.where(f_cp > FULL, 1, 2)  # a pair with one empty state is met once, from the other one
+        both = np.where(f_cp > EMPTY, 1, 2)  # a pair with one empty state is met once, from the other one
         chi_x[start : start + CHUNK] = weight * (slope_cp * both).sum(1)
     return chi_x / volume
 
@@ -170,7 +170,7 @@ def fermi_level(cell_cv: np.ndarray, kpt_Kc: np.ndarray, electrons: float, width
         def missing(mu: float, energy_p: np.ndarray = energy_p) -> float:
             return electrons - weight * float(expit((mu - energy_p) / width).sum())
 
-        if missing(highest + width * float(logit(FULL))) <= 0:
+        if missing(highest + width * float(logit(EMPTY))) <= 0:
             break
         highest *= 1.5
     lowest = min(-20 * width, width * float(np.log(electrons / (weight * len(p_pv)))))  # exp bounds the occupations

@@ -10,10 +10,10 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import Matrices
 from ase_deepdensity.network.heads import (
     OrthonormalFunctions,
-    block_scales,
-    block_tensors,
-    blocks,
     coefficient_scales,
+    coupling_scales,
+    coupling_tensors,
+    couplings,
 )
 from ase_deepdensity.network.system import System
 
@@ -22,12 +22,12 @@ Channel = tuple[int, bool]
 
 
 class MatrixReadout(torch.nn.Module):
-    """What elements with the same angular momenta ``l_j`` of the projectors share: the blocks of their matrices.
+    """What elements with the same angular momenta ``l_j`` of the projectors share: how their matrices are made.
 
     Parameters
     ----------
     lmax
-        Of the features; blocks of higher L are left at their mean.
+        Of the features; couplings to higher L are left at their mean.
     channels, pseudo_channels
         Numbers of features.
     members
@@ -40,10 +40,10 @@ class MatrixReadout(torch.nn.Module):
 
     def __init__(self, l_j: Sequence[int], lmax: int, channels: int, pseudo_channels: int, members: int, empty: bool):
         super().__init__()
-        all_blocks = blocks(l_j)
+        all_couplings = couplings(l_j)
         self.index: dict[Channel, list[int]] = {
-            key: [i for i, b in enumerate(all_blocks) if (b.L, b.pseudo) == key]
-            for key in sorted({(b.L, b.pseudo) for b in all_blocks if b.L <= lmax})
+            key: [i for i, b in enumerate(all_couplings) if (b.L, b.pseudo) == key]
+            for key in sorted({(b.L, b.pseudo) for b in all_couplings if b.L <= lmax})
         }
         self.names = [readout_name(key) for key in self.index]
         self.readouts = torch.nn.ParameterDict()
@@ -54,11 +54,11 @@ class MatrixReadout(torch.nn.Module):
         size = sum(len(which) * (2 * L + 1) for (L, _), which in self.index.items())
         self.register_buffer('T_xii', torch.zeros(size, ni, ni))
         if not empty and size:
-            tensors = block_tensors(l_j)
+            tensors = coupling_tensors(l_j)
             self.T_xii.copy_(torch.cat([tensors[i] for which in self.index.values() for i in which]))
 
     def components(self, D_aii: torch.Tensor) -> list[torch.Tensor]:
-        """Of given matrices, for each L and parity (natoms, blocks, 2L+1)."""
+        """Of given matrices, for each L and parity (natoms, couplings, 2L+1)."""
         x_ax = torch.einsum('aij, xij -> ax', D_aii, self.T_xii.to(D_aii))
         sizes = [len(which) * (2 * L + 1) for (L, _), which in self.index.items()]
         return [
@@ -211,7 +211,7 @@ class ElementHeads(torch.nn.Module):
         if not readout.names:
             return
         element.mean_ii.copy_(self._invariant_mean(readout, D_aii))
-        scales = block_scales(readout.components(D_aii - element.mean_ii.to(D_aii)))
+        scales = coupling_scales(readout.components(D_aii - element.mean_ii.to(D_aii)))
         for name, scale_b in zip(readout.names, scales, strict=True):
             getattr(element, f'scale{name}_b').copy_(scale_b)
 
@@ -222,9 +222,9 @@ class ElementHeads(torch.nn.Module):
         return torch.einsum('b, bij -> ij', x_b, readout.T_xii[:number].to(D_aii))
 
     @torch.no_grad()
-    def take_scales(self, number: int, others: Sequence[int], factor: float = 1.0) -> None:
+    def take_scales(self, number: int, others: Sequence[int]) -> None:
         """Scales of an element that no data are known of: the geometric mean of others, those of its kind first."""
-        element, readout = self.of(number)
+        element, _ = self.of(number)
         kind = self.kinds[self.species.index(number)]
         alike = [Z for Z in others if self.kinds[self.species.index(Z)] == kind]
         for name, scale_x in element.named_buffers():
@@ -232,7 +232,7 @@ class ElementHeads(torch.nn.Module):
                 known = [getattr(self.elements[str(Z)], name) for Z in alike or others
                          if getattr(self.elements[str(Z)], name, scale_x[:0]).shape == scale_x.shape]  # fmt: skip
                 if known:
-                    scale_x.copy_(factor * torch.stack(known).log().mean(0).exp())
+                    scale_x.copy_(torch.stack(known).log().mean(0).exp())
 
 
 def kind_of(l_j: Sequence[int]) -> str:

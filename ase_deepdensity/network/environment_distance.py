@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from math import exp
+from typing import ClassVar, Self
 
 import torch
 
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.system import System
+
+POOLED_ATOMS, FEW_ATOMS = 5.0, 20.0
+"""Atoms that the statistics of all species count as for a species with hardly any of its own, and how many of its own
+let that fade (exponentially)."""
+MOST_NUMBERS = 2**18
+"""In the directions of all species together: 1 MB."""
+LEAST_DIMENSIONS = 8
 
 
 class EnvironmentDistance:
@@ -63,20 +71,41 @@ class EnvironmentDistance:
         return cls.fit(invariants_by_species(network, systems))
 
     @classmethod
-    def fit(
-        cls, invariants_zac: Sequence[torch.Tensor], *, dimensions: int = 96, floor: float = 1e-3
-    ) -> EnvironmentDistance:
+    def fit(cls, invariants_zac: Sequence[torch.Tensor], *, dimensions: int = 96, floor: float = 1e-3) -> Self:
         """From the invariant features (natoms, n) of the training atoms of each species.
+
+        What few atoms of a species cannot tell is taken from the pooled covariance of all species, see
+        :data:`POOLED_ATOMS`.
 
         Parameters
         ----------
         dimensions
-            Leading directions that are kept.
+            Leading directions that are kept, at most; of many species less (``MOST_NUMBERS``).
         floor
             Of the variances, in units of their mean.
         """
-        parts = [_fit_species(x_ac.double(), dimensions, floor) for x_ac in invariants_zac]
+        if not all(x_ac.isfinite().all() for x_ac in invariants_zac):
+            raise ValueError('the features of the training atoms are not finite')
+        x_zac = [x_ac.double() for x_ac in invariants_zac]
+        n = x_zac[0].shape[1]
+        dimensions = min(dimensions, max(LEAST_DIMENSIONS, MOST_NUMBERS // (len(x_zac) * n)))
+        centred_ac = torch.cat([x_ac - x_ac.mean(0) for x_ac in x_zac])
+        pooled_cc = centred_ac.T @ centred_ac / len(centred_ac)
+        fits = [_fit_species(x_ac, pooled_cc, dimensions, floor) for x_ac in x_zac]
+        pooled_square = torch.cat([square_a for _, square_a in fits]).quantile(0.9)
+        parts = [part | {'limit_s': _limit(square_a, pooled_square)} for part, square_a in fits]
         return cls(**{name: torch.stack([part[name] for part in parts]).float() for name in cls.NAMES})
+
+    @classmethod
+    def together(cls, rows: Sequence[tuple[EnvironmentDistance, int]]) -> Self:
+        """Species of several as one: of each row (a distance, and which of its species)."""
+        most = max(distance.whiten_sck.shape[2] for distance, _ in rows)
+        states = []
+        for distance, z in rows:
+            state = {name: x_sx[z].float() for name, x_sx in distance.state_dict().items()}
+            missing = most - state['whiten_sck'].shape[1]
+            states.append(state | {'whiten_sck': torch.nn.functional.pad(state['whiten_sck'], (0, missing))})
+        return cls(**{name: torch.stack([state[name] for state in states]) for name in cls.NAMES})
 
     def __call__(self, invariants_ac: torch.Tensor, rows_z: Sequence[slice | torch.Tensor]) -> torch.Tensor:
         """(natoms,) distances in units of those of the training atoms; not finite where the features are not.
@@ -92,7 +121,7 @@ class EnvironmentDistance:
     def _distances(self, x_ac: torch.Tensor, s: int) -> torch.Tensor:
         x_ac = (x_ac - self.mean_sc[s]) * self.scale_sc[s]
         z_ak = x_ac @ self.whiten_sck[s]
-        along_ak = z_ak / self.whiten_sck[s].norm(dim=0)
+        along_ak = z_ak / self.whiten_sck[s].norm(dim=0).clamp(min=1e-30)  # directions of length zero fill up
         rest_a = (x_ac.square().sum(1) - along_ak.square().sum(1)).clamp(min=0)
         return (z_ak.square().sum(1) + rest_a * self.outside_s[s]).sqrt() / self.limit_s[s]
 
@@ -174,27 +203,42 @@ class NearestNeighborDistance(EnvironmentDistance):
         return torch.cdist(z_ak, self.kept_sxk[s]).amin(1) / self.limit_s[s]
 
 
-def _fit_species(x_ac: torch.Tensor, dimensions: int, floor: float) -> dict[str, torch.Tensor]:
-    """The tensors of one species."""
-    if not x_ac.isfinite().all():
-        raise ValueError('the features of the training atoms are not finite')
+def _fit_species(
+    x_ac: torch.Tensor, pooled_cc: torch.Tensor, dimensions: int, floor: float
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The tensors of one species but for the limit, and squared distances (natoms,) of its atoms from the others."""
     natoms, n = x_ac.shape
-    mean_c, std_c = x_ac.mean(0), x_ac.std(0, correction=0)
+    pooled = _pooled_atoms(natoms)
+    mean_c, total = x_ac.mean(0), natoms + pooled
+    variance_c = (natoms * x_ac.var(0, correction=0) + pooled * pooled_cc.diagonal()) / total
+    std_c = variance_c.sqrt()
     scale_c = 1 / std_c.clamp(min=max(0.01 * float(std_c.median()), 1e-6))
     y_ac = (x_ac - mean_c) * scale_c
-    variance_k, vector_ck = torch.linalg.eigh(y_ac.T @ y_ac / natoms)
+    covariance_cc = (y_ac.T @ y_ac + pooled * pooled_cc * scale_c * scale_c[:, None]) / total
+    variance_k, vector_ck = torch.linalg.eigh(covariance_cc)
     least = floor * float(variance_k.mean()) + 1e-6
     outside = float(variance_k[:-dimensions].clamp(min=0).sum()) / max(n - dimensions, 1) + least
     variance_k, vector_ck = variance_k[-dimensions:] + least, vector_ck[:, -dimensions:]
     whiten_ck = vector_ck / (n * variance_k).sqrt()
     square_a = (y_ac @ whiten_ck).square().sum(1)
     square_a += (y_ac.square().sum(1) - (y_ac @ vector_ck).square().sum(1)).clamp(min=0) / (n * outside)
-    leverage_a = (square_a * n / natoms).clamp(max=0.98)  # of each atom in its own covariance
-    limit = (square_a / (1 - leverage_a)).sqrt().quantile(0.9).clamp(min=1e-3)
-    return {
+    leverage_a = (square_a * n / total).clamp(max=0.98)  # of each atom in its own covariance
+    part = {
         'mean_sc': mean_c,
         'scale_sc': scale_c,
         'whiten_sck': whiten_ck,
         'outside_s': torch.tensor(1 / (n * outside)),
-        'limit_s': limit,
     }
+    return part, square_a / (1 - leverage_a)
+
+
+def _pooled_atoms(natoms: int) -> float:
+    """What the statistics of all species count as."""
+    return POOLED_ATOMS * exp(-natoms / FEW_ATOMS)
+
+
+def _limit(square_a: torch.Tensor, pooled_square: torch.Tensor) -> torch.Tensor:
+    """What 9 of 10 atoms stay below; of few atoms more and more that of all species."""
+    natoms, pooled = len(square_a), _pooled_atoms(len(square_a))
+    mixed = (natoms * square_a.quantile(0.9) + pooled * pooled_square) / (natoms + pooled)
+    return mixed.sqrt().clamp(min=1e-3)

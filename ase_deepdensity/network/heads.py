@@ -15,8 +15,8 @@ SMALLEST = 0.03
 
 
 @dataclass(frozen=True)
-class Block:
-    """The part of one angular momentum L in the block (j1, j2) of an atomic density matrix.
+class Coupling:
+    """Two projectors j1, j2 coupled to one angular momentum L: an irreducible part of an atomic density matrix.
 
     ``pseudo``: it has the parity (−1)^(L+1), because l1 + l2 + L is odd.
     """
@@ -32,13 +32,13 @@ class Block:
         return (self.l1 + self.l2 + self.L) % 2 == 1
 
 
-def blocks(l_j: Sequence[int]) -> list[Block]:
+def couplings(l_j: Sequence[int]) -> list[Coupling]:
     """Irreducible parts of a symmetric matrix in the projector basis with angular momenta ``l_j``.
 
     Diagonal blocks (j, j) are symmetric themselves and keep even L only.
     """
     return [
-        Block(j1, j2, l1, l2, L)
+        Coupling(j1, j2, l1, l2, L)
         for j1, l1 in enumerate(l_j)
         for j2, l2 in enumerate(l_j[j1:], start=j1)
         for L in range(abs(l1 - l2), l1 + l2 + 1)
@@ -46,14 +46,14 @@ def blocks(l_j: Sequence[int]) -> list[Block]:
     ]
 
 
-def block_tensors(l_j: Sequence[int]) -> list[torch.Tensor]:
-    """For each block the (2L+1, ni, ni) symmetric matrices that its components multiply; orthonormal in tr(AB)."""
+def coupling_tensors(l_j: Sequence[int]) -> list[torch.Tensor]:
+    """For each coupling the (2L+1, ni, ni) symmetric matrices that its components multiply; orthonormal in tr(AB)."""
     from e3nn import o3  # slow to import, and needed for new networks only
 
     start_j = [sum(2 * l + 1 for l in l_j[:j]) for j in range(len(l_j) + 1)]
     ni = start_j[-1]
     tensors = []
-    for b in blocks(l_j):
+    for b in couplings(l_j):
         C_mij = o3.wigner_3j(b.l1, b.l2, b.L, dtype=torch.float64).permute(2, 0, 1) * (2 * b.L + 1) ** 0.5
         T_mii = torch.zeros(2 * b.L + 1, ni, ni, dtype=torch.float64)
         rows, columns = slice(start_j[b.j1], start_j[b.j1 + 1]), slice(start_j[b.j2], start_j[b.j2 + 1])
@@ -67,15 +67,15 @@ def block_tensors(l_j: Sequence[int]) -> list[torch.Tensor]:
 
 
 def tensors_shape(l_j: Sequence[int], lmax: int) -> tuple[int, int, int]:
-    """Of :func:`block_tensors` with L ≤ lmax, one behind the other."""
+    """Of :func:`coupling_tensors` with L ≤ lmax, one behind the other."""
     ni = sum(2 * l + 1 for l in l_j)
-    return sum(2 * b.L + 1 for b in blocks(l_j) if b.L <= lmax), ni, ni
+    return sum(2 * b.L + 1 for b in couplings(l_j) if b.L <= lmax), ni, ni
 
 
-def block_scales(x_xabm: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """RMS (blocks,) of components (natoms, blocks, 2L+1), of each L and parity.
+def coupling_scales(x_xabm: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """RMS (couplings,) of components (natoms, couplings, 2L+1), of each L and parity.
 
-    No scale is below ``SMALLEST`` times that of all blocks together, see :func:`coefficient_scales`.
+    No scale is below ``SMALLEST`` times that of all together, see :func:`coefficient_scales`.
     """
     square_xb = [x_abm.square().mean((0, 2)) for x_abm in x_xabm]
     least = SMALLEST * float(torch.cat(square_xb).mean().sqrt())
@@ -85,12 +85,12 @@ def block_scales(x_xabm: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def matrix_shapes(l_j: Sequence[int], lmax: int, prefix: str) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors T in the state dict of an :class:`AtomicMatrixHead`, by name."""
     ni = sum(2 * l + 1 for l in l_j)
-    counts = Counter((b.L, b.pseudo) for b in blocks(l_j) if b.L <= lmax)
+    counts = Counter((b.L, b.pseudo) for b in couplings(l_j) if b.L <= lmax)
     return {f'{prefix}T{L}{"p" if pseudo else ""}_bmii': (n, 2 * L + 1, ni, ni) for (L, pseudo), n in counts.items()}
 
 
 class AtomicMatrixHead(torch.nn.Module):
-    """D_ii = D̄_ii + Σ_blocks Σ_m x_m T_mii for the atoms of one species.
+    """D_ii = D̄_ii + Σ_couplings Σ_m x_m T_mii for the atoms of one species.
 
     Parameters
     ----------
@@ -108,11 +108,11 @@ class AtomicMatrixHead(torch.nn.Module):
     def __init__(self, l_j: Sequence[int], lmax: int, channels: int, pseudo_channels: int, empty: bool = False):
         super().__init__()
         ni = sum(2 * l + 1 for l in l_j)
-        all_blocks = blocks(l_j)
-        tensors = None if empty else block_tensors(l_j)
-        self.index = {  # (L, pseudo) → which blocks
-            key: [i for i, b in enumerate(all_blocks) if (b.L, b.pseudo) == key]
-            for key in sorted({(b.L, b.pseudo) for b in all_blocks if b.L <= lmax})
+        all_couplings = couplings(l_j)
+        tensors = None if empty else coupling_tensors(l_j)
+        self.index = {  # (L, pseudo) → which couplings
+            key: [i for i, b in enumerate(all_couplings) if (b.L, b.pseudo) == key]
+            for key in sorted({(b.L, b.pseudo) for b in all_couplings if b.L <= lmax})
         }
         self.readouts = torch.nn.ModuleDict()
         for (L, pseudo), members in self.index.items():
@@ -129,7 +129,7 @@ class AtomicMatrixHead(torch.nn.Module):
         self.register_buffer('mean_ii', torch.zeros(ni, ni))
 
     def components(self, D_aii: torch.Tensor) -> dict[str, torch.Tensor]:
-        """x of each readout, (natoms, nblocks, 2L+1), of given matrices."""
+        """x of each readout, (natoms, couplings, 2L+1), of given matrices."""
         return {
             name: torch.einsum('aij, bmij -> abm', D_aii, getattr(self, f'T{name}_bmii').to(D_aii))
             for name in self.readouts
@@ -137,12 +137,12 @@ class AtomicMatrixHead(torch.nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, D_aii: torch.Tensor) -> None:
-        """Take mean (its rotation-invariant part) and the RMS of each block from training matrices (natoms, ni, ni)."""
+        """Take mean (its rotation-invariant part) and RMS of each coupling from training matrices (natoms, ni, ni)."""
         if not self.readouts:  # an atom without projectors
             return
         invariant = self.components(D_aii)['0'].mean(0)
         self.mean_ii.copy_(torch.einsum('bm, bmij -> ij', invariant, self.T0_bmii.to(D_aii)))
-        scales = block_scales(list(self.components(D_aii - self.mean_ii.to(D_aii)).values()))
+        scales = coupling_scales(list(self.components(D_aii - self.mean_ii.to(D_aii)).values()))
         for name, scale_b in zip(self.readouts, scales, strict=True):
             getattr(self, f'scale{name}_b').copy_(scale_b)
 

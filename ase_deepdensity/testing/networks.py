@@ -7,7 +7,8 @@
             return MyNetwork(self.species, MyHypers(), self.basis, self.l_zj)
 
 Densities are compared at vectors from the atoms, matrices as they are or turned; nothing is evaluated on a grid here.
-What a network says it cannot (:attr:`~.DensityNetwork.sees_magnetic_moments` and the like) is not asked for; all else is.
+What a network says it cannot (:attr:`~.DensityNetwork.sees_magnetic_moments` and the like) is not asked
+for; all else is.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class _Decay:
 
 
 def system_of(network: DensityNetwork, atoms: Atoms, position_av: torch.Tensor | None = None) -> System:
-    """For a network: with k-points ``atoms.info['kpts']`` or ``KPTS``, an electron per proton, ``atoms.info['charge']``."""
+    """For a network: k-points ``atoms.info['kpts']`` or ``KPTS``, an electron per proton, ``atoms.info['charge']``."""
     waves = None
     if network.sees_kpoints:
         waves = network.waves(atoms.cell.array, atoms.info.get('kpts', KPTS), float(atoms.numbers.sum()))
@@ -311,7 +312,7 @@ class DensityNetworkContract:
             tensor.zero_()
         network.load_state_dict(state)
         self.assert_same(self.run(network, box()), said, 0.0)
-        shapes = type(network).telling_shapes(self.species, network.hypers, self.basis, self.l_zj)  # type: ignore[arg-type]
+        shapes = type(network).telling_shapes(self.species, network.hypers, self.basis, self.l_zj)
         assert shapes and {name: tuple(state[name].shape) for name in shapes} == shapes
 
     # Smoothness
@@ -403,12 +404,14 @@ class DensityNetworkContract:
             pytest.skip('the network is spin-paired')
         systems = [system_of(network, atoms) for atoms in (box(), magnetic_box())]
         joint = System.join(systems, network.cutoff)
-        paired = self.said(network(joint).split(joint)[0], systems[0])
-        assert paired.rho_esap.shape[1] == 2 and not paired.rho_esap[:, 1].any()
-        assert not any(D_esii[:, 1].any() for D_esii in paired.D_aesii)
-        alone = self.run(network, box())
-        total = Said(paired.rho_esap[:, :1], [D_esii[:, :1] for D_esii in paired.D_aesii], paired.invariants_ac)
-        self.assert_same(total, alone)
+        output = network(joint)
+        both = self.said(output, joint)
+        atoms_a = list(range(systems[0].natoms))
+        assert both.rho_esap.shape[1] == 2 and not both.rho_esap[:, 1, atoms_a].any()
+        assert not any(both.D_aesii[a][:, 1].any() for a in atoms_a)
+        part = self.said(output.split(joint)[0], systems[0])
+        total = Said(part.rho_esap[:, :1], [D_esii[:, :1] for D_esii in part.D_aesii], part.invariants_ac)
+        self.assert_same(total, self.run(network, box()))
 
     def test_charge(self, network: DensityNetwork) -> None:
         charged = box()

@@ -109,12 +109,17 @@ def random_points(
     samples: Sequence[Sample], targets: Sequence[Target], cutoff: float, number: int, rng: np.random.Generator
 ) -> Batch:
     """``number`` different grid points of each snapshot, or all if it has fewer."""
-    places, index_tp = Points.draw([sample.grid for sample in samples], number, rng)
+    points, index_tp = Points.draw([sample.grid for sample in samples], number, rng)
     parts = [
         target.density_sR.flatten(1)[:, torch.from_numpy(index_p)]
         for target, index_p in zip(targets, index_tp, strict=True)
     ]
-    return _batch(samples, targets, cutoff, places, parts)
+    return _batch(samples, targets, cutoff, points, parts)
+
+
+def _system_p(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Index of the snapshot of each point, from what is known at the points of each."""
+    return torch.arange(len(parts)).repeat_interleave(torch.tensor([part_sp.shape[1] for part_sp in parts]))
 
 
 def _batch(
@@ -131,8 +136,7 @@ def _batch(
             for sample, target, part_sp in zip(samples, targets, parts, strict=True)
         ]
     )
-    number_t = torch.tensor([part_sp.shape[1] for part_sp in parts])
-    system_p = torch.arange(len(parts)).repeat_interleave(number_t)
+    system_p = _system_p(parts)
     return Batch(
         System.join([sample.system for sample in samples], cutoff),
         places,

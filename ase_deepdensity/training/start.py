@@ -130,11 +130,13 @@ def fit_familiarity(
     familiarity = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):
         return familiarity
-    old, new = init.familiarity.state_dict(), familiarity.state_dict()
-    if old.keys() != new.keys():
+    if init.familiarity.NAMES != familiarity.NAMES:
         raise ValueError(
             f'the file of {init.name} is of an older version, which can be fine-tuned only on data with all its '
             f'elements, {" ".join(init.symbols)}'
         )
-    rows = [(new, met.index(z)) if z in met else (old, init.species.index(Z)) for z, Z in enumerate(network.species)]
-    return EnvironmentDistance(**{name: torch.stack([state[name][z] for state, z in rows]) for name in old})
+    rows = [
+        (familiarity, met.index(z)) if z in met else (init.familiarity, init.species.index(Z))
+        for z, Z in enumerate(network.species)
+    ]
+    return EnvironmentDistance.together(rows)

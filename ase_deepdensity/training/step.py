@@ -77,6 +77,7 @@ def density_at(output: Output, batch: Batch, evaluate: DensityEvaluator) -> torc
         return evaluate.at_points(output, system.position_av, system.slices, batch.places)
     parts = []
     for t, coset in enumerate(batch.places):
-        position_av = system.position_av[system.slices[t]] - torch.from_numpy(coset.origin_v).to(system.position_av)
-        parts.append(evaluate(output.of_system(system, t), coset.grid, position_av).flatten(2))
+        position_av = system.position_av[system.slices[t]]
+        moved_av = position_av - torch.from_numpy(coset.origin_v).to(position_av)
+        parts.append(evaluate(output.of_system(system, t), coset.grid, moved_av).flatten(2))
     return torch.cat(parts, 2)

@@ -98,3 +98,32 @@ def test_files_of_the_first_versions():
     x_ac = torch.tensor([[1.0, 1.0, 9.0, 7.0], [4.0, 1.0, 0.0, 0.0], [1.0, 4.0, 0.0, 0.0]])
     assert distance(x_ac, [slice(0, 3)]).tolist() == pytest.approx([0, 0.5, 3])
     assert distance.state_dict().keys() == state.keys()
+
+
+def test_few_atoms_of_one_species_among_many():
+    """What the others vary in, a species with three atoms may vary in too; what nothing varies in, it may not."""
+    x_ac = features()
+    few = EnvironmentDistance.fit([x_ac[300:400], x_ac[400:403] + 2])
+    like = few(x_ac[403:500] + 2, [slice(0, 0), slice(0, 97)])
+    alone = EnvironmentDistance.fit([x_ac[400:403] + 2])(x_ac[403:500] + 2, [slice(0, 97)])
+    assert like.median() < 2.5 and like.median() < 0.1 * alone.median()
+    _, _, direction_cc = torch.linalg.svd(x_ac[300:] - x_ac[300:].mean(0))
+    strange = x_ac[400:403].mean(0) + 2 + x_ac.std() * direction_cc[-1]
+    assert few(strange[None], [slice(0, 0), slice(0, 1)]) > 5
+
+
+def test_size_for_many_species():
+    rng = torch.Generator().manual_seed(0)
+    many = EnvironmentDistance.fit([torch.randn(20, 192, generator=rng) for _ in range(83)])
+    assert sum(tensor.nbytes for tensor in many.state_dict().values()) < 1.3e6
+    assert EnvironmentDistance.fit([torch.randn(200, 192, generator=rng)]).whiten_sck.shape == (1, 192, 96)
+
+
+def test_species_of_several_together():
+    one, other = fit(dimensions=8), fit(dimensions=16)
+    both = EnvironmentDistance.together([(one, 1), (other, 0), (one, 0)])
+    x_ac = features()
+    expected = [one(x_ac, [slice(0, 0), slice(0, 500)]), other(x_ac, [slice(0, 500)]), one(x_ac, [slice(0, 500)])]
+    for z, distance_a in enumerate(expected):
+        rows_z = [slice(0, 0)] * z + [slice(0, 500)]
+        torch.testing.assert_close(both(x_ac, rows_z), distance_a)

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, block_tensors, blocks
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, coupling_tensors, couplings
 from ase_deepdensity.testing import DensityNetworkContract
 
 
 @pytest.mark.parametrize('l_j', [*DensityNetworkContract.l_zj, (0, 1, 2, 3)])
 def test_blocks_are_an_orthonormal_basis_of_the_symmetric_matrices(l_j):
-    T_xii = torch.cat(block_tensors(l_j))
+    T_xii = torch.cat(coupling_tensors(l_j))
     ni = T_xii.shape[1]
     assert len(T_xii) == ni * (ni + 1) // 2
     gram_xx = torch.einsum('xij, yij -> xy', T_xii, T_xii)
@@ -18,7 +18,7 @@ def test_blocks_are_an_orthonormal_basis_of_the_symmetric_matrices(l_j):
 
 
 def test_pseudo_blocks():
-    assert {(b.l1, b.l2, b.L) for b in blocks((0, 1, 0, 1, 2)) if b.pseudo} == {(1, 1, 1), (1, 2, 2)}
+    assert {(b.l1, b.l2, b.L) for b in couplings((0, 1, 0, 1, 2)) if b.pseudo} == {(1, 1, 1), (1, 2, 2)}
 
 
 def test_scale_and_components_of_matrices():
