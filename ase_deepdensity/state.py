@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import pi, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ase import Atoms
 
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
-from ase_deepdensity.paw import AtomType, pseudo_electrons, total_compensation_charge
+from ase_deepdensity.paw import AtomType, compensation_charges, pseudo_electrons, total_compensation_charge
 
 if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
@@ -169,6 +170,34 @@ class PAWDensity:
         self.check_whole('number_of_electrons')
         nvalence = sum(atom_type.nvalence for atom_type in self.types())
         return float(self.integral() + self.compensation_charge() + nvalence)
+
+    def dipole_moment(self) -> np.ndarray:
+        """(3,) dipole moment of the cell, e·Å, as GPAW's ``Density.calculate_dipole_moment`` has it.
+
+            μ = −∫ r ñ(r) dr − Σ_a [√(4π) Q^a_00 R^a + √(4π/3) (Q^a_1x, Q^a_1y, Q^a_1z)]
+
+        Points on a periodic boundary count half on either side.  Where matter reaches across a periodic boundary the
+        value depends on where the cell begins, as any such value does: see :func:`.dipole.depends_on_origin_c`.
+        """
+        dipole_v = -self._first_moment()
+        position_av = self.relpos_ac() @ self.grid.cell_cv
+        for Q_L, position_v in zip(compensation_charges(self.D_asii, self.types()), position_av, strict=True):
+            dipole_v -= sqrt(4 * pi) * Q_L[0] * position_v
+            if len(Q_L) > 1:
+                y, z, x = Q_L[1:4]
+                dipole_v -= sqrt(4 * pi / 3) * np.array([x, y, z])
+        return dipole_v
+
+    def _first_moment(self) -> np.ndarray:
+        """(3,) ∫ r ñ(r) dr, electrons · Å."""
+        grid, nt_R = self.grid, self.nt_sR.sum(axis=0)
+        moment_c = np.empty(3)
+        for c in range(3):
+            index_i = np.arange(grid.start_c[c], grid.stop_c[c], dtype=float)
+            if len(index_i) and index_i[0] == 0:
+                index_i[0] = 0.5 * grid.size_c[c]
+            moment_c[c] = index_i @ nt_R.sum(axis=tuple({0, 1, 2} - {c})) / grid.size_c[c]
+        return moment_c @ grid.cell_cv * grid.dv
 
     def normalized(self) -> PAWDensity:
         """ñ rescaled so that the number of electrons is right at the given D: GPAW's ``Density.normalize``."""

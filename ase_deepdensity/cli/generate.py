@@ -13,9 +13,9 @@ from ase_deepdensity.cli.outputs import check_output
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from ase_deepdensity.dataset.files import Snapshot
     from ase_deepdensity.level import Level
     from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.snapshot import Snapshot
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

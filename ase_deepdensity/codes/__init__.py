@@ -17,7 +17,7 @@ from ase_deepdensity.paw import AtomType
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
 
-    from ase_deepdensity.dataset.files import Snapshot
+    from ase_deepdensity.snapshot import Snapshot
 
 
 class Code(Protocol):

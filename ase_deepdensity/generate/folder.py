@@ -12,12 +12,13 @@ from ase import Atoms
 
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.codes.gpaw.mpi import broadcast, broadcast_exception, world_comm
-from ase_deepdensity.dataset.files import Snapshot, read_level
+from ase_deepdensity.dataset.files import read_level
 from ase_deepdensity.dataset.folder import SNAPSHOT_SUFFIX, DatasetError, Failure
 from ase_deepdensity.files import remove_stale_temporaries, whole_files
 from ase_deepdensity.generate.jobs import Jobs, failure_path, targets_in
 from ase_deepdensity.generate.workers import run_workers
 from ase_deepdensity.level import Level
+from ase_deepdensity.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm

@@ -18,12 +18,13 @@ from ase import Atoms
 
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.codes.gpaw.mpi import broadcast, broadcast_exception
-from ase_deepdensity.dataset.files import Snapshot, geometry_hash, write_snapshot
+from ase_deepdensity.dataset.files import geometry_hash, write_snapshot
 from ase_deepdensity.dataset.folder import FAILURE_SUFFIX, SNAPSHOT_SUFFIX, Failure, write_failure
 from ase_deepdensity.files import whole_files
 from ase_deepdensity.generate.claims import take
 from ase_deepdensity.geometry import check_geometry, check_grid_memory, total_charge
 from ase_deepdensity.level import Level
+from ase_deepdensity.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm

@@ -13,9 +13,9 @@ from ase import Atoms
 
 from ase_deepdensity.codes.gpaw.parameters import gpaw_parameters, with_versions
 from ase_deepdensity.codes.gpaw.require import require_gpaw
-from ase_deepdensity.dataset.files import Snapshot
 from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.level import Level
+from ase_deepdensity.snapshot import Snapshot
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ase_deepdensity.level import Level
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
 
-    from ase_deepdensity.dataset.files import Snapshot
+    from ase_deepdensity.snapshot import Snapshot
 
 __all__ = ['atom_types', 'calculate', 'check', 'grid', 'kpoints', 'shares_ranks']
 

@@ -13,12 +13,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.units import Bohr, Hartree, kB
 
-from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.codes.ks1d.parameters import atom_types, check, grid, ions, parameter, waves
 from ase_deepdensity.codes.ks1d.solver import Ground, System, solve
-from ase_deepdensity.dataset.files import Snapshot
 from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.level import Level, LevelError
+from ase_deepdensity.snapshot import Snapshot
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class KohnSham1D(Calculator):
             'energy': 0.5 * (ground.energy + ground.free_energy) * Hartree,
             'free_energy': ground.free_energy * Hartree,
             'forces': forces_av,
-            'dipole': dipole_moment(self.density),
+            'dipole': self.density.dipole_moment(),
         }
 
     def get_pseudo_density(self, atoms: Atoms | None = None) -> np.ndarray:
