@@ -14,10 +14,11 @@ from ase.calculators.calculator import Calculator, CalculatorSetupError, Paramet
 from ase_deepdensity.analysis.all_electron import all_electron_density
 from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.predict import Predictor, naming_frame
+from ase_deepdensity.predict import Predictor
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:

@@ -33,6 +33,9 @@ MAX_NEGATIVE = 1e-3
 These limits are from measurements, see "What a prediction is worth" in docs/benchmarks.md.
 """
 
+AGAIN_DISTANCE, AGAIN_FACTOR = 1.0, 1.2
+"""Å and ratio: the same atoms are warned about again once one has moved, or the worst has become worse, by more."""
+
 
 class PredictionError(ValueError):
     """Atoms or a grid that no density can be predicted for."""
@@ -235,3 +238,10 @@ def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel)
             stacklevel=4,
         )
     return len(strange) > 0
+
+
+def warrants_another_warning(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
+    """Whether this is more than the next step of a trajectory that has been warned about."""
+    if not np.array_equal(atoms.numbers, warned_of.numbers) or worst > AGAIN_FACTOR * worst_before:
+        return True
+    return bool(np.linalg.norm(atoms.positions - warned_of.positions, axis=1).max() > AGAIN_DISTANCE)

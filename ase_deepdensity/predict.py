@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import overload
@@ -14,6 +13,7 @@ import torch
 from ase import Atoms
 
 from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+from ase_deepdensity.batches import batch_ends, naming_frame
 from ase_deepdensity.checks import (
     PredictionError,
     Tally,
@@ -26,6 +26,7 @@ from ase_deepdensity.checks import (
     check_size,
     warn_unfamiliar,
     warning_instead,
+    warrants_another_warning,
 )
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
@@ -41,10 +42,6 @@ from ase_deepdensity.paw import pseudo_electrons
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
-
-AGAIN_DISTANCE, AGAIN_FACTOR = 1.0, 1.2
-"""Å and ratio: the same atoms are warned about again once one has moved, or the worst has become worse, by more."""
-
 
 MOST_ATOMS = 512
 """That the network is shown at once, unless one system has more: it bounds the memory."""
@@ -333,7 +330,7 @@ class Predictor:
         Raises
         ------
         PredictionError
-            A network whose density is no expansion in the basis.
+            A network whose density is no expansion in the basis, or atoms with magnetic moments.
         """
         with default_device('cpu'):
             return self._vjp(atoms, grid, v_R, W_asii)
@@ -347,6 +344,8 @@ class Predictor:
                 f'{self.model.name}: derivatives need a network that expands the density in the basis, '
                 f'which {self.model.architecture.network} does not'
             )
+        if output.components > 1:
+            raise PredictionError(f'{self.model.name}: there are no derivatives of spin-polarised predictions')
         output = output.mean()
         nt_R = self._density(output, grid, position_av.to(self.device), system.number_a)[0]
         weight_R = torch.from_numpy(np.asarray(v_R, dtype=float) * grid.dv).to(self.device)
@@ -397,7 +396,8 @@ class Predictor:
         tallies = (Tally.of(self.evaluate(coefficients, slab), slab) for slab in grid.slabs(max_points))
         scale = self.check(coefficients, reduce(Tally.__add__, tallies))
         for slab in grid.slabs(max_points):
-            yield PAWBlock(slab, self.evaluate(coefficients, slab)[np.newaxis] * scale)
+            component_sR = self.evaluate_components(coefficients, slab)
+            yield PAWBlock(slab, spins(component_sR, coefficients.nspins) * scale)
 
     def electrons(self, coefficients: AtomsCoefficients) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
@@ -411,37 +411,7 @@ class PAWBlock:
     grid: Grid
     """The slab."""
     nt_sR: np.ndarray
-    """(1, n0, n1, n2) electrons/Å³."""
-
-
-@contextmanager
-def naming_frame(i: int, frames: Sequence[Atoms]) -> Iterator[None]:
-    """Let errors say which of several frames they are of."""
-    try:
-        yield
-    except PredictionError as error:
-        if len(frames) == 1:
-            raise
-        raise PredictionError(f'frame {i} ({frames[i].get_chemical_formula()}): {error}') from error
-
-
-def batch_ends(sizes: Sequence[int], most: int) -> Iterator[int]:
-    """Where batches of consecutive systems end that have at most so many atoms each, or are one system."""
-    total = 0
-    for i, size in enumerate(sizes):
-        if total and total + size > most:
-            yield i
-            total = 0
-        total += size
-    if sizes:
-        yield len(sizes)
-
-
-def warrants_another_warning(atoms: Atoms, worst: float, warned_of: Atoms, worst_before: float) -> bool:
-    """Whether this is more than the next step of a trajectory that has been warned about."""
-    if not np.array_equal(atoms.numbers, warned_of.numbers) or worst > AGAIN_FACTOR * worst_before:
-        return True
-    return bool(np.linalg.norm(atoms.positions - warned_of.positions, axis=1).max() > AGAIN_DISTANCE)
+    """(1 or 2, n0, n1, n2) electrons/Å³, as in a :class:`.PAWDensity`."""
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

@@ -246,7 +246,7 @@ def tensor(name, change):
         (of('architecture', species=[1]), r'the species \[1\] have atom types of'),
         (of('architecture', species=[1, 300]), 'have atom types of'),
         (projectors(8, [0, 1, 0, 1, 99]), 'at most 32 projectors with angular momenta'),
-        (projectors(8, [4] * 32), 'numbers for the atomic matrices alone'),
+        (projectors(8, [4] * 32), r'network.matrices.1.* should be'),
         (projectors(8, [0, 1, 0, 1]), r'network.matrices.1.* should be'),
         (projectors(8, [0, 1, 0, 1.5, 2]), 'quantum numbers must be whole'),
         (of('architecture', hypers=[]), r'its hyper-parameters are \[\]'),

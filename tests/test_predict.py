@@ -13,10 +13,11 @@ from ase.build import fcc111, molecule
 from ase.io import read
 
 from ase_deepdensity.analysis.compare import compare
+from ase_deepdensity.batches import batch_ends
 from ase_deepdensity.checks import PredictionError, Tally, UnfamiliarWarning, check_density
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel, shipped_models
-from ase_deepdensity.predict import Predictor, batch_ends
+from ase_deepdensity.predict import Predictor
 from tests.tiny import build_model, water_box
 from tests.tolerances import EXACT, FLOAT32
 
@@ -531,6 +532,10 @@ def test_magnetisation(universal, water):
     coefficients = universal.coefficients(water)
     component_sR = universal.evaluate_components(coefficients, down.grid)
     np.testing.assert_array_equal(component_sR[0], universal.evaluate(coefficients, down.grid))
+    blocks = list(universal.stream(water, down.grid, max_points=5000))
+    assert_same(np.concatenate([block.nt_sR for block in blocks], axis=1), down.nt_sR)
+    with pytest.raises(PredictionError, match='no derivatives of spin-polarised'):
+        universal.vjp(water, down.grid, down.nt_sR[0], down.D_asii)
     paired = water.copy()
     paired.set_initial_magnetic_moments(None)
     together = universal.predict([paired, water])
@@ -543,6 +548,21 @@ def test_charge(universal, water):
     water.info['charge'] = 1
     density = universal.predict(water)
     assert density.charge == 1 and density.number_of_electrons() == pytest.approx(63, rel=EXACT)
+
+
+def test_file_of_a_model_of_all_kinds(universal, water, tmp_path):
+    """Moments, charges and members come back from a file; tensors of another size are refused."""
+    path = tmp_path / 'm.safetensors'
+    universal.model.save(path)
+    again = Predictor(DensityModel.load(path), extrapolate=True)
+    water.set_initial_magnetic_moments([0.3] * len(water))
+    expected = Predictor(universal.model, extrapolate=True).predict(water)
+    np.testing.assert_array_equal(again.predict(water).nt_sR, expected.nt_sR)
+    state = dict(universal.network.state_dict())
+    kind = next(name for name in state if name.endswith('T_xii'))
+    state[kind] = state[kind][:-1]
+    with pytest.raises(ValueError, match=kind):
+        universal.model.architecture.check(state)
 
 
 def test_spread_of_an_ensemble(universal, tiny, water):

@@ -124,8 +124,8 @@ def _frame_line(frames: list[Atoms], i: int, args: argparse.Namespace) -> str:
 
 def _predict(predictor: Predictor, frames: list[Atoms], args: argparse.Namespace, start: float) -> None:
     """All frames, of which the network sees several at a time; set-up is counted from ``start``."""
+    from ase_deepdensity.batches import naming_frame
     from ase_deepdensity.checks import check_size
-    from ase_deepdensity.predict import naming_frame
 
     results = predictor.coefficients(frames)
     for i, atoms in enumerate(frames):

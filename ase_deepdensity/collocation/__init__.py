@@ -1,1 +1,1 @@
-"""Superposition and coefficients → density on a grid: the hot loop."""
+"""Coefficients and superposition → density on grids and at points, with derivatives: the hot loops."""

@@ -49,7 +49,7 @@ def at_points(
 def _harmonics(lmax: int) -> np.ndarray:
     """The weights (L, NQ) in rˡ Y_lm = Σ_q W xⁱ yʲ zᵏ."""
     flat_q = np.ravel_multi_index(tuple(POWERS_qv.T), (MAX_L + 1,) * 3)
-    W_Lq = np.concatenate(harmonics_in_powers(np.eye(3), lmax))[:, flat_q]
+    W_Lq = harmonics_in_powers(np.eye(3), lmax)[:, flat_q]
     return np.pad(W_Lq, ((0, 0), (0, NQ - W_Lq.shape[1])))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ase_deepdensity.basis import MAX_L, SplineBasis
 from ase_deepdensity.basis.harmonics import solid_harmonics
-from ase_deepdensity.collocation import sums
+from ase_deepdensity.collocation import in_torch, sums
 from ase_deepdensity.collocation.kernels import Lattice
 from ase_deepdensity.grid import Grid
 
@@ -28,8 +28,7 @@ class GridCollocation:
         self.grid = grid
         self.dtype = dtype
         self.axes_vv = line_axes(grid)
-        self.powers = [torch.from_numpy(W_mq).to(dtype) for W_mq in harmonics_in_powers(self.axes_vv, basis.lmax)]
-        self.norm_ln = [torch.from_numpy(basis.norm_n(l)).to(dtype) for l in range(basis.lmax + 1)]
+        self.harmonics_Lq = torch.from_numpy(harmonics_in_powers(self.axes_vv, basis.lmax)).to(dtype)
         self._np_dtype = np.float64 if dtype == torch.float64 else np.float32
         self._arguments = basis.spacing, basis.cutoff, lattice(grid)
 
@@ -55,11 +54,8 @@ class GridCollocation:
 
     def _polynomials(self, c_lxanm: list[torch.Tensor]) -> torch.Tensor:
         """Coefficients of powers of u, v and w: (x, natoms, 5, 5, rows, 5), see :func:`.sums.collocate`."""
-        parts = [
-            (c_xanm * norm_n.to(c_xanm)[:, None]) @ W_mq.to(c_xanm)
-            for c_xanm, norm_n, W_mq in zip(c_lxanm, self.norm_ln, self.powers, strict=True)
-        ]
-        C_xapq = with_mirror(torch.stack(parts).sum(0))
+        c_xanL = in_torch.of_plain_functions(self.basis, c_lxanm)
+        C_xapq = with_mirror(c_xanL @ self.harmonics_Lq.to(c_xanL))
         return C_xapq.unflatten(3, (MAX_L + 1,) * 3).permute(0, 1, 3, 4, 2, 5)
 
     def _density(self, C_xaijpk: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
@@ -116,21 +112,18 @@ def with_mirror(C_anq: torch.Tensor) -> torch.Tensor:
     return torch.cat([C_anq[..., 1:2, :], C_anq, end_aq], dim=-2)
 
 
-def harmonics_in_powers(axes_vv: np.ndarray, lmax: int) -> list[np.ndarray]:
-    """For each l the weights (2l+1, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, least squares; ``axes_vv``: rows u, v, w."""
+def harmonics_in_powers(axes_vv: np.ndarray, lmax: int) -> np.ndarray:
+    """The weights (L, 125) in rˡ Y_lm = Σ_ijk W uⁱ vʲ wᵏ, least squares; ``axes_vv``: unit vectors u, v, w as rows."""
     points_pv = np.random.default_rng(0).normal(size=(4 * (lmax + 1) ** 2, 3))
     powers_vpn = (points_pv @ axes_vv.T).T[:, :, None] ** np.arange(MAX_L + 1)
     powers_pq = np.einsum('pi, pj, pk -> pijk', *powers_vpn).reshape(len(points_pv), -1)
     degree_q = np.indices((MAX_L + 1,) * 3).sum(0).ravel()
     harmonics_pL = solid_harmonics(torch.from_numpy(points_pv), lmax).numpy()
-    weights = []
+    W_Lq = np.zeros((harmonics_pL.shape[1], len(degree_q)))
     for l in range(lmax + 1):
-        W_mq = np.zeros((2 * l + 1, len(degree_q)))
-        of_degree = degree_q == l
-        fit_qm = np.linalg.lstsq(powers_pq[:, of_degree], harmonics_pL[:, l * l : (l + 1) ** 2], rcond=None)[0]
-        W_mq[:, of_degree] = fit_qm.T
-        weights.append(W_mq)
-    return weights
+        of_l, of_degree = slice(l * l, (l + 1) ** 2), degree_q == l
+        W_Lq[of_l, of_degree] = np.linalg.lstsq(powers_pq[:, of_degree], harmonics_pL[:, of_l], rcond=None)[0].T
+    return W_Lq
 
 
 def line_axes(grid: Grid) -> np.ndarray:

@@ -13,10 +13,9 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from gpaw.new.scf import SCFContext
 
-from ase_deepdensity.checks import DoubtfulPassWarning
+from ase_deepdensity.checks import DoubtfulPassWarning, warrants_another_warning
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.predict import warrants_another_warning
 from ase_deepdensity.scf.calculator import SeededGPAW
 from ase_deepdensity.scf.local_residual import local_residual
 from ase_deepdensity.scf.loop import Output, SeededLoop

@@ -15,6 +15,7 @@ from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf.bounds import agreed, described, may_be_refused
+from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class ModelSeed(Seed):
 
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
         coefficients = self.coefficients(atoms)
-        return self.predictor.evaluate(coefficients, grid)[np.newaxis], coefficients.D_asii()
+        component_sR = self.predictor.evaluate_components(coefficients, grid)
+        return spins(component_sR, coefficients.nspins), coefficients.D_asii()
 
 
 class StateSeed(Seed):
