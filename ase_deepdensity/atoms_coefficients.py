@@ -43,7 +43,7 @@ class AtomsCoefficients:
 
 
 def atomic_matrices(output: Output, number_a: np.ndarray, nspins: int) -> list[np.ndarray]:
-    """For each atom (nspins, ni, ni), the mean over members; ``number_a``: atomic numbers in the output's order."""
+    """For each atom (nspins, ni, ni), the mean over members; ``number_a``: atomic numbers as in the output."""
     D_asii: list[np.ndarray] = [np.empty(0)] * len(number_a)
     for Z, D_esaii in output.mean().D_zesaii.items():
         D_saii = spins(D_esaii[0].double().cpu().numpy(), nspins)

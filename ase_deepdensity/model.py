@@ -16,8 +16,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ase_deepdensity.arguments import real
-from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable, SplineBasis
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level
 from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
@@ -105,6 +104,8 @@ class Architecture:
     def from_dict(cls, data: dict[str, Any], atom_types: Mapping[int, AtomType]) -> Architecture:
         """What :meth:`to_dict` has made; projectors are those of the atom types."""
         basis = data['basis']
+        if not isinstance(data['hypers'], dict):
+            raise ValueError(f'its hyper-parameters are {data["hypers"]!r}')
         if list(data['species']) != list(atom_types):
             raise ValueError(f'the species {data["species"]} have atom types of {list(atom_types)}')
         return cls(

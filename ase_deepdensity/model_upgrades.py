@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level, LevelError, without_charge
 from ase_deepdensity.model_files import ModelError

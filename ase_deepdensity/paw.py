@@ -14,7 +14,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.units import Bohr
 
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable
 
 MAX_L = 4
 """Of projectors."""

@@ -29,24 +29,19 @@ from ase_deepdensity.checks import (
     warrants_another_warning,
 )
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.evaluate.collocation import Collocation, index
-from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
 from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.contract import Coefficients, Output
 from ase_deepdensity.network.system import System
 from ase_deepdensity.paw import pseudo_electrons
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
-
-SHIFT = 0.02
-"""Grid steps: atoms are moved by as much for derivatives of the basis functions."""
-
 
 MOST_ATOMS = 512
 """That the network is shown at once, unless one system has more: it bounds the memory."""
@@ -287,13 +282,20 @@ class Predictor:
 
     def evaluate_components(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """The same with the magnetisation, if there is one: (1 or 2, n0, n1, n2)."""
-        atoms = coefficients.atoms
+        number_a = torch.from_numpy(coefficients.atoms.numbers)
         with torch.no_grad(), default_device('cpu'):
-            density_esR = self._evaluate(coefficients.output.mean(), grid, atoms.positions, self.device)
-        component_sR: np.ndarray = density_esR[0].double().cpu().numpy()
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        component_sR[0] += superpose(grid, atoms.positions, atoms.numbers, self.model.superposition, dtype)
+            density_sR = self._density(coefficients.output.mean(), grid, self._positions(coefficients), number_a)
+        component_sR: np.ndarray = density_sR.cpu().numpy()
         return component_sR
+
+    def _positions(self, coefficients: AtomsCoefficients) -> torch.Tensor:
+        return torch.from_numpy(coefficients.atoms.positions).to(self.device)
+
+    def _density(self, output: Output, grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor) -> torch.Tensor:
+        """What the network says, the superposition of atoms included: (1 or 2, n0, n1, n2) float64."""
+        nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype).double()
+        density_sR = self._evaluate(output, grid, position_av)[0]
+        return torch.cat([nt_R[None] + density_sR[:1], density_sR[1:].double()])
 
     def spread(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """Error bar of ñ: its standard deviation over the members of an ensemble, electrons/Å³, (n0, n1, n2) float64.
@@ -306,7 +308,7 @@ class Predictor:
         if coefficients.members < 2:
             raise PredictionError(f'{self.model.name} is no ensemble: a spread needs at least two members, it has one')
         with torch.no_grad(), default_device('cpu'):
-            density_esR = self._evaluate(coefficients.output, grid, coefficients.atoms.positions, self.device)
+            density_esR = self._evaluate(coefficients.output, grid, self._positions(coefficients))
         spread_R: np.ndarray = density_esR[:, 0].double().std(0).cpu().numpy()
         return spread_R
 
@@ -345,22 +347,13 @@ class Predictor:
         if output.components > 1:
             raise PredictionError(f'{self.model.name}: there are no derivatives of spin-polarised predictions')
         output = output.mean()
-        collocation = self._evaluate.collocation(grid)
-        weight_R = torch.from_numpy(np.asarray(v_R) * grid.dv).to(self.dtype)
-        C_ax = collocation.polynomials([c_esanm[0, 0] for c_esanm in output.c_lesanm])
-        s_ac = index(grid, atoms.positions)
-        sums_ax = collocation.integrate(weight_R, s_ac)
+        nt_R = self._density(output, grid, position_av.to(self.device), system.number_a)[0]
+        weight_R = torch.from_numpy(np.asarray(v_R, dtype=float) * grid.dv).to(self.device)
         fixed = [
             (D_esaii[0] * self._stacked(W_asii, system.atoms_of(Z))).sum() for Z, D_esaii in output.D_zesaii.items()
         ]
-        ((C_ax * sums_ax).sum() + torch.stack(fixed).sum()).backward()
-        assert position_av.grad is not None
-        gradient_av: np.ndarray = position_av.grad.numpy()
-        gradient_av += self._gradient_of_functions(collocation, weight_R, s_ac, C_ax.detach())
-        gradient_av += superposition_gradient(
-            np.ascontiguousarray(v_R) * grid.dv, grid, atoms.positions, atoms.numbers, self.model.superposition
-        )
-        return gradient_av
+        (gradient_av,) = torch.autograd.grad((nt_R * weight_R).sum() + torch.stack(fixed).sum(), position_av)
+        return gradient_av.numpy()
 
     def _stacked(self, W_asii: Sequence[np.ndarray], atoms_a: torch.Tensor) -> torch.Tensor:
         """Of some atoms: (1 or 2, natoms, ni, ni)."""
@@ -378,17 +371,6 @@ class Predictor:
             frames, self.network, self.level, charges=charges, electrons=electrons, position_av=position_av
         )
         return system.to(self.device, self.dtype)
-
-    def _gradient_of_functions(
-        self, collocation: Collocation, weight_R: torch.Tensor, s_ac: np.ndarray, C_ax: torch.Tensor
-    ) -> np.ndarray:
-        """d/dR of Σ_R weight ρ at fixed coefficients, by central differences: (natoms, 3), per Å."""
-        ds_ac = np.zeros_like(s_ac)
-        for c in range(3):
-            step_c = SHIFT * np.eye(3)[c]
-            plus, minus = (collocation.integrate(weight_R, s_ac + sign * step_c) for sign in (1, -1))
-            ds_ac[:, c] = ((plus - minus) * C_ax).double().flatten(1).sum(1).numpy() / (2 * SHIFT)
-        return ds_ac @ np.linalg.inv(collocation.grid.step_cv).T
 
     def stream(
         self,

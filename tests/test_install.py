@@ -157,7 +157,7 @@ def test_all_of_the_tests_is_pinned():
 
 # --- where kernels are kept ------------------------------------------------------------------------------------------
 
-KEPT = 'from ase_deepdensity.evaluate import kernels; print(kernels.collocate.stats.cache_path)'
+KEPT = 'from ase_deepdensity.collocation import kernels; print(kernels.collocate.stats.cache_path)'
 PREDICT = """
 from ase.io import read
 from ase_deepdensity import DeepDensity

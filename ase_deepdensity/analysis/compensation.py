@@ -14,8 +14,8 @@ from math import gamma, isqrt, pi, prod, sqrt
 import numpy as np
 import torch
 
+from ase_deepdensity.basis.harmonics import solid_harmonics
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.harmonics import solid_harmonics
 
 REACH = 6.2
 """In widths r_c: beyond it the Gaussians are below 10⁻¹⁶ of their maximum."""

@@ -1,5 +1,6 @@
-"""Functions that densities are written in: numpy alone."""
+"""The functions that densities are written in: numpy and torch side by side."""
 
-from ase_deepdensity.basis.splines import MAX_CUTOFF, MAX_L, MAX_NUMBER, SplineBasis
+from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis.splines import MAX_CUTOFF, MAX_L, SplineBasis
 
-__all__ = ['MAX_CUTOFF', 'MAX_L', 'MAX_NUMBER', 'SplineBasis']
+__all__ = ['MAX_CUTOFF', 'MAX_L', 'RadialTable', 'SplineBasis']

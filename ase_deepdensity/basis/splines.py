@@ -10,8 +10,12 @@ densities ring with the wavelength of their cutoff, which Gaussians cannot follo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_L = 4
 MAX_CUTOFF = 100.0
@@ -78,7 +82,22 @@ class SplineBasis:
         return B_pn.T * weight_p @ B_pn
 
 
+def splines(basis: SplineBasis, r: torch.Tensor) -> torch.Tensor:
+    """B_n at distances, differentiable: (...) → (..., number), as :meth:`SplineBasis.splines`."""
+    import torch
+
+    x = r[..., None] / basis.spacing - torch.arange(basis.number).to(r)
+    mirror = _cubic_torch(r / basis.spacing + 1)
+    first_n = torch.nn.functional.one_hot(torch.tensor(1), basis.number).to(r)
+    return _cubic_torch(x) + mirror[..., None] * first_n
+
+
 def _cubic(x: np.ndarray) -> np.ndarray:
     """The cubic B-spline of unit spacing, centred at 0."""
     x = np.abs(x)
     return np.where(x < 1, (4 + 3 * x**2 * (x - 2)) / 6, np.clip(2 - x, 0, None) ** 3 / 6)
+
+
+def _cubic_torch(x: torch.Tensor) -> torch.Tensor:
+    """The same, [(2−|x|)₊³ − 4 (1−|x|)₊³] / 6."""
+    return ((2 - x.abs()).clamp(min=0) ** 3 - 4 * (1 - x.abs()).clamp(min=0) ** 3) / 6

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from ase_deepdensity.arguments import real, whole
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.paw import FLOATS, SHELLS, AtomType
 
 SPACING = 0.01

@@ -27,13 +27,13 @@ Fit = Callable[[Callable[[Coefficient], Coefficient], list[int]], list[list[Coef
 training snapshots and each component of its density, the parameters with which the basis comes near it."""
 
 
-class Writer(Protocol):
-    """Something to write a density on: the points of a grid near atoms whose output is at hand."""
+class Places(Protocol):
+    """Where a density is wanted: points of grids or of a list, near atoms whose output is at hand."""
 
-    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
-        """The density of a model's basis functions, (points)."""
+    def expansion(self, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
+        """The density of a model's basis functions, (members, 1 or 2, points)."""
 
-    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+    def pointwise(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
         """The density that the atoms contribute to the points within ``cutoff`` (Å), (members, 1 or 2, points)."""
 
 
@@ -52,8 +52,8 @@ class Output(ABC):
     network makes of them and what it is told, which a missing or an additional neighbour changes in any case."""
 
     @abstractmethod
-    def density(self, writer: Writer) -> torch.Tensor:
-        """What is added to the superposition of atoms, written on something: (members, 1 or 2, points)."""
+    def density(self, places: Places) -> torch.Tensor:
+        """What is added to the superposition of atoms, at some places: (members, 1 or 2, points)."""
 
     @abstractmethod
     def mean(self) -> Output:
@@ -112,12 +112,8 @@ class Coefficients(Output):
     c_lesanm: list[torch.Tensor]
     """For each l the coefficients (members, 1 or 2, natoms, n, 2l+1) of normalised functions of the basis."""
 
-    def density(self, writer: Writer) -> torch.Tensor:
-        density_esp = [
-            [writer.expansion([c_esanm[e, s] for c_esanm in self.c_lesanm]) for s in range(self.components)]
-            for e in range(self.members)
-        ]
-        return torch.stack([torch.stack(density_sp) for density_sp in density_esp])
+    def density(self, places: Places) -> torch.Tensor:
+        return places.expansion(self.c_lesanm)
 
     def mean(self) -> Coefficients:
         if self.members == 1:
@@ -152,8 +148,8 @@ class PointwiseDensity(Output):
     cutoff: float
     """Where contributions end, Å."""
 
-    def density(self, writer: Writer) -> torch.Tensor:
-        return writer.points(self.contribution, self.cutoff)
+    def density(self, places: Places) -> torch.Tensor:
+        return places.pointwise(self.contribution, self.cutoff)
 
     def mean(self) -> PointwiseDensity:
         if self.members == 1:

@@ -30,7 +30,7 @@ from scipy.constants import electron_mass, elementary_charge, hbar
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
 from ase_deepdensity.memory import check_memory
 
 KINETIC = hbar**2 / (2 * electron_mass * elementary_charge) * 1e20

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.basis.coupling import coupling_tensors, couplings
 from ase_deepdensity.network.contract import Matrices
 from ase_deepdensity.network.heads import (
     OrthonormalFunctions,
     coefficient_scales,
     coupling_scales,
-    coupling_tensors,
-    couplings,
 )
 from ase_deepdensity.network.system import System
 

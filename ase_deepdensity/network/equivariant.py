@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
 from ase_deepdensity.network.by_species import SortedSystem, total_matrices
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, Matrices
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves

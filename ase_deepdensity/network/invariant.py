@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
 from ase_deepdensity.network.by_species import SortedSystem, total_matrices
 from ase_deepdensity.network.contract import Coefficient, DensityNetwork, Fit, Matrices, PointwiseDensity
 from ase_deepdensity.network.equivariant import EquivariantHypers, Layer
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
-from ase_deepdensity.network.radial import bessel, splines, switch
+from ase_deepdensity.network.radial import bessel, switch
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m
 from ase_deepdensity.network.system import System

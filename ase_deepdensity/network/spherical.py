@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.integrate import lebedev_rule
 
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
 
 COLUMNS = 8192
 """Features (atoms times channels) whose values on the sphere are held at once."""

@@ -57,7 +57,7 @@ class SeededGPAW(ASECalculator):
     carry
         Let a new geometry start from the prediction plus what the last cycle has added to it.
     parameters
-        Of GPAW; none: those of the level of theory.
+        Of GPAW; none: those of the level of theory, and the charge of the state.
 
     Raises
     ------
@@ -92,7 +92,8 @@ class SeededGPAW(ASECalculator):
         self.on_mismatch: OnMismatch = on_mismatch
         self.protocol = Protocol() if protocol is None else protocol
         self.carry = carry
-        params = Parameters(**(parameters or physical(self.seed.level)))
+        params = Parameters(**(parameters or physical(self.seed.level) | {'charge': self.seed.charge or None}))
+        compatible.check_charge(params, self.seed.charge, self.seed.name)
         self.seed.use_kpoints(compatible.level_of(params))
         self._report_differences(compatible.parameter_differences(self.seed.level, params))
         log, self._open_log = seams.deferred_logger(txt, communicator)
@@ -117,6 +118,7 @@ class SeededGPAW(ASECalculator):
         if self._is_set_up(atoms):
             return
         self.seed.check(atoms)
+        self._starter.start = None
         try:
             with seams.altered_builders(self.params, self._prepare):
                 super().create_new_calculation(atoms)
@@ -155,13 +157,13 @@ class SeededGPAW(ASECalculator):
 
     def _is_set_up(self, atoms: Atoms) -> bool:
         """Is there a calculation of these atoms that has not begun?"""
-        if self._dft is None or not seams.is_unused(self._dft) or self._atoms != atoms:
+        if not self.initialized or not seams.is_unused(self.dft) or self.atoms != atoms:
             return False
         return np.array_equal(self.atoms.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments())
 
     def _prepare(self, builder: DFTComponentsBuilder) -> None:
         """Check the components of a calculation, and let its first density be the seed."""
-        compatible.check_electrons(builder, self.seed.charge, self.seed.name)
+        compatible.check_electrons(builder, self.seed.name)
         self._report_differences(compatible.differences(self.seed.level, builder))
         self.seed.check_grid(grid_of(builder.grid.new(comm=serial_comm)))
         self._starter.use(builder)

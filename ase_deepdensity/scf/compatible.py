@@ -92,8 +92,14 @@ def report_differences(found: list[str], name: str, on_mismatch: OnMismatch) -> 
     warnings.warn(message, LevelWarning, stacklevel=3)
 
 
-def check_electrons(builder: DFTComponentsBuilder, charge: float, name: str) -> None:
-    """Refuse what is no mismatch of degree: spins, charge, functionals of more than the density, GPUs."""
+def check_charge(params: Parameters, charge: float, name: str) -> None:
+    """Refuse another charge than the seed's, |e|."""
+    if abs(params.charge - charge) > 1e-9:
+        raise LevelError(f'the {name} has the charge {charge} |e|, the calculation {params.charge} |e|')
+
+
+def check_electrons(builder: DFTComponentsBuilder, name: str) -> None:
+    """Refuse what is no mismatch of degree: spins, functionals of more than the density, GPUs."""
     if builder.xc.type == 'MGGA':
         raise LevelError('a meta-GGA needs the kinetic energy density, which no seed has: use GPAW itself')
     if builder.gpu:
@@ -103,8 +109,6 @@ def check_electrons(builder: DFTComponentsBuilder, charge: float, name: str) -> 
             f'the {name} is spin-paired, the calculation has {builder.ncomponents} spin components: '
             'seed it without magnetic moments, or use GPAW itself'
         )
-    if abs(builder.params.charge - charge) > 1e-9:
-        raise LevelError(f'the {name} has the charge {charge} |e|, the calculation {builder.params.charge} |e|')
 
 
 def level_of(params: Parameters) -> Level:

@@ -1,5 +1,6 @@
-"""What a network and a code must do, as test suites to inherit (they need pytest)."""
+"""What every network and every code must do, as test suites to inherit (pytest is needed)."""
 
+from ase_deepdensity.testing.codes import CodeContract
 from ase_deepdensity.testing.networks import DensityNetworkContract
 
-__all__ = ['DensityNetworkContract']
+__all__ = ['CodeContract', 'DensityNetworkContract']

@@ -17,8 +17,8 @@ import pytest
 from ase import Atoms
 
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset.files import Snapshot
-from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.paw import AtomType, compensation_charges

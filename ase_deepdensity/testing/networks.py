@@ -27,9 +27,9 @@ from scipy.linalg import block_diag
 from scipy.spatial.transform import Rotation
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
 from ase_deepdensity.network.contract import Coefficient, Coefficients, Contribution, DensityNetwork, Output
-from ase_deepdensity.network.radial import splines
 from ase_deepdensity.network.system import System, build_system
 
 EXACT = 1e-9
@@ -134,21 +134,22 @@ class Said:
 
 @dataclass
 class AtVectors:
-    """A writer of densities: each atom's own contribution at the same vectors from it."""
+    """:class:`.Places` of each atom by itself: its own contribution at the same vectors from it."""
 
     basis: SplineBasis
     natoms: int
     r_pv: torch.Tensor
 
-    def expansion(self, c_lanm: Coefficient) -> torch.Tensor:
+    def expansion(self, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
         Y_pL, B_pn = solid_harmonics(self.r_pv, self.basis.lmax), splines(self.basis, self.r_pv.norm(dim=1))
-        rho_lap = []
-        for l, c_anm in enumerate(c_lanm):
+        rho_lesap = []
+        for l, c_esanm in enumerate(c_lesanm):
             norm_n = torch.from_numpy(self.basis.norm_n(l)).to(B_pn)
-            rho_lap.append(torch.einsum('pm, pn, n, anm -> ap', Y_pL[:, l * l : (l + 1) ** 2], B_pn, norm_n, c_anm))
-        return torch.stack(rho_lap).sum(0)
+            Y_pm = Y_pL[:, l * l : (l + 1) ** 2]
+            rho_lesap.append(torch.einsum('pm, pn, n, esanm -> esap', Y_pm, B_pn, norm_n, c_esanm))
+        return torch.stack(rho_lesap).sum(0)
 
-    def points(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
+    def pointwise(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
         assert cutoff <= self.basis.cutoff
         a_p = torch.arange(self.natoms, device=self.r_pv.device).repeat_interleave(len(self.r_pv))
         return contribution(a_p, self.r_pv.repeat(self.natoms, 1)).unflatten(2, (self.natoms, -1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ase_deepdensity.evaluate.points import Points
+from ase_deepdensity.collocation.points import Points
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import Matrices
 from ase_deepdensity.network.system import System
@@ -109,16 +109,12 @@ def random_points(
     samples: Sequence[Sample], targets: Sequence[Target], cutoff: float, number: int, rng: np.random.Generator
 ) -> Batch:
     """``number`` different grid points of each snapshot, or all if it has fewer."""
-    positions, parts = list[np.ndarray](), list[torch.Tensor]()
-    for sample, target in zip(samples, targets, strict=True):
-        grid = sample.grid
-        size = int(np.prod(grid.shape))
-        i_p = np.sort(rng.choice(size, min(number, size), replace=False))
-        positions.append((np.stack(np.unravel_index(i_p, grid.shape), 1) + grid.start_c) @ grid.step_cv)
-        parts.append(target.density_sR.flatten(1)[:, torch.from_numpy(i_p)])
-    wraps_tc = torch.from_numpy(np.stack([~sample.grid.zerobc_c for sample in samples]))
-    places = Points(torch.from_numpy(np.concatenate(positions)), _system_p(parts), wraps_tc)
-    return _batch(samples, targets, cutoff, places, parts)
+    points, index_tp = Points.draw([sample.grid for sample in samples], number, rng)
+    parts = [
+        target.density_sR.flatten(1)[:, torch.from_numpy(index_p)]
+        for target, index_p in zip(targets, index_tp, strict=True)
+    ]
+    return _batch(samples, targets, cutoff, points, parts)
 
 
 def _system_p(parts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -9,8 +9,8 @@ from typing import TypeVar, overload
 import numpy as np
 import torch
 
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.memory import physical_memory
 from ase_deepdensity.network.contract import DensityNetwork, Matrices

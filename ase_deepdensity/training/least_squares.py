@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import Coefficient, Coefficients
 from ase_deepdensity.training.batch import Batch
 from ase_deepdensity.training.step import density_at

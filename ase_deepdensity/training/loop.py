@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.files import remove_stale_temporaries
 from ase_deepdensity.model import DensityModel, ModelError
 from ase_deepdensity.network.contract import DensityNetwork

@@ -10,8 +10,8 @@ import torch
 from ase.data import chemical_symbols
 
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import Coefficient, DensityNetwork
@@ -48,8 +48,8 @@ def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityMode
     if unknown and not init.network.takes_elements:
         raise TrainingError(
             f'the data set has {", ".join(unknown)}, which {init.name} does not know (it knows '
-            f'{", ".join(init.symbols)}), and its network ({init.architecture.network}) cannot take new elements: start '
-            'from a model that knows them, or without --init'
+            f'{", ".join(init.symbols)}), and its network ({init.architecture.network}) cannot take new elements: '
+            'start from a model that knows them, or without --init'
         )
     l_j = dict(sorted((l_j | dict(zip(init.species, init.architecture.projectors, strict=True))).items()))
     return replace(init.architecture, species=tuple(l_j), projectors=tuple(l_j.values()))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.points import Points, density_at_points
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.collocation.points import Points
 from ase_deepdensity.network.contract import DensityNetwork, Output
 from ase_deepdensity.training.batch import Batch
 from ase_deepdensity.training.config import TrainingConfig
@@ -72,11 +72,12 @@ class Objective(torch.nn.Module):
 
 def density_at(output: Output, batch: Batch, evaluate: DensityEvaluator) -> torch.Tensor:
     """(members, 1 or 2, points) what a network adds to the superposition of atoms, electrons/Å³."""
+    system = batch.system
     if isinstance(batch.places, Points):
-        return density_at_points(output, batch.system, batch.places, evaluate.basis)
+        return evaluate.at_points(output, system.position_av, system.slices, batch.places)
     parts = []
     for t, coset in enumerate(batch.places):
-        position_av = batch.system.position_av[batch.system.slices[t]].cpu().numpy() - coset.origin_v
-        part = output.of_system(batch.system, t)
-        parts.append(evaluate(part, coset.grid, position_av, batch.target_sp.device).flatten(2))
+        position_av = system.position_av[system.slices[t]]
+        moved_av = position_av - torch.from_numpy(coset.origin_v).to(position_av)
+        parts.append(evaluate(output.of_system(system, t), coset.grid, moved_av).flatten(2))
     return torch.cat(parts, 2)

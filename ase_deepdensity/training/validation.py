@@ -11,7 +11,7 @@ import torch
 
 from ase_deepdensity.analysis.compare import epsilon_D, matrix_squares, nmae
 from ase_deepdensity.atoms_coefficients import atomic_matrices
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity

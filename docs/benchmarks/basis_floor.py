@@ -13,8 +13,8 @@ import sys
 import torch
 
 from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.network.heads import CoefficientHead
 from ase_deepdensity.network.registry import build_network
 from ase_deepdensity.training.batch import cosets

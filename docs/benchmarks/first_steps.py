@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ase_deepdensity.analysis.compare import nmae
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loop import Trainer
 

@@ -17,7 +17,7 @@ SCALES = {'same': 1.0, 'wrong': 1.02}
 
 
 def snapshot(tiny_model, seed, scale=1.0, spacing=3.1, **changes):
-    """What the model predicts, ñ times ``scale``, with which the electrons do not add up: a level without versions, atoms without types."""
+    """What the model predicts, ñ times ``scale``, without atom types and versions: the electrons do not add up."""
     density = Predictor(tiny_model).predict(water_box(seed=seed, spacing=spacing))
     level = replace(tiny_model.level, versions={})
     density = density.new(nt_sR=density.nt_sR * scale, **{'level': level, 'atom_types': None} | changes)

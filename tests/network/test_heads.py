@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, coupling_tensors, couplings
+from ase_deepdensity.basis.coupling import coupling_tensors, couplings
+from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead
 from ase_deepdensity.testing import DensityNetworkContract
 
 

@@ -3,8 +3,8 @@ import torch
 from ase import Atoms
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation import in_torch
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.registry import build_network
@@ -60,12 +60,12 @@ class TestInvariantNetwork(DensityNetworkContract):
         system, evaluate = system_of(network, atoms), DensityEvaluator(BASIS, torch.float64)
         with torch.no_grad():
             output = network(system)
-            whole_R = evaluate(output, grid, atoms.positions)[0, 0]
+            whole_R = evaluate(output, grid, system.position_av)[0, 0]
             assert whole_R.shape == grid.shape and float(whole_R.abs().max()) > 1e-6
-            few_R = torch_reference.add_points(
-                grid, system.position_av, output.contribution, output.cutoff, max_pairs=300
-            )[0, 0]
-            slabs = [evaluate(output, slab, atoms.positions)[0, 0] for slab in grid.slabs(400)]
+            few_R = in_torch.add_points(grid, system.position_av, output.contribution, output.cutoff, max_pairs=300)[
+                0, 0
+            ]
+            slabs = [evaluate(output, slab, system.position_av)[0, 0] for slab in grid.slabs(400)]
         np.testing.assert_allclose(few_R, whole_R, atol=1e-12)
         np.testing.assert_allclose(torch.cat(slabs), whole_R, atol=1e-12)
 

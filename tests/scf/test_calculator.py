@@ -59,6 +59,16 @@ def test_model_starts_it(tiny_model, small_water, converged):
     assert calc.seed_report.name == 'model tiny' and calc.seed_report.seconds > 0
 
 
+def test_errors_of_a_second_calculation_are_no_fault_of_the_first_seed(oracle, small_water):
+    calc = SeededGPAW(oracle, txt=None, **DZP)
+    calc.create_new_calculation(small_water)
+    magnetic = small_water.copy()
+    magnetic.set_initial_magnetic_moments([1.0, 0, 0])
+    with pytest.raises(LevelError, match='spin-paired'):
+        calc.create_new_calculation(magnetic)
+    assert calc.seed_report.accepted
+
+
 def test_set_up_once(tiny_model, small_water, monkeypatch):
     """Again for other atoms, and after a cycle."""
     predicted = []
@@ -325,8 +335,11 @@ def test_refusals(tiny_model, oracle, small_water):
     magnetic.calc = SeededGPAW(oracle, txt=None, **DZP)
     with pytest.raises(LevelError, match='spin-paired'):
         magnetic.get_potential_energy()
-    with pytest.raises(LevelError, match='charge'):
+    with pytest.raises(LevelError, match='the charge 0.0 .e., the calculation 1.0'):
         SeededGPAW(tiny_model, txt=None, charge=1.0, **DZP)
+    with pytest.raises(LevelError, match='the charge 1.0 .e., the calculation 0.0'):
+        SeededGPAW(oracle.new(charge=1.0), txt=None, **DZP)
+    assert SeededGPAW(oracle.new(charge=1.0), txt=None).params.charge == 1.0
     moved = small_water.copy()
     moved.positions[0] += 0.1
     moved.calc = SeededGPAW(oracle, txt=None, **DZP)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.evaluate.density import DensityEvaluator
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.training.batch import Batch, Batches, cosets, random_points, strides
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.data import Cache, TrainingData

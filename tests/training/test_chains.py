@@ -9,8 +9,8 @@ from ase_deepdensity.analysis.compare import nmae
 from ase_deepdensity.analysis.pictures import plot_difference
 from ase_deepdensity.calculator import DeepDensity
 from ase_deepdensity.cli.main import main
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.generate.folder import generate
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel

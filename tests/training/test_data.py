@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from ase_deepdensity.reference.gpaw import snapshot_from_calculator
 
+from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset, write_snapshot
-from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.spin import components, spins
 from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.validation import predicted

@@ -10,8 +10,8 @@ from ase import Atoms
 from ase_deepdensity.analysis.scores import mean_scores, model_means, reference_spreads, score
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.codes import code_of
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
-from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor

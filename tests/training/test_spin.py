@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
-from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.registry import build_network
 from ase_deepdensity.predict import Predictor

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.density import DensityEvaluator
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.training.batch import Batches
 from ase_deepdensity.training.config import TrainingConfig

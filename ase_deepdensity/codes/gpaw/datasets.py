@@ -14,7 +14,7 @@ from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 
 from ase_deepdensity.arguments import reason
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.codes.gpaw.require import require_gpaw
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.paw import AtomType

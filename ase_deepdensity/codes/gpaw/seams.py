@@ -1,7 +1,8 @@
 """What is not public in GPAW and relied on all the same: underscored names, patched instances, the order of its calls.
 
 Each function says what it relies on, and has a test that says what GPAW must do (``tests/codes/gpaw/test_seams.py``):
-a new GPAW that does otherwise is named by that test.
+a new GPAW that does otherwise is named by that test.  First how a calculation is built, then the loop, orbitals, forces
+and stress, and the log.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from gpaw.new.scf import SCFContext, SCFLoop
 
     Loop = TypeVar('Loop', bound=SCFLoop)
-
-# --- how a calculation is built --------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -136,9 +135,6 @@ def is_given(params: Parameters, keyword: str) -> bool:
     return keyword in params._non_defaults
 
 
-# --- the loop --------------------------------------------------------------------------------------------------------
-
-
 def loop_of_class(cls: type[Loop], loop: SCFLoop) -> Loop:
     """GPAW's loop as one of a subclass.
 
@@ -214,9 +210,6 @@ def output_density(density: Density, ibzwfs: IBZWaveFunctions[Any]) -> tuple[np.
     return new_sR, new_asii
 
 
-# --- orbitals --------------------------------------------------------------------------------------------------------
-
-
 class Orbitals:
     """A copy of orbitals, eigenvalues, occupations and Fermi levels.
 
@@ -264,9 +257,6 @@ def remake_orbitals(dft: DFT, builder: DFTComponentsBuilder, potential: Potentia
     loop.eigensolver = builder.create_eigensolver(loop.hamiltonian)
     if ibzwfs._wfs_u[0].has_eigs:
         ibzwfs.calculate_occs(loop.occ_calc, density.nvalence - density.charge + dft.pot_calc.charge)
-
-
-# --- forces and stress -----------------------------------------------------------------------------------------------
 
 
 def forces_at_density(dft: DFT) -> np.ndarray:
@@ -331,9 +321,6 @@ def _without_cache(dft: DFT) -> Iterator[None]:
         yield
     finally:
         reset()
-
-
-# --- the log ---------------------------------------------------------------------------------------------------------
 
 
 def deferred_logger(

@@ -28,7 +28,7 @@ from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike
 from scipy.fft import next_fast_len
 
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.grid import Grid, check_size
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.paw import AtomType

@@ -9,8 +9,8 @@ from scipy.special import mathieu_a, mathieu_b
 from ase_deepdensity.codes.ks1d.calculator import KohnSham1D, calculate, system_of
 from ase_deepdensity.codes.ks1d.parameters import atom_types, grid
 from ase_deepdensity.codes.ks1d.solver import System, hamiltonian, occupations, solve
+from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset
-from ase_deepdensity.evaluate.superposition import superpose
 from ase_deepdensity.generate.folder import generate
 from ase_deepdensity.level import Level
 from ase_deepdensity.sampling.geometries import chain

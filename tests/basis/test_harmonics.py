@@ -4,7 +4,7 @@ import torch
 from e3nn import o3
 from gpaw.sphere.spherical_harmonics import Y
 
-from ase_deepdensity.harmonics import solid_harmonics
+from ase_deepdensity.basis.harmonics import solid_harmonics
 
 POINTS = np.random.default_rng(0).normal(size=(20, 3))
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ase_deepdensity.evaluate import kernels
-from ase_deepdensity.evaluate.kernels import LANES, WIDTH, Lattice, Lines, Work
+from ase_deepdensity.collocation import kernels, point_kernels
+from ase_deepdensity.collocation.kernels import LANES, WIDTH, Lattice, Lines, Slopes, Work
+from ase_deepdensity.collocation.point_kernels import Pairs, Reach
+
+MIN_PAIRS = 4096
+"""Pairs of an atom and a point that are sorted together where points are few."""
+T = TypeVar('T')
 
 
 def rows(number: int) -> int:
@@ -43,7 +49,7 @@ def collocate(
     spacing, cutoff
         h of the B-splines, and where the last ends, Å.
     lattice
-        The block, see :func:`.collocation.block`.
+        The block, see :func:`.on_grids.lattice`.
     nslabs
         Number of threads; each takes a slab of the block.
     """
@@ -83,6 +89,41 @@ def integrate(
 
     _share(atoms, len(s_ac), nthreads)
     return C_aix.reshape(len(s_ac), WIDTH, WIDTH, nrows, WIDTH)
+
+
+def position_gradients(
+    rho_R: np.ndarray,
+    C_aijpk: np.ndarray,
+    s_ac: np.ndarray,
+    spacing: float,
+    cutoff: float,
+    lattice: Lattice,
+    nthreads: int = 1,
+) -> np.ndarray:
+    """Derivatives of Σ_R rho_R ρ(R), ρ of :func:`collocate` with fixed coefficients, with respect to the positions.
+
+    Along u, v, w: (natoms, 3), per Å.  The arguments are those of :func:`collocate`; the atoms are shared by threads.
+    """
+    s_ac, nrows, dtype = np.ascontiguousarray(s_ac, float), C_aijpk.shape[3], rho_R.dtype
+    C_aix = np.ascontiguousarray(C_aijpk, dtype).reshape(len(s_ac), WIDTH, WIDTH * nrows * WIDTH)
+    long_R = _repeated_rows(lattice, rho_R, cutoff)
+    gradient_av = np.zeros((len(s_ac), 3))
+
+    def atoms(first: int, last: int) -> None:
+        lines, work = _memory(lattice, cutoff, nrows, dtype)
+        slopes = Slopes(
+            S_mk=np.zeros_like(work.B_mk),
+            inverse_k=np.zeros_like(work.ramp_k),
+            b_ijx=np.zeros((2, *work.b_jx.shape), dtype),
+            a_ix=np.zeros((3, len(work.a_x)), dtype),
+        )
+        kernels.position_gradients(
+            long_R, gradient_av[first:last], C_aix[first:last], s_ac[first:last], lattice, spacing, cutoff, lines, work,
+            slopes,
+        )  # fmt: skip
+
+    _share(atoms, len(s_ac), nthreads)
+    return gradient_av
 
 
 def add_radial(
@@ -139,15 +180,90 @@ def radial_gradients(
     return gradient_av
 
 
-def _share(work: Callable[[int, int], None], number: int, nthreads: int) -> None:
-    """Split range(number) among threads; the compiled loops release the GIL."""
+def add_at_points(
+    density_xp: np.ndarray, C_xarq: np.ndarray, reach: Reach, spacing: float, cutoff: float, nthreads: int = 1
+) -> None:
+    """Add Σ_a Σ_row B(r/h + 1 − row) Σ_q C_a,row,q xⁱ yʲ zᵏ to each of some densities at points of many systems.
+
+    Parameters
+    ----------
+    density_xp
+        (densities, points) float32 or float64.
+    C_xarq
+        (densities, natoms, rows, NQ) of the same type, exponents as in :data:`.point_kernels.POWERS_qv`; rows as for
+        :func:`collocate`.
+    nthreads
+        They share the atoms.
+    """
+
+    def atoms(first: int, last: int) -> np.ndarray:
+        part_xp = np.zeros_like(density_xp)
+        pairs = _pairs(reach, C_xarq)
+        point_kernels.add_at_points(part_xp, C_xarq, reach, pairs, first, last, spacing, cutoff)
+        return part_xp
+
+    for part_xp in _share(atoms, C_xarq.shape[1], nthreads):
+        density_xp += part_xp
+
+
+def integrate_points(
+    C_xarq: np.ndarray, weight_xp: np.ndarray, reach: Reach, spacing: float, cutoff: float, nthreads: int = 1
+) -> None:
+    """Add the transpose of :func:`add_at_points` to ``C_xarq``."""
+
+    def atoms(first: int, last: int) -> None:
+        pairs = _pairs(reach, C_xarq)
+        point_kernels.integrate_points(C_xarq, weight_xp, reach, pairs, first, last, spacing, cutoff)
+
+    _share(atoms, C_xarq.shape[1], nthreads)
+
+
+def point_gradients(
+    gradient_av: np.ndarray,
+    weight_xp: np.ndarray,
+    C_xarq: np.ndarray,
+    reach: Reach,
+    spacing: float,
+    cutoff: float,
+    nthreads: int = 1,
+) -> None:
+    """Add derivatives of Σ weight_xp density_xp with respect to the positions to ``gradient_av`` (natoms, 3), per Å."""
+
+    def atoms(first: int, last: int) -> None:
+        pairs = _pairs(reach, C_xarq)
+        point_kernels.point_gradients(gradient_av, weight_xp, C_xarq, reach, pairs, first, last, spacing, cutoff)
+
+    _share(atoms, len(gradient_av), nthreads)
+
+
+def _pairs(reach: Reach, C_xarq: np.ndarray) -> Pairs:
+    """Memory for the pairs of an atom: the points of its system several times over."""
+    dtype, nrows = C_xarq.dtype, C_xarq.shape[2]
+    most = int((reach.points_ax[:, 1] - reach.points_ax[:, 0]).max(initial=0))
+    capacity = max(2 * most, MIN_PAIRS) + 2 * LANES
+    return Pairs(
+        found_k=np.zeros(capacity, np.int64),
+        away_vk=np.zeros((3, capacity), dtype),
+        knots_k=np.zeros(capacity, dtype),
+        point_k=np.zeros(capacity, np.int64),
+        e_vk=np.zeros((3, capacity), dtype),
+        t_k=np.zeros(capacity, dtype),
+        start_r=np.zeros(nrows - 2, np.int64),
+        B_mk=np.zeros((4, capacity), dtype),
+        value_k=np.zeros(capacity, dtype),
+        f_q=np.zeros(point_kernels.NQ, dtype),
+        slope_vq=np.zeros((3, point_kernels.NQ), dtype),
+    )
+
+
+def _share(work: Callable[[int, int], T], number: int, nthreads: int) -> list[T]:
+    """Split range(number) among threads, and what each returns; the compiled loops release the GIL."""
     nthreads = max(1, min(nthreads, number))
     bounds = [i * number // nthreads for i in range(nthreads + 1)]
     if nthreads == 1:
-        work(0, number)
-        return
+        return [work(0, number)]
     with ThreadPoolExecutor(nthreads) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))
+        return list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
 def _ramp(lattice: Lattice, reach: float, dtype: DTypeLike) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Compiled loops over the grid points near each atom (numba, CPU).
 
 All kernels walk along *lines* of the grid, the third lattice direction, because points of a line are neighbours in
-memory.  Positions are measured in a frame (u, v, w) with w along the third step vector, v in the plane of the second
+memory.  Positions are measured along unit vectors u, v, w: w along the third step vector, v in the plane of the second
 and third, so that u depends on i₀ alone, v on i₀ and i₁, in every cell, skewed ones included.
 
 An atom's density is a polynomial in u, v, w for each B-spline of the distance.  The sum over powers of u is done once
@@ -59,7 +59,7 @@ class Lattice(NamedTuple):
     """A block of a grid, as :class:`.Grid` has it."""
 
     step_cv: np.ndarray
-    """(3, 3) steps in the frame (u, v, w), Å: lower triangular with a positive diagonal."""
+    """(3, 3) steps along u, v and w, Å: lower triangular with a positive diagonal."""
     size_c: np.ndarray
     """(3,) intervals of the whole grid."""
     start_c: np.ndarray
@@ -100,6 +100,19 @@ class Work(NamedTuple):
     """(4, points) the four B-splines along a line."""
     row_k: np.ndarray
     """(points,) the first of them."""
+
+
+class Slopes(NamedTuple):
+    """The same where derivatives are wanted; i is the axis of the derivative: u, v, or no derivative."""
+
+    S_mk: np.ndarray
+    """(4, points) derivatives of the B-splines, 1/Å."""
+    inverse_k: np.ndarray
+    """(points,) 1/r, 1/Å."""
+    b_ijx: np.ndarray
+    """(2, WIDTH, rows · WIDTH) derivatives with respect to u, and no derivative, of the polynomials of a plane."""
+    a_ix: np.ndarray
+    """(3, rows · WIDTH) those of a line."""
 
 
 # --- which points ---------------------------------------------------------------------------------------------------
@@ -193,6 +206,26 @@ def _splines(work, uv2, w0, per_spacing, count):
         B3_k[k] = t * t * t * sixth
 
 
+@jit
+def _spline_slopes(slopes, work, uv2, w0, per_spacing, count):
+    """dB/dr of the same four B-splines, 1/Å, and 1/r."""
+    ramp_k = work.ramp_k
+    S0_k, S1_k, S2_k, S3_k = slopes.S_mk[0], slopes.S_mk[1], slopes.S_mk[2], slopes.S_mk[3]
+    half = ramp_k.dtype.type(0.5) * per_spacing
+    tiny = ramp_k.dtype.type(1e-12)
+    for k in range(unsigned((count + LANES - 1) // LANES * LANES)):
+        w = w0 + ramp_k[k]
+        r = np.sqrt(uv2 + w * w)
+        x = r * per_spacing
+        t = x - ramp_k.dtype.type(np.int32(x))
+        s = 1 - t
+        slopes.inverse_k[k] = 1 / max(r, tiny)
+        S0_k[k] = -s * s * half
+        S1_k[k] = t * (3 * t - 4) * half
+        S2_k[k] = s * (4 - 3 * s) * half
+        S3_k[k] = t * t * half
+
+
 # --- coefficients → density -----------------------------------------------------------------------------------------
 
 
@@ -266,6 +299,47 @@ def _spread_powers(C_ix, out_x, u, first):
         out_x[x] = 0
 
 
+# --- derivatives with respect to positions --------------------------------------------------------------------------
+
+
+@jit
+def _sum_slopes(out_x, C_ix, u, first):
+    """Σ_i C_ix i uⁱ⁻¹ from x = ``first`` on."""
+    C1_x, C2_x, C3_x, C4_x = C_ix[1], C_ix[2], C_ix[3], C_ix[4]
+    for x in range(first, unsigned(len(out_x))):
+        out_x[x] = C1_x[x] + u * (2 * C2_x[x] + u * (3 * C3_x[x] + u * 4 * C4_x[x]))
+
+
+@jit
+def _in_w(a_x, x, w):
+    """The polynomial in w of a row."""
+    return a_x[x] + w * (a_x[x + 1] + w * (a_x[x + 2] + w * (a_x[x + 3] + w * a_x[x + 4])))
+
+
+@jit
+def _line_gradient(rho_x, start, work, slopes, u, v, w0, count):
+    """Σ_points rho ∇[Σ_rows B(r) P_row(u, v, w)] along a line: its components along u, v and w."""
+    au_x, av_x, a_x = slopes.a_ix[0], slopes.a_ix[1], slopes.a_ix[2]
+    ramp_k, row_k = work.ramp_k, work.row_k
+    sum_u = sum_v = sum_w = ramp_k.dtype.type(0)
+    for k in range(count):
+        w = w0 + ramp_k[k]
+        radial = along_u = along_v = along_w = ramp_k.dtype.type(0)
+        for m in range(unsigned(4)):
+            x = (unsigned(row_k[k]) + m) * unsigned(WIDTH)
+            B, S = work.B_mk[m, k], slopes.S_mk[m, k]
+            radial += S * _in_w(a_x, x, w)
+            along_u += B * _in_w(au_x, x, w)
+            along_v += B * _in_w(av_x, x, w)
+            along_w += B * (a_x[x + 1] + w * (2 * a_x[x + 2] + w * (3 * a_x[x + 3] + w * 4 * a_x[x + 4])))
+        rho = rho_x[start + k]
+        radial *= slopes.inverse_k[k]
+        sum_u += rho * (radial * u + along_u)
+        sum_v += rho * (radial * v + along_v)
+        sum_w += rho * (radial * w + along_w)
+    return sum_u, sum_v, sum_w
+
+
 # --- atoms ----------------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +391,44 @@ collocate = _walker(False)
 integrate = _walker(True)
 
 
+@jit
+def position_gradients(long_R, gradient_av, C_aix, s_ac, lattice, spacing, cutoff, lines, work, slopes):
+    """Derivatives of Σ_R long_R ρ_a with respect to the positions, along u, v and w, at fixed coefficients."""
+    n1, length = long_R.shape[1:]
+    rho_x = long_R.reshape(-1)
+    bu_x, b_x = slopes.b_ijx[0].reshape(-1), slopes.b_ijx[1].reshape(-1)
+    number = slopes.S_mk.dtype.type
+    h0u = lattice.step_cv[0, 0]
+    for a in range(len(s_ac)):
+        i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], cutoff / h0u)
+        for i0 in range(i0_first, i0_last):
+            g0 = _wrapped(lattice, 0, i0)
+            if g0 < 0:
+                continue
+            d0 = i0 - s_ac[a, 0]
+            u = d0 * h0u
+            nlines = _find_lines(lines, lattice, s_ac[a], d0, g0 * n1, cutoff)
+            begin, end = _cut_lines(lines, lattice, nlines, u, cutoff)
+            if begin == end:
+                continue
+            _sum_slopes(bu_x, C_aix[a], number(u), unsigned(0))
+            _sum_powers(b_x, C_aix[a], number(u), unsigned(0))
+            for i in range(begin, end):
+                count, w0, v = unsigned(lines.count_i[i]), lines.w_i[i], lines.v_i[i]
+                start = unsigned(lines.row_i[i] * length + lines.first_i[i])
+                uv2 = u * u + v * v
+                nearest = unsigned(int(np.sqrt(uv2) / spacing * (1 - 1e-6)) * WIDTH)
+                _splines(work, number(uv2), w0, number(1 / spacing), lines.count_i[i])
+                _spline_slopes(slopes, work, number(uv2), w0, number(1 / spacing), lines.count_i[i])
+                _sum_powers(slopes.a_ix[0], slopes.b_ijx[0], number(v), nearest)
+                _sum_slopes(slopes.a_ix[1], slopes.b_ijx[1], number(v), nearest)
+                _sum_powers(slopes.a_ix[2], slopes.b_ijx[1], number(v), nearest)
+                along_u, along_v, along_w = _line_gradient(rho_x, start, work, slopes, number(u), number(v), w0, count)
+                gradient_av[a, 0] -= along_u
+                gradient_av[a, 1] -= along_v
+                gradient_av[a, 2] -= along_w
+
+
 # --- spherical functions in a table ---------------------------------------------------------------------------------
 
 
@@ -354,7 +466,7 @@ def _table_walker(gradient):
     @jit
     def walk(long_R, first0, out_av, table_xp, per_step, cutoff, s_ac, lattice, lines, ramp_k):
         """Add f(r²) of each atom to the planes ``long_R`` from ``first0`` on, or to ``out_av`` the derivative of
-        Σ_R long_R f(r²) with respect to the position in the frame (u, v, w)."""
+        Σ_R long_R f(r²) with respect to the position along u, v and w."""
         n0, n1, length = long_R.shape
         rho_x = long_R.reshape(-1)
         h0u = lattice.step_cv[0, 0]

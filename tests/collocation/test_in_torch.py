@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from ase_deepdensity.basis.radial_table import RadialTable
-from ase_deepdensity.evaluate import torch_reference
-from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
+from ase_deepdensity.basis import RadialTable
+from ase_deepdensity.collocation import in_torch
+from ase_deepdensity.collocation.superposition import superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
-from tests.evaluate.test_collocation import CELLS, positions
-from tests.evaluate.test_superposition import table  # noqa: F401
+from tests.collocation.test_on_grids import CELLS, positions
+from tests.collocation.test_superposition import table  # noqa: F401
 
 NUMBERS = np.array([1, 8, 1])
 
@@ -25,7 +25,7 @@ def test_superposition(cell, pbc, tables):
     grid = Grid(CELLS[cell], (11, 12, 15), pbc)
     position_av = positions(grid.cell_cv)
     for part in grid, grid.new(start_c=(2, 3, 4), stop_c=(9, 11, 12)):
-        expected_R = torch_reference.superpose(part, torch.from_numpy(position_av), NUMBERS, tables, max_pairs=2000)
+        expected_R = in_torch.superpose(part, torch.from_numpy(position_av), NUMBERS, tables, max_pairs=2000)
         np.testing.assert_allclose(superpose(part, position_av, NUMBERS, tables), expected_R, rtol=0, atol=1e-13)
 
 
@@ -34,7 +34,7 @@ def test_gradient_with_respect_to_positions(tables):
     weight_R = torch.from_numpy(np.random.default_rng(3).normal(size=grid.shape))
 
     def value(position_av: torch.Tensor) -> torch.Tensor:
-        return (torch_reference.superpose(grid, position_av, NUMBERS, tables) * weight_R).sum()
+        return (in_torch.superpose(grid, position_av, NUMBERS, tables) * weight_R).sum()
 
     position_av = torch.from_numpy(positions(grid.cell_cv)).requires_grad_()
     assert torch.autograd.gradcheck(value, position_av, eps=1e-5, atol=1e-6, rtol=1e-6)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from ase import Atoms
 
-from ase_deepdensity.evaluate.density import DensityEvaluator
-from ase_deepdensity.evaluate.points import Points, density_at_points
+from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.collocation.points import Points
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
@@ -27,34 +27,34 @@ def model(request) -> DensityModel:
 @torch.no_grad()
 def test_points_of_several_systems_are_those_of_their_grids(model):
     all_atoms = [SKEW, SLAB, water_box((1, 1, 2))]
-    grids = [Grid.from_atoms(atoms, size_c) for atoms, size_c in zip(all_atoms, [(6, 7, 5), (8, 7, 9), (6, 6, 9)], strict=True)]
+    grids = [
+        Grid.from_atoms(atoms, size_c)
+        for atoms, size_c in zip(all_atoms, [(6, 7, 5), (8, 7, 9), (6, 6, 9)], strict=True)
+    ]
     network, evaluate = model.network.double(), DensityEvaluator(BASIS, torch.float64)
     systems = [system_of(atoms, network, model.level) for atoms in all_atoms]
     expected = [
-        evaluate(network(system), grid, atoms.positions).flatten(2)
-        for system, grid, atoms in zip(systems, grids, all_atoms, strict=True)
+        evaluate(network(system), grid, system.position_av).flatten(2)
+        for system, grid in zip(systems, grids, strict=True)
     ]
-    position_tpv = [torch.from_numpy(grid.points().reshape(-1, 3)) for grid in grids]
-    points = Points(
-        torch.cat(position_tpv),
-        torch.cat([torch.full((len(position_pv),), t) for t, position_pv in enumerate(position_tpv)]),
-        torch.tensor(np.array([~grid.zerobc_c for grid in grids])),
-    )
+    points, _ = Points.draw(grids, 10**6, np.random.default_rng(0))
     joint = System.join(systems, network.cutoff)
-    density_esp = density_at_points(network(joint), joint, points, BASIS)
+    density_esp = evaluate.at_points(network(joint), joint.position_av, joint.slices, points)
     torch.testing.assert_close(density_esp, torch.cat(expected, 2), rtol=1e-9, atol=1e-10)
 
 
 def test_derivatives_with_respect_to_positions(model):
     network = model.network.double()
     generator = torch.Generator().manual_seed(0)
-    point_pv = 4 * torch.rand(20, 3, generator=generator, dtype=torch.float64)
-    points = Points(point_pv, torch.zeros(20, dtype=torch.int64), torch.ones(1, 3, dtype=torch.bool))
+    point_pv = torch.rand(20, 3, generator=generator, dtype=torch.float64)
+    point_pv = point_pv @ torch.from_numpy(SKEW.cell.array)
+    points = Points(point_pv, torch.zeros(20, dtype=torch.int64), (Grid.from_atoms(SKEW, (6, 7, 5)),))
+    evaluate = DensityEvaluator(BASIS, torch.float64)
     weight_p = torch.rand(20, generator=generator, dtype=torch.float64)
 
     def weighted(position_av: torch.Tensor) -> torch.Tensor:
         system = system_of(SKEW, network, model.level, position_av=position_av)
-        return (density_at_points(network(system), system, points, BASIS)[0, 0] * weight_p).sum()
+        return (evaluate.at_points(network(system), system.position_av, system.slices, points)[0, 0] * weight_p).sum()
 
     position_av = torch.tensor(SKEW.positions, requires_grad=True)
     (gradient_av,) = torch.autograd.grad(weighted(position_av), position_av)

@@ -9,10 +9,38 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
-from ase_deepdensity.basis.radial_table import RadialTable
-from ase_deepdensity.evaluate import sums
-from ase_deepdensity.evaluate.collocation import block, frame, index
+from ase_deepdensity.basis import RadialTable
+from ase_deepdensity.collocation import in_torch, sums
+from ase_deepdensity.collocation.on_grids import grid_coordinates, lattice, line_axes
 from ase_deepdensity.grid import Grid
+
+
+def superposition(
+    grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor, tables: Mapping[int, RadialTable], dtype: torch.dtype
+) -> torch.Tensor:
+    """:func:`superpose` for tensors on any device, differentiable in the positions: (n0, n1, n2).
+
+    ``dtype``: of the work and of what is returned.
+    """
+    if position_av.device.type != 'cpu':
+        return in_torch.superpose(grid, position_av.to(dtype), number_a.cpu().numpy(), tables)
+    n_R: torch.Tensor = _Superpose.apply(position_av, grid, number_a.numpy(), tables, dtype)
+    return n_R
+
+
+class _Superpose(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, position_av, grid, number_a, tables, dtype):  # type: ignore[no-untyped-def]
+        positions_av = position_av.detach().numpy()
+        ctx.arguments = grid, positions_av, number_a, tables
+        np_dtype = np.float64 if dtype == torch.float64 else np.float32
+        return torch.from_numpy(superpose(grid, positions_av, number_a, tables, np_dtype))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_R):  # type: ignore[no-untyped-def]
+        gradient_av = superposition_gradient(np.ascontiguousarray(v_R.numpy(), float), *ctx.arguments)
+        return torch.from_numpy(gradient_av), None, None, None, None
 
 
 def superpose(
@@ -50,14 +78,14 @@ def superposition_gradient(
         gradient_av[chosen_a] = sums.radial_gradients(
             v_R, table.table_xp, table.x_step, table.cutoff, s_ac[chosen_a], *arguments
         )
-    return gradient_av @ frame(grid)
+    return gradient_av @ line_axes(grid)
 
 
 def _of_each_element(
     grid: Grid, positions_av: np.ndarray, numbers_a: np.ndarray, tables: Mapping[int, RadialTable]
 ) -> Iterator[tuple[int, np.ndarray, RadialTable, tuple[Any, ...]]]:
-    """Atomic number, all fractional indices, table, and what the sums are told of grid and threads."""
-    s_ac = index(grid, positions_av)
-    arguments = block(grid), torch.get_num_threads()
+    """Atomic number, coordinates of all atoms, table, and what the sums are told of grid and threads."""
+    s_ac = grid_coordinates(grid, positions_av)
+    arguments = lattice(grid), torch.get_num_threads()
     for number in np.unique(numbers_a):
         yield number, s_ac, tables[int(number)], arguments

@@ -5,17 +5,19 @@ The fast path is tested against this one; on CUDA this one is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
 
-from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.basis.radial_table import RadialTable
+from ase_deepdensity.basis import RadialTable, SplineBasis
+from ase_deepdensity.basis.harmonics import solid_harmonics
+from ase_deepdensity.basis.splines import splines
+from ase_deepdensity.collocation.points import Points, images
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.harmonics import solid_harmonics
 from ase_deepdensity.network.contract import Contribution
-from ase_deepdensity.network.radial import splines
 
 MAX_PAIRS = 2**21
 """Pairs of an atom and a grid point that are held at once."""
@@ -31,27 +33,26 @@ def collocate(
     *,
     max_pairs: int = MAX_PAIRS,
 ) -> torch.Tensor:
-    """Density (n0, n1, n2) on a grid or a block of one, electrons/Å³.
+    """Densities (..., n0, n1, n2) on a grid or a block of one, electrons/Å³.
 
     Parameters
     ----------
     position_av
         (natoms, 3) Å; its dtype and device are those of the work.
     c_lanm
-        For each l the coefficients (natoms, n, 2l+1) of the normalised functions.
+        For each l the coefficients (..., natoms, n, 2l+1) of the normalised functions: of one density, or of several.
     max_pairs
         Number of pairs of an atom and a grid point that are held at once: it bounds the memory, not the result.
     """
-    density_x = position_av.new_zeros(int(np.prod(grid.shape)) + 1)  # the last element takes what is outside
-    c_anL = torch.cat(
-        [c_anm * torch.from_numpy(basis.norm_n(l)[:, None]).to(c_anm) for l, c_anm in enumerate(c_lanm)], dim=2
-    ).to(position_av)
-    for atoms, r_apv, x_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
-        r_ap = r_apv.norm(dim=2)
-        Y_apL = solid_harmonics(r_apv, basis.lmax)
-        value_ap = torch.einsum('apL, anL, apn -> ap', Y_apL, c_anL[atoms], splines(basis, r_ap))
-        density_x = density_x.index_add(0, x_ap.flatten(), value_ap.flatten())
-    return density_x[:-1].view(grid.shape)
+    c_anL = of_plain_functions(basis, c_lanm).to(position_av)
+    leading = c_anL.shape[:-3]
+    c_xanL = c_anL.reshape(prod(leading), *c_anL.shape[-3:])
+    density_xR = position_av.new_zeros(len(c_xanL), int(np.prod(grid.shape)) + 1)  # the last takes what is outside
+    for atoms, r_apv, i_ap in _near_points(grid, position_av, basis.cutoff, max_pairs // basis.number):
+        B_apn, Y_apL = splines(basis, r_apv.norm(dim=2)), solid_harmonics(r_apv, basis.lmax)
+        value_xap = torch.einsum('apL, xanL, apn -> xap', Y_apL, c_xanL[:, atoms], B_apn)
+        density_xR = density_xR.index_add(1, i_ap.flatten(), value_xap.flatten(1))
+    return density_xR[:, :-1].view(*leading, *grid.shape)
 
 
 def add_points(
@@ -75,6 +76,69 @@ def add_points(
         value_esp = contribution(a_p + atoms.start, r_apv[a_p, i_p])
         density_esx = density_esx.index_add(2, x_ap[a_p, i_p], value_esp)
     return density_esx[:, :, :-1].unflatten(2, grid.shape)
+
+
+def at_points(
+    basis: SplineBasis,
+    c_lxanm: list[torch.Tensor],
+    position_av: torch.Tensor,
+    slices: Sequence[slice],
+    points: Points,
+    *,
+    max_pairs: int = MAX_PAIRS,
+) -> torch.Tensor:
+    """:func:`.at_points.at_points` for any device; the dtype of ``position_av`` is that of the work."""
+    c_xanL = of_plain_functions(basis, c_lxanm).to(position_av)
+    density_xp = position_av.new_zeros(len(c_xanL), len(points.system_p))
+    size = max(1, max_pairs // (basis.number * c_xanL.shape[-1] * len(c_xanL)))
+    for a_y, p_y, e_yv in _pairs(position_av, slices, points, basis.cutoff):
+        for a_z, p_z, e_zv in zip(a_y.split(size), p_y.split(size), e_yv.split(size), strict=True):
+            B_zn, Y_zL = splines(basis, (e_zv.square().sum(1) + 1e-24).sqrt()), solid_harmonics(e_zv, basis.lmax)
+            density_xp = density_xp.index_add(1, p_z, torch.einsum('xznL, zn, zL -> xz', c_xanL[:, a_z], B_zn, Y_zL))
+    return density_xp
+
+
+def add_at_points(
+    contribution: Contribution, position_av: torch.Tensor, slices: Sequence[slice], points: Points, cutoff: float
+) -> torch.Tensor:
+    """Σ of what atoms contribute to points within ``cutoff`` (Å): (members, 1 or 2, points)."""
+    nothing = contribution(torch.zeros(0, dtype=torch.int64, device=position_av.device), position_av[:0])
+    density_esp = nothing.new_zeros(*nothing.shape[:2], len(points.system_p))
+    for a_x, p_x, e_xv in _pairs(position_av, slices, points, cutoff):
+        order_x = a_x.argsort(stable=True)  # networks work atom by atom
+        for a_y, p_y, e_yv in zip(*(x[order_x].split(MAX_COMPUTED) for x in (a_x, p_x, e_xv)), strict=True):
+            density_esp = density_esp.index_add(2, p_y, contribution(a_y, e_yv))
+    return density_esp
+
+
+def of_plain_functions(basis: SplineBasis, c_lanm: list[torch.Tensor]) -> torch.Tensor:
+    """Coefficients of rˡ B_n Y_lm, (..., n, L), from those of normalised functions, for each l (..., n, 2l+1)."""
+    c_anL = torch.cat(c_lanm, dim=-1)
+    return c_anL * torch.from_numpy(_norms(basis)).to(c_anL)
+
+
+@lru_cache(maxsize=8)
+def _norms(basis: SplineBasis) -> np.ndarray:
+    """N_nl for each harmonic: (n, L)."""
+    return np.concatenate([np.tile(basis.norm_n(l)[:, None], 2 * l + 1) for l in range(basis.lmax + 1)], axis=1)
+
+
+def _pairs(
+    position_av: torch.Tensor, slices: Sequence[slice], points: Points, cutoff: float
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Of each system the pairs of an atom, images counted, and a point within the cutoff.
+
+    Indices of the atoms and of the points, and the vectors from the former to the latter, Å.
+    """
+    for t, some in points.of_systems():
+        atoms, grid = slices[t], points.grids[t]
+        atom_g, image_gv = images(grid, position_av[atoms].detach().cpu().double().numpy(), cutoff)
+        near_pg = torch.cdist(points.position_pv[some], torch.from_numpy(image_gv).to(points.position_pv)) < cutoff
+        p_x, g_x = near_pg.nonzero(as_tuple=True)
+        a_x = torch.from_numpy(atom_g).to(position_av.device)[g_x] + atoms.start
+        moved_av = position_av - position_av.detach()  # zero, with a gradient
+        e_xv = (points.position_pv[some][p_x] - torch.from_numpy(image_gv).to(points.position_pv)[g_x]).to(position_av)
+        yield a_x, p_x + some.start, e_xv - moved_av[a_x]
 
 
 def superpose(

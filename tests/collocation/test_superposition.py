@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ase_deepdensity.basis.radial_table import RadialTable
-from ase_deepdensity.evaluate.superposition import superpose, superposition_gradient
+from ase_deepdensity.basis import RadialTable
+from ase_deepdensity.collocation.superposition import superpose, superposition_gradient
 from ase_deepdensity.grid import Grid
 
 CUTOFF = 3.1

@@ -1,0 +1,1 @@
+"""Coefficients and superposition → density on grids and at points, with derivatives: the hot loops."""

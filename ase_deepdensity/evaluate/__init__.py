@@ -1,1 +1,0 @@
-"""Superposition and coefficients → density on a grid: the hot loop."""
