@@ -53,7 +53,7 @@ def polarised(tiny_model, tmp_path_factory) -> Dataset:
         system = system_of(atoms, network, tiny_model.level).to(dtype=torch.float32)
         with torch.no_grad():
             output = network(system)
-            added_sR = DensityEvaluator(BASIS)(output, grid, atoms.positions)[0].double().numpy()
+            added_sR = DensityEvaluator(BASIS)(output, grid, torch.from_numpy(atoms.positions))[0].double().numpy()
         added_sR[0] += superpose(grid, atoms.positions, atoms.numbers, tiny_model.superposition)
         nspins, D_asii = len(added_sR), [np.empty(0)] * len(atoms)
         for Z in system.numbers:
