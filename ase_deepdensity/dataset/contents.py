@@ -128,6 +128,8 @@ def outline(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> tuple[At
     """
     atoms = _atoms(arrays)
     grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
+    if 'geometry' in content.file.attrs or content.version > 1:  # not in a density of version 1
+        check_geometry(atoms, content.text('geometry'))
     D_sI, ni_a = arrays['D_sI'], arrays['ni_a'].tolist()
     if len(ni_a) != len(atoms):
         raise ValueError(f'{len(ni_a)} density matrices do not belong to {len(atoms)} atoms')
