@@ -87,7 +87,8 @@ def _run_one(label, make, atoms, quiet):  # type: ignore[no-untyped-def]
     from ase_deepdensity.codes.gpaw.mpi import mpi_rank
     from ase_deepdensity.scf.compare import run
 
-    with tqdm(desc=label, unit=' iterations', leave=False, disable=True if quiet or mpi_rank() else None) as bar:
+    hidden = True if quiet or mpi_rank() else None  # None: shown on a terminal
+    with tqdm(desc=label, unit=' iterations', leave=False, mininterval=0, disable=hidden) as bar:
         return run(label, make, atoms, tell=bar.update)
 
 

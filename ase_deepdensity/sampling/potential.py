@@ -15,6 +15,8 @@ ANGLE_RANGE = 3.0
 """Å: the potential looks at all angles between neighbours so near."""
 MOST_NEIGHBOURS = 50
 """More of them are met in no solid (28 in diamond), and their angles would fill the memory."""
+BOND_RANGE = 6.0
+"""Å: the potential sees no neighbour farther away, and nothing binds an atom without any."""
 
 
 @cache
@@ -27,12 +29,12 @@ def _model() -> Any:
 
 
 def energies(structures: list[Atoms]) -> np.ndarray:
-    """Energies (n,) of crystals, eV per atom; infinite for one that is denser than the potential can tell."""
+    """Energies (n,) of crystals, eV per atom; infinite for one denser or more dilute than the potential can tell."""
     from pymatgen.io.ase import AseAtomsAdaptor
 
     energy_n = np.full(len(structures), np.inf)
     for n, atoms in enumerate(structures):
-        if _most_neighbours(atoms) <= MOST_NEIGHBOURS:
+        if _is_within_reach(atoms):
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
                 crystal = AseAtomsAdaptor.get_structure(atoms)
@@ -40,9 +42,11 @@ def energies(structures: list[Atoms]) -> np.ndarray:
     return energy_n
 
 
-def _most_neighbours(atoms: Atoms) -> int:
-    """Of an atom, within the range of angles."""
-    return int(np.bincount(neighbor_list('i', atoms, ANGLE_RANGE), minlength=1).max())
+def _is_within_reach(atoms: Atoms) -> bool:
+    """Has each atom a neighbour, and none too many of them?"""
+    near_a = np.bincount(neighbor_list('i', atoms, ANGLE_RANGE), minlength=len(atoms))
+    bonded_a = np.bincount(neighbor_list('i', atoms, BOND_RANGE), minlength=len(atoms))
+    return bool(near_a.max() <= MOST_NEIGHBOURS and bonded_a.min() > 0)
 
 
 def calculator() -> Any:

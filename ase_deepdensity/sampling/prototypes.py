@@ -115,7 +115,7 @@ def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], 
     Parameters
     ----------
     energies
-        Gives the energies of some structures, eV; infinite for those that are too dense to tell.
+        Gives the energies of some structures, eV; infinite for those that it cannot tell, too dense or too dilute.
     rounds
         How often the window of volumes may be moved before the search is given up and None returned.
     """
@@ -127,7 +127,7 @@ def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], 
         if np.isinf(energy_n).all():
             n = len(scale_n) - 1
         if 0 < n < len(scale_n) - 1:
-            if np.isinf(energy_n[n - 1]):
+            if np.isinf(energy_n[n - 1 : n + 2]).any():
                 return None
             below, here, above = energy_n[n - 1 : n + 2]
             shift = 0.5 * (below - above) / (below - 2 * here + above)

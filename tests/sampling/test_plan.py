@@ -60,6 +60,8 @@ def test_relaxed_volume_finds_a_minimum_outside_its_first_window():
 
     assert relaxed_volume(crystal, energies).get_volume() == pytest.approx(scaled(crystal, 1.3).get_volume(), rel=1e-6)
     assert relaxed_volume(crystal, lambda structures: -np.array([atoms.get_volume() for atoms in structures])) is None
+    repulsive = np.array([1.0, 0.9, 0.8, 0.7, np.inf, np.inf, np.inf])  # until no atom sees another
+    assert relaxed_volume(crystal, lambda structures: repulsive) is None
 
 
 def test_compounds_are_repeatable_and_never_held_out():
@@ -98,8 +100,8 @@ def test_stages_of_molecules_are_repeatable_and_trainable(tmp_path, capsys):
 
 def test_crystals_with_the_potential():
     pytest.importorskip('chgnet')
-    dense, bare = energies([bulk('H', 'fcc', 1.2), bulk('Al', a=4.05)])
-    assert np.isinf(dense) and -4 < bare < -3, 'eV per atom; the cohesive energy'
+    dense, bare, dilute = energies([bulk('H', 'fcc', 1.2), bulk('Al', a=4.05), bulk('Xe', 'fcc', 9.0)])
+    assert np.isinf([dense, dilute]).all() and -4 < bare < -3, 'eV per atom; the cohesive energy'
     frames = list(islice(plan.structures('crystals', 'bound', seed=1), 3))
     assert len({atoms.info['kind'] for atoms in frames}) == 3
     assert all(plan.reason_to_hold_out(atoms) is None and atoms.pbc.all() for atoms in frames)
