@@ -88,7 +88,7 @@ def _run_one(label, make, atoms, quiet):  # type: ignore[no-untyped-def]
     from ase_deepdensity.scf.compare import run
 
     hidden = True if quiet or mpi_rank() else None  # None: shown on a terminal
-    with tqdm(desc=label, unit=' iterations', leave=False, mininterval=0, disable=hidden) as bar:
+    with tqdm(desc=label, unit=' iterations', leave=False, mininterval=0, miniters=1, disable=hidden) as bar:
         return run(label, make, atoms, tell=bar.update)
 
 
