@@ -153,9 +153,7 @@ class PAWDensity:
         if self.atom_types is None:
             from ase_deepdensity.codes import code_of
 
-            types = code_of(self.level).atom_types(self.level, self.atoms.numbers)
-            object.__setattr__(self, 'atom_types', types)
-            return types
+            return code_of(self.level).atom_types(self.level, self.atoms.numbers)
         return self.atom_types
 
     def compensation_charge(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
+from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin, of_spin
 from ase_deepdensity.codes.gpaw.densities import all_electron_densities
 from ase_deepdensity.state import PAWDensity
 
@@ -33,4 +33,4 @@ def all_electron_density(
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
     n_sR = all_electron_densities(state, gridrefinement, skip_core=skip_core)
-    return n_sR.sum(axis=0) if spin is None else n_sR[spin]
+    return of_spin(n_sR, spin)

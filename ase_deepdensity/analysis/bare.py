@@ -21,7 +21,12 @@ def bare_density(state: PAWDensity, *, spin: int | None = None, gridrefinement: 
     check_refinement(state, gridrefinement)
     if gridrefinement != 1:
         raise ValueError(f'this density has no grid finer than its own: gridrefinement must be 1, not {gridrefinement}')
-    return with_boundaries(state.grid, state.nt_sR.sum(axis=0) if spin is None else state.nt_sR[spin])
+    return with_boundaries(state.grid, of_spin(state.nt_sR, spin))
+
+
+def of_spin(x_sR: np.ndarray, spin: int | None) -> np.ndarray:
+    """One component, or the sum of all (None)."""
+    return x_sR.sum(axis=0) if spin is None else x_sR[spin]
 
 
 def check_spin(state: PAWDensity, spin: int | None) -> None:

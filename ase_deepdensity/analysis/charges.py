@@ -7,6 +7,7 @@ from math import pi, sqrt
 import numpy as np
 
 from ase_deepdensity import paw
+from ase_deepdensity.analysis.bare import of_spin
 from ase_deepdensity.analysis.compensation import Multipoles
 from ase_deepdensity.state import PAWDensity
 
@@ -23,10 +24,10 @@ def compensation_multipoles(state: PAWDensity) -> Multipoles | None:
 
 def valence_multipoles(state: PAWDensity, spin: int | None) -> Multipoles | None:
     """What ñ of one spin, or of both (None), lacks of the valence electrons: the charges without those of the ions."""
-    Q_aL = []
-    for Q_sL, atom_type in zip(paw.spin_compensation_charges(state.D_asii, state.types()), state.types(), strict=True):
+    types, Q_aL = state.types(), []
+    for Q_sL, atom_type in zip(paw.spin_compensation_charges(state.D_asii, types), types, strict=True):
         Q_sL[:, 0] += atom_type.nvalence / sqrt(4 * pi) / state.nspins
-        Q_aL.append(Q_sL.sum(axis=0) if spin is None else Q_sL[spin])
+        Q_aL.append(of_spin(Q_sL, spin))
     return _multipoles(state, Q_aL)
 
 

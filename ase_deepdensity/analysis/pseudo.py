@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
+from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin, of_spin
 from ase_deepdensity.analysis.charges import valence_multipoles
 from ase_deepdensity.analysis.poisson import refine_by_waves
 from ase_deepdensity.grid import Grid
@@ -36,7 +36,6 @@ def pseudo_density(state: PAWDensity, *, spin: int | None = None, gridrefinement
     if multipoles is None:
         from ase_deepdensity.codes.gpaw.densities import pseudo_densities
 
-        n_sR = pseudo_densities(state, gridrefinement)
-        return n_sR.sum(axis=0) if spin is None else n_sR[spin]
+        return of_spin(pseudo_densities(state, gridrefinement), spin)
     nt_R = refine_by_waves(bare_density(state, spin=spin), int(gridrefinement))
     return nt_R + multipoles.on_grid(Grid(state.grid.cell_cv, np.array(nt_R.shape)))

@@ -43,7 +43,7 @@ class SplineBasis:
     lmax: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff <= MAX_CUTOFF:
+        if isinstance(self.cutoff, bool) or not 0 < self.cutoff <= MAX_CUTOFF:
             raise ValueError(
                 f'the cutoff of a basis must be a positive distance up to {MAX_CUTOFF:g} Å, not {self.cutoff!r}'
             )

@@ -11,7 +11,7 @@ from ase_deepdensity.dataset.volumetric import read_cube
 from ase_deepdensity.predict import Predictor
 from tests.test_predict import lone_molecule
 from tests.tiny import water_box
-from tests.tolerances import FLOAT32
+from tests.tolerances import EXACT
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
@@ -108,12 +108,12 @@ def test_grid_and_precision(folder, capsys):
 
 def test_frames_are_numbered(folder, capsys):
     write('trajectory.xyz', [water_box(seed=seed) for seed in range(3)])
-    assert predict('trajectory.xyz@1:', 'tiny.safetensors', '--out', 'w.h5', '--out', 'CHGCAR') == 0
+    assert predict('trajectory.xyz@1:', 'tiny.safetensors', '--float64', '--out', 'w.h5', '--out', 'CHGCAR') == 0
     assert {path.name for path in folder.glob('w-*')} == {'w-00000.h5', 'w-00001.h5'}
     assert (folder / 'CHGCAR-00001').exists()
     assert '(frame 1 of trajectory.xyz@1:)' in capsys.readouterr().out
-    assert predict('trajectory.xyz@-1', 'tiny.safetensors', '--out', 'last.h5') == 0
-    assert read_density('last.h5').nt_sR == pytest.approx(read_density('w-00001.h5').nt_sR, rel=FLOAT32)
+    assert predict('trajectory.xyz@-1', 'tiny.safetensors', '--float64', '--out', 'last.h5') == 0
+    assert read_density('last.h5').nt_sR == pytest.approx(read_density('w-00001.h5').nt_sR, rel=EXACT)
 
 
 @pytest.mark.parametrize(

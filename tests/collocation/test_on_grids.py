@@ -202,6 +202,7 @@ def test_cuda():
     ('arguments', 'message'),
     [
         ((0.0, 5, 4), 'the cutoff of a basis must be a positive distance up to 100 Å, not 0.0'),
+        ((True, 5, 4), 'the cutoff of a basis must be a positive distance up to 100 Å, not True'),
         ((float('inf'), 5, 4), 'positive distance'),
         ((3.0, 1, 4), 'at least two radial functions, at most 256, not 1'),
         ((3.0, 5, 5), 'lmax must be from 0 to 4, not 5'),
