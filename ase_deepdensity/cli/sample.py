@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -136,7 +138,8 @@ def run(args: argparse.Namespace) -> int:
     out = check_output('OUT', args.out)
     _check_format(args.out, args.number)
     try:
-        frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry', mininterval=1))
+        with _resumable(args.kind, out):
+            frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry', mininterval=1))
     except ModuleNotFoundError as error:
         raise ImportError(
             f'sampling {args.kind} needs {error.name}, which is not installed: '
@@ -144,11 +147,29 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     with replacing_path(out) as temporary:
         write(temporary, frames)
+    _energies_file(out).unlink(missing_ok=True)
     if args.kind in FAMILIES:
         print(f'{out}: {len(frames)} geometries\n{_summary(frames)}')
     else:
         print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
     return 0
+
+
+def _energies_file(out: Path) -> Path:
+    """Where an interrupted plan finds the energies that it had calculated."""
+    return out.with_name(f'.{out.name}.energies')
+
+
+@contextmanager
+def _resumable(kind: str, out: Path) -> Iterator[None]:
+    """Plans take hours, nearly all of it for energies: these are kept beside OUT until it is there."""
+    if kind not in FAMILIES:
+        yield
+        return
+    from ase_deepdensity.sampling.potential import remembered_in
+
+    with remembered_in(_energies_file(out)):
+        yield
 
 
 def _check_format(name: str, number: int | None) -> None:

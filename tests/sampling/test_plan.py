@@ -14,7 +14,7 @@ from ase_deepdensity.sampling.chemistry import ELEMENTS, fits, kind_of_elements,
 from ase_deepdensity.sampling.crystals import compounds
 from ase_deepdensity.sampling.held_out import held_out_formulas
 from ase_deepdensity.sampling.molecules import hydrogen_bonded, is_closed_shell, known, salts, simple
-from ase_deepdensity.sampling.potential import energies
+from ase_deepdensity.sampling.potential import Memory, energies, remembered_in
 from ase_deepdensity.sampling.prototypes import prototypes, relaxed_volume, scaled
 
 pytest.importorskip('pymatgen')
@@ -105,3 +105,33 @@ def test_crystals_with_the_potential():
     frames = list(islice(plan.structures('crystals', 'bound', seed=1), 3))
     assert len({atoms.info['kind'] for atoms in frames}) == 3
     assert all(plan.reason_to_hold_out(atoms) is None and atoms.pbc.all() for atoms in frames)
+
+
+def test_an_interrupted_plan_finds_its_energies_again(tmp_path, monkeypatch):
+    pytest.importorskip('chgnet')
+    crystals, path = [bulk('Al', a=4.05), bulk('NaCl', 'rocksalt', 5.7)], tmp_path / 'energies'
+    with remembered_in(path):
+        first = energies(crystals)
+    monkeypatch.setattr('ase_deepdensity.sampling.potential._calculated', lambda structures: np.zeros(len(structures)))
+    with remembered_in(path):
+        np.testing.assert_array_equal(energies([*crystals, bulk('Cu', a=3.6)]), [*first, 0.0])
+    with remembered_in(tmp_path / 'other'):
+        np.testing.assert_array_equal(energies(crystals), [0.0, 0.0])
+
+
+def test_energies_belong_to_a_structure_to_the_last_bit():
+    memory, crystal = Memory(), bulk('Al', a=4.05)
+    memory.put([crystal], np.array([-np.inf]))
+    assert memory.get(crystal.copy()) == -np.inf and memory.get(scaled(crystal, 1 + 1e-12)) is None
+
+
+def test_a_plan_keeps_its_energies_until_it_is_written(tmp_path, monkeypatch):
+    pytest.importorskip('chgnet')
+    argv = ['sample', 'crystals', str(tmp_path / 'plan.xyz'), '-n', '2']
+    monkeypatch.setattr('ase.io.write', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(['--traceback', *argv])
+    assert [path.name for path in tmp_path.iterdir()] == ['.plan.xyz.energies']
+    monkeypatch.undo()
+    assert main(argv) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ['plan.xyz']
