@@ -19,6 +19,7 @@ from ase_deepdensity.cli.warn import warnings_as_lines
 
 COMMANDS = {
     'sample': ('ase_deepdensity.cli.sample', 'Make geometries: liquid water, a hot metal, a molecule, a chain'),
+    'choose': ('ase_deepdensity.cli.choose', 'Choose the geometries that a model would learn most from'),
     'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),

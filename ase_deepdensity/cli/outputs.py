@@ -47,3 +47,21 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f'{folder}: no file can be written in this folder: {error.strerror}') from None
+
+
+def check_frames_format(name: str, number: int | None) -> None:
+    """Refuse names of files for frames of which ASE cannot tell a format that it can write and read again."""
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    try:
+        ioformat = ioformats[filetype(name, read=False)]
+    except (KeyError, UnknownFileTypeError):
+        raise ValueError(
+            f'OUT {name}: ASE knows no format of this name; use a name that ends in .xyz or .traj'
+        ) from None
+    if not (ioformat.can_write and ioformat.can_read):
+        raise ValueError(f'OUT {name}: ASE cannot write and read the format {ioformat.name}; use .xyz or .traj')
+    if number != 1 and ioformat.single:
+        raise ValueError(
+            f'OUT {name}: the format {ioformat.name} holds one geometry, not {number or "many"}; use .xyz or .traj'
+        )

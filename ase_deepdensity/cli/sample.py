@@ -130,13 +130,13 @@ def run(args: argparse.Namespace) -> int:
     from ase.io import write
     from tqdm import tqdm
 
-    from ase_deepdensity.cli.outputs import check_output
+    from ase_deepdensity.cli.outputs import check_frames_format, check_output
     from ase_deepdensity.files import replacing_path
 
     if args.number is not None and not 1 <= args.number <= MAX_NUMBER:
         raise ValueError(f'--number must be at least 1, not {args.number}, and at most {MAX_NUMBER}')
     out = check_output('OUT', args.out)
-    _check_format(args.out, args.number)
+    check_frames_format(args.out, args.number)
     try:
         with _resumable(args.kind, out):
             frames = list(tqdm(islice(_frames(args), args.number), total=args.number, unit='geometry', mininterval=1))
@@ -170,24 +170,6 @@ def _resumable(kind: str, out: Path) -> Iterator[None]:
 
     with remembered_in(_energies_file(out)):
         yield
-
-
-def _check_format(name: str, number: int | None) -> None:
-    """Refuse names of which ASE cannot tell a format that it can write and read again."""
-    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
-
-    try:
-        ioformat = ioformats[filetype(name, read=False)]
-    except (KeyError, UnknownFileTypeError):
-        raise ValueError(
-            f'OUT {name}: ASE knows no format of this name; use a name that ends in .xyz or .traj'
-        ) from None
-    if not (ioformat.can_write and ioformat.can_read):
-        raise ValueError(f'OUT {name}: ASE cannot write and read the format {ioformat.name}; use .xyz or .traj')
-    if number != 1 and ioformat.single:
-        raise ValueError(
-            f'OUT {name}: the format {ioformat.name} holds one geometry, not {number or "many"}; use .xyz or .traj'
-        )
 
 
 def _summary(frames: list[Atoms]) -> str:
