@@ -7,7 +7,7 @@ import hashlib
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ class Memory:
         with self.database:
             self.database.executemany('insert or replace into energies values (?, ?)', rows)
 
+    def is_empty(self) -> bool:
+        """Has it no energy?"""
+        return self.database.execute('select 1 from energies limit 1').fetchone() is None
+
     @staticmethod
     def _key(atoms: Atoms) -> bytes:
         parts = atoms.numbers.astype('<i8'), atoms.cell.array.astype('<f8'), atoms.positions.astype('<f8')
@@ -62,14 +66,20 @@ _memory = Memory()
 
 @contextmanager
 def remembered_in(path: Path) -> Iterator[None]:
-    """Within the block :func:`energies` looks into this file first, and writes there what it had to calculate."""
+    """Within the block :func:`energies` looks into this file first, and writes there what it had to calculate.
+
+    A file that holds no energy in the end is removed.
+    """
     global _memory
     before, _memory = _memory, Memory(path)
     try:
-        with closing(_memory.database):
-            yield
+        yield
     finally:
+        is_empty = _memory.is_empty()
+        _memory.database.close()
         _memory = before
+        if is_empty:
+            path.unlink()
 
 
 def energies(structures: list[Atoms]) -> np.ndarray:

@@ -96,6 +96,7 @@ def test_stages_of_molecules_are_repeatable_and_trainable(tmp_path, capsys):
     assert 'core-hours' in capsys.readouterr().out
     assert main([*arguments, str(tmp_path / 'c.xyz'), '--stage', 'liquid']) == 2
     assert "no stage 'liquid': use one of known, simple, pair, salt" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.xyz', 'b.xyz'], 'and no energies'
 
 
 def test_crystals_with_the_potential():
