@@ -17,6 +17,7 @@ from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, 
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
 from ase_deepdensity.network.radial import bessel
+from ase_deepdensity.network.readout import Features, LastLayer, readouts_of, split
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m, mean_square_l, rms
 from ase_deepdensity.network.system import System
@@ -280,8 +281,8 @@ class EquivariantNetwork(DensityNetwork):
         is_z_akz = torch.nn.functional.one_hot(atoms.species_ak, len(self.species)).to(x_akn)
         return (is_z_akz[:, :, :, None] * x_akn[:, :, None, :]).flatten(2)
 
-    def forward(self, system: System) -> Coefficients:
-        atoms = SortedSystem.of(system, self.species)
+    def _features(self, atoms: SortedSystem) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the last layer reads, (m, natoms, layers · channels), and the inputs, scaled."""
         edges, slices = self._edges(atoms), atoms.slices
         A_max = self._inputs(atoms, edges) * self.input_scale_lx[self.l_m][:, None]
         h_mac = self._layers[0](A_max, self.products, slices)
@@ -289,12 +290,29 @@ class EquivariantNetwork(DensityNetwork):
         for message, layer in zip(self._messages, self._layers[1:], strict=True):
             h_mac = layer(torch.cat([A_max, h_mac, message(h_mac, edges)], dim=2), self.products, slices)
             all_h.append(h_mac)
-        h_mac = torch.cat(all_h, dim=2)
+        return torch.cat(all_h, dim=2), A_max
+
+    def forward(self, system: System) -> Coefficients:
+        atoms = SortedSystem.of(system, self.species)
+        slices = atoms.slices
+        h_mac, A_max = self._features(atoms)
         pseudo_mac = self._pseudo(h_mac, slices)
         D_zaii = [head(h_mac[:, a], pseudo_mac[:, a]) for head, a in zip(self._matrix_heads, slices, strict=True)]
         invariants_ac = torch.cat([h_mac[0], A_max[0].detach()], dim=1)
         c_lesanm = [c_anm[None, None, atoms.back_a] for c_anm in self.coefficients(h_mac, slices)]
         return Coefficients(atoms.by_number(D_zaii), invariants_ac[atoms.back_a], c_lesanm)
+
+    def last_layer(self) -> LastLayer:
+        readouts = {}
+        for s, (Z, head) in enumerate(zip(self.species, self._matrix_heads, strict=True)):
+            readouts |= {(Z, *channel): readout for channel, readout in readouts_of(self.coefficients, s, head).items()}
+        return LastLayer(self.coefficients, readouts)
+
+    def features(self, system: System) -> Features:
+        atoms = SortedSystem.of(system, self.species)
+        h_mac, _ = self._features(atoms)
+        rows_z = {Z: rows for Z, rows in zip(self.species, atoms.slices, strict=True) if rows.start < rows.stop}
+        return split(h_mac, self._pseudo(h_mac, atoms.slices), self.last_layer(), rows_z)
 
     @property
     def mean_zii(self) -> dict[int, torch.Tensor]:
