@@ -13,7 +13,7 @@ ROOMS = [
     'collocation', 'dataset', 'system', 'atoms_coefficients', 'checks', 'batches', 'predict', 'analysis',
     'generate', 'frames', 'sampling', 'training', 'scf', 'calculator', 'testing', 'cli',
 ]  # fmt: skip
-LAZY = {('level', 'codes'), ('state', 'codes')}
+LAZY = {('level', 'codes'), ('state', 'codes'), ('state', 'analysis')}
 """Names where users expect them, for what stands higher: imported when they are called."""
 
 
