@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
 from typing import overload
 
 import numpy as np
@@ -38,7 +36,8 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, Output
 from ase_deepdensity.network.system import System
-from ase_deepdensity.paw import pseudo_electrons
+from ase_deepdensity.paw import pseudo_electrons_of_sums
+from ase_deepdensity.slabs import SLAB_POINTS, PAWBlock, SlabDensity
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
@@ -80,7 +79,7 @@ class Predictor:
         self.extrapolate = extrapolate
         with default_device('cpu'):
             self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
-        self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
+        self.evaluator = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
 
     @overload
@@ -294,7 +293,7 @@ class Predictor:
     def _density(self, output: Output, grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor) -> torch.Tensor:
         """What the network says, the superposition of atoms included: (1 or 2, n0, n1, n2) float64."""
         nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype).double()
-        density_sR = self._evaluate(output, grid, position_av)[0]
+        density_sR = self.evaluator(output, grid, position_av)[0]
         return torch.cat([nt_R[None] + density_sR[:1], density_sR[1:].double()])
 
     def spread(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
@@ -308,7 +307,7 @@ class Predictor:
         if coefficients.members < 2:
             raise PredictionError(f'{self.model.name} is no ensemble: a spread needs at least two members, it has one')
         with torch.no_grad(), default_device('cpu'):
-            density_esR = self._evaluate(coefficients.output, grid, self._positions(coefficients))
+            density_esR = self.evaluator(coefficients.output, grid, self._positions(coefficients))
         spread_R: np.ndarray = density_esR[:, 0].double().std(0).cpu().numpy()
         return spread_R
 
@@ -377,41 +376,31 @@ class Predictor:
         atoms: Atoms,
         grid: Grid | None = None,
         *,
-        max_points: int = 2**20,
+        max_points: int = SLAB_POINTS,
         extrapolate: bool | None = None,
     ) -> Iterator[PAWBlock]:
         """ñ in slabs of at most ``max_points`` grid points (at least one plane), normalised like :meth:`predict`.
 
-        The grid is walked twice, the first time for the integral, so that only one slab is held at a time.
+        One slab is held at a time, and of the atoms those that reach it are visited.  The factor is known before the
+        first slab where a network expands the density in the basis (see :mod:`.lattice_sum`); for others the grid is
+        walked twice.
 
         Raises
         ------
         PredictionError
-            As :meth:`predict`, before the first slab.
+            As :meth:`predict`, before the first slab; but too much density below zero at the slab where it becomes too
+            much.
         """
         grid = self.grid(atoms) if grid is None else grid
         check_grid(grid, atoms)
         check_size(grid, max_points)
-        coefficients = self.coefficients(atoms, extrapolate=extrapolate)
-        tallies = (Tally.of(self.evaluate(coefficients, slab), slab) for slab in grid.slabs(max_points))
-        scale = self.check(coefficients, reduce(Tally.__add__, tallies))
-        for slab in grid.slabs(max_points):
-            component_sR = self.evaluate_components(coefficients, slab)
-            yield PAWBlock(slab, spins(component_sR, coefficients.nspins) * scale)
+        yield from SlabDensity(self, self.coefficients(atoms, extrapolate=extrapolate), grid, max_points)
 
     def electrons(self, coefficients: AtomsCoefficients) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
-        return pseudo_electrons(coefficients.D_asii(), self.model.types_of(coefficients.atoms), coefficients.charge)
-
-
-@dataclass
-class PAWBlock:
-    """Part of a density: a slab of the grid and ñ there."""
-
-    grid: Grid
-    """The slab."""
-    nt_sR: np.ndarray
-    """(1 or 2, n0, n1, n2) electrons/Å³, as in a :class:`.PAWDensity`."""
+        D_zaii = {Z: D_esaii[0, 0].double().cpu() for Z, D_esaii in coefficients.output.mean().D_zesaii.items()}
+        sums_z = {self.model.atom_types[Z]: (len(D_aii), D_aii.sum(0).numpy()) for Z, D_aii in D_zaii.items()}
+        return pseudo_electrons_of_sums(sums_z, coefficients.charge)
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:
