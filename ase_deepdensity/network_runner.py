@@ -20,8 +20,6 @@ from ase_deepdensity.network.contract import Output
 from ase_deepdensity.network.system import System
 from ase_deepdensity.system import system_of, whole_of
 
-MOST_ATOMS = 512
-"""That the network is shown at once, unless one system has more: it bounds the memory."""
 MOST_IN_BLOCK = 8192
 """Of one system that the network is asked about at once, if it takes blocks."""
 BYTES_PER_ATOM = 50_000

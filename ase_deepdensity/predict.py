@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ase_deepdensity import network_runner
 from ase_deepdensity.atoms_coefficients import AtomsCoefficients
 from ase_deepdensity.batches import batch_ends, naming_frame
 from ase_deepdensity.checks import (
@@ -38,6 +37,9 @@ from ase_deepdensity.paw import pseudo_electrons_of_sums
 from ase_deepdensity.slabs import SLAB_POINTS, PAWBlock, SlabDensity
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
+
+MOST_ATOMS = 512
+"""That the network is shown at once, unless one system has more: it bounds the memory."""
 
 
 class Predictor:
@@ -126,7 +128,7 @@ class Predictor:
 
     def _in_batches(self, frames: list[Atoms], extrapolate: bool) -> Iterator[AtomsCoefficients]:
         start = 0
-        for stop in batch_ends([len(atoms) for atoms in frames], network_runner.MOST_ATOMS):
+        for stop in batch_ends([len(atoms) for atoms in frames], MOST_ATOMS):
             batch = self._runner(frames[start:stop], extrapolate)
             for i, (coefficients, finite_a) in enumerate(batch, start=start):
                 with naming_frame(i, frames):
