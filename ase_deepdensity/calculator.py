@@ -13,6 +13,7 @@ from ase.calculators.calculator import Calculator, CalculatorSetupError, Paramet
 
 from ase_deepdensity.analysis.all_electron import all_electron_density
 from ase_deepdensity.analysis.dipole import dipole_moment
+from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
 from ase_deepdensity.analysis.pseudo import pseudo_density
 from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
@@ -31,6 +32,7 @@ class DeepDensity(Calculator):
     >>> atoms.calc = DeepDensity('water-pbe-dzp')
     >>> atoms.get_dipole_moment()                # e·Å; depends on the cell where matter reaches across its boundary
     >>> atoms.calc.get_all_electron_density()    # electrons/Å³
+    >>> atoms.get_charges()                      # Hirshfeld's, |e|
     >>> density = atoms.calc.predict()           # all of it: a PAWDensity
 
     A calculator speaks of *its* atoms as they are now: those it was attached to (``atoms.calc = calc``) or was last
@@ -64,7 +66,7 @@ class DeepDensity(Calculator):
         Both ``gpts`` and ``h``, or values that are no grid.
     """
 
-    implemented_properties = ['dipole']
+    implemented_properties = ['dipole', 'charges']
     default_parameters = {'gpts': None, 'h': None, 'kpts': None, 'device': None, 'extrapolate': False}
     discard_results_on_any_change = True
 
@@ -241,8 +243,10 @@ class DeepDensity(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         with self._lock:
-            dipole = dipole_moment(self._predict(atoms))
-            self.results['dipole'] = dipole
+            density = self._predict(atoms)
+            self.results['dipole'] = dipole_moment(density)
+            if 'charges' in properties:
+                self.results['charges'] = hirshfeld_charges(density)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation, a charge in ``atoms.info`` included."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import overload
 
@@ -15,7 +14,6 @@ from ase_deepdensity.batches import batch_ends, naming_frame
 from ase_deepdensity.checks import (
     PredictionError,
     Tally,
-    as_prediction_error,
     check_atoms,
     check_density,
     check_environments,
@@ -30,17 +28,15 @@ from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.network.contract import Coefficients, Output
-from ase_deepdensity.network.system import System
+from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Output
+from ase_deepdensity.network_runner import NetworkRunner
 from ase_deepdensity.paw import pseudo_electrons_of_sums
 from ase_deepdensity.slabs import SLAB_POINTS, PAWBlock, SlabDensity
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
-from ase_deepdensity.system import system_of
 
 MOST_ATOMS = 512
 """That the network is shown at once, unless one system has more: it bounds the memory."""
@@ -77,10 +73,14 @@ class Predictor:
         self.device = checked_device(device)
         self.dtype = dtype
         self.extrapolate = extrapolate
-        with default_device('cpu'):
-            self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
+        self._runner = NetworkRunner(model, self.level, self.device, dtype)
         self.evaluator = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
+
+    @property
+    def network(self) -> DensityNetwork:
+        """A copy of the model's, on the device and in the precision of the work."""
+        return self._runner.network
 
     @overload
     def coefficients(self, atoms: Atoms, *, extrapolate: bool | None = None) -> AtomsCoefficients: ...
@@ -129,28 +129,12 @@ class Predictor:
     def _in_batches(self, frames: list[Atoms], extrapolate: bool) -> Iterator[AtomsCoefficients]:
         start = 0
         for stop in batch_ends([len(atoms) for atoms in frames], MOST_ATOMS):
-            batch = self._run(frames[start:stop], extrapolate)
+            batch = self._runner(frames[start:stop], extrapolate)
             for i, (coefficients, finite_a) in enumerate(batch, start=start):
                 with naming_frame(i, frames):
                     self._check_environments(coefficients, finite_a)
                 yield coefficients
             start = stop
-
-    def _run(self, batch: list[Atoms], extrapolate: bool) -> list[tuple[AtomsCoefficients, np.ndarray]]:
-        """What the network says of several at once, and of which atoms it is finite."""
-        with as_prediction_error(), default_device('cpu'), torch.no_grad():
-            system = self._system(batch)
-            output = self.network(system)
-            rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
-            unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
-            finite_a = output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
-            return [
-                (
-                    AtomsCoefficients(atoms.copy(), part, unfamiliar_a[rows], self._charge(atoms), extrapolate),
-                    finite_a[rows],
-                )
-                for atoms, part, rows in zip(batch, output.split(system), system.slices, strict=True)
-            ]
 
     def _check_environments(self, coefficients: AtomsCoefficients, finite_a: np.ndarray) -> None:
         """Refuse or warn of what is too far from the training data."""
@@ -336,7 +320,7 @@ class Predictor:
 
     def _vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
         position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
-        system = self._system([atoms], position_av)
+        system = self._runner.system([atoms], position_av)
         output = self.network(system)
         if not isinstance(output, Coefficients):
             raise PredictionError(
@@ -357,19 +341,6 @@ class Predictor:
     def _stacked(self, W_asii: Sequence[np.ndarray], atoms_a: torch.Tensor) -> torch.Tensor:
         """Of some atoms: (1 or 2, natoms, ni, ni)."""
         return torch.from_numpy(np.stack([W_asii[a] for a in atoms_a.tolist()], axis=1)).to(self.device, self.dtype)
-
-    def _charge(self, atoms: Atoms) -> float:
-        """|e|, that of the training data unless the network is told."""
-        return total_charge(atoms) if self.network.sees_charge else self.model.charge
-
-    def _system(self, frames: list[Atoms], position_av: torch.Tensor | None = None) -> System:
-        charges = [self._charge(atoms) for atoms in frames]
-        valence = [sum(atom_type.nvalence for atom_type in self.model.types_of(atoms)) for atoms in frames]
-        electrons = [number - charge for number, charge in zip(valence, charges, strict=True)]
-        system = system_of(
-            frames, self.network, self.level, charges=charges, electrons=electrons, position_av=position_av
-        )
-        return system.to(self.device, self.dtype)
 
     def stream(
         self,

@@ -18,6 +18,7 @@ from ase_deepdensity.paw import AtomType, compensation_charges, pseudo_electrons
 if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
 
+    from ase_deepdensity.analysis.moments import Moments
     from ase_deepdensity.plot.figure import Picture
     from ase_deepdensity.plot.view import View
 
@@ -249,6 +250,42 @@ class PAWDensity:
                 y, z, x = Q_L[1:4]
                 dipole_v -= sqrt(4 * pi / 3) * np.array([x, y, z])
         return dipole_v
+
+    def multipole_moments(self, centre: Sequence[float] | None = None) -> Moments:
+        """Charge, dipole and quadrupole moment: see :func:`.moments.multipole_moments`."""
+        from ase_deepdensity.analysis.moments import multipole_moments
+
+        return multipole_moments(self, centre)
+
+    def hirshfeld_charges(self, *, gridrefinement: int = 2) -> np.ndarray:
+        """(natoms,) |e|: see :func:`.hirshfeld.hirshfeld_charges`."""
+        from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
+
+        return hirshfeld_charges(self, gridrefinement=gridrefinement)
+
+    def voronoi_charges(self, *, deformation: bool = False, gridrefinement: int = 2) -> np.ndarray:
+        """(natoms,) |e|: see :func:`.voronoi.voronoi_charges`."""
+        from ase_deepdensity.analysis.voronoi import voronoi_charges
+
+        return voronoi_charges(self, deformation=deformation, gridrefinement=gridrefinement)
+
+    def volume_ratios(self, *, gridrefinement: int = 2) -> np.ndarray:
+        """(natoms,) Hirshfeld volumes over those of isolated atoms: see :func:`.volumes.volume_ratios`."""
+        from ase_deepdensity.analysis.volumes import volume_ratios
+
+        return volume_ratios(self, gridrefinement=gridrefinement)
+
+    def overlap(self, other: PAWDensity, *, gridrefinement: int = 2) -> float:
+        """∫ n_A n_B dr with another density, electrons²/Å³: see :func:`.overlap.density_overlap`."""
+        from ase_deepdensity.analysis.overlap import density_overlap
+
+        return density_overlap(self, other, gridrefinement=gridrefinement)
+
+    def similarity(self, other: PAWDensity) -> float:
+        """0 to 1, with another density on the same grid: see :func:`.overlap.similarity`."""
+        from ase_deepdensity.analysis.overlap import similarity
+
+        return similarity(self, other)
 
     def _first_moment(self) -> np.ndarray:
         """(3,) ∫ r ñ(r) dr, electrons · Å."""
