@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.electron_gas import Waves
 from ase_deepdensity.network.elements import Element
 from ase_deepdensity.network.system import System
+
+if TYPE_CHECKING:
+    from ase_deepdensity.network.readout import Features, LastLayer
 
 Contribution = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Indices of atoms (p,), vectors from them (p, 3), Å → density there (members, 1 or 2, p), electrons/Å³."""
@@ -214,6 +217,18 @@ class DensityNetwork(torch.nn.Module, ABC):
         return False
 
     @property
+    def steps(self) -> int | None:
+        """How many steps from neighbour to neighbour what it says of an atom depends on, if it takes blocks of larger
+        systems (see :mod:`.blocks`); None: it is shown whole systems only."""
+        return None
+
+    @property
+    def reach(self) -> float | None:
+        """Å: what is farther away from an atom changes nothing of what it says of it, in any way but by charges and
+        k-points of the whole; None: not known."""
+        return None if self.steps is None else self.steps * self.cutoff
+
+    @property
     def members(self) -> int:
         """Length of the ensemble's axis of what it puts out."""
         return 1
@@ -259,6 +274,20 @@ class DensityNetwork(torch.nn.Module, ABC):
         ValueError
             Elements that it does not know.
         """
+
+    def last_layer(self) -> LastLayer:
+        """Its linear read-outs, whose weights may be changed; of the total density.
+
+        Raises
+        ------
+        ValueError
+            A network without.
+        """
+        raise ValueError(f'the last layer of {type(self).__name__} is not linear')
+
+    def features(self, system: System) -> Features:
+        """What the last layer reads of the atoms of a system; see :meth:`last_layer`."""
+        raise ValueError(f'the last layer of {type(self).__name__} is not linear')
 
     @property
     @abstractmethod

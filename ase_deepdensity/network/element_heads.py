@@ -14,6 +14,7 @@ from ase_deepdensity.network.heads import (
     coefficient_scales,
     coupling_scales,
 )
+from ase_deepdensity.network.readout import LastLayer, Readout
 from ase_deepdensity.network.system import System
 
 Channel = tuple[int, bool]
@@ -155,6 +156,30 @@ class ElementHeads(torch.nn.Module):
         """An element's own part, and that of its kind."""
         kind = self.kinds[self.species.index(number)]
         return self.elements[str(number)], self.matrices[kind]  # type: ignore[return-value]
+
+    def last_layer(self) -> LastLayer:
+        """The read-outs of all elements, with what belongs to an element alone as their weights."""
+        return LastLayer(
+            self.functions,
+            {
+                (Z, *channel): self._readout(Z, channel)
+                for Z in self.species
+                for channel in channels_of(self.functions, self.of(Z)[1])
+            },
+        )
+
+    def _readout(self, number: int, channel: Channel) -> Readout:
+        element, readout = self.of(number)
+        (L, pseudo), name = channel, readout_name(channel)
+        functions = self.functions.sizes[L] if has_functions(self.functions, L, pseudo) else 0
+        scales = [getattr(element, f'scale{L}_k')] if functions else []
+        T_bmii = element.mean_ii.new_zeros(0, 2 * L + 1, *element.mean_ii.shape)
+        if name in readout.readouts:
+            sizes = [len(which) * (2 * l + 1) for (l, _), which in readout.index.items()]
+            T_bmii = readout.T_xii.split(sizes)[readout.names.index(name)].unflatten(0, (-1, 2 * L + 1))
+            scales.append(getattr(element, f'scale{name}_b'))
+        own = element.own[name].data
+        return Readout(len(own), torch.cat(scales), functions, T_bmii, (own,))
 
     def forward(
         self, h_mac: torch.Tensor, pseudo_mac: torch.Tensor, system: System
