@@ -5,7 +5,7 @@ The file is safetensors: tensors and one JSON header, nothing that could run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.network.registry import build_network, telling_shapes
 from ase_deepdensity.paw import MAX_L, MOST_PROJECTORS, AtomType
+from ase_deepdensity.snapshot import Snapshot
 
 __all__ = [
     'FORMAT',
@@ -217,6 +218,20 @@ class DensityModel:
     def number_of_parameters(self) -> int:
         """Trained weights of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def adapted(self, snapshots: Sequence[Snapshot]) -> DensityModel:
+        """The model with a last layer that has learned some snapshots, such as a :class:`.Dataset`, in seconds.
+
+        Where they gain nothing by it, it is a copy; see :func:`.training.adapt.adapt`.
+
+        Raises
+        ------
+        AdaptError
+            Snapshots that it cannot be adapted to: of another level of theory, with elements that it does not know, …
+        """
+        from ase_deepdensity.training.adapt import adapt
+
+        return adapt(self, snapshots)[0]
 
     def save(self, path: str | Path) -> None:
         """Write the model; the file appears whole or not at all.

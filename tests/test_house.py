@@ -15,7 +15,7 @@ ROOMS = [
 ]  # fmt: skip
 LAZY = {
     ('level', 'codes'), ('state', 'codes'), ('state', 'analysis'), ('state', 'plot'), ('model', 'plot'),
-    ('dataset', 'plot'),
+    ('dataset', 'plot'), ('model', 'training'),
 }  # fmt: skip
 """Names where users expect them, for what stands higher: imported when they are called."""
 

@@ -22,6 +22,7 @@ COMMANDS = {
     'choose': ('ase_deepdensity.cli.choose', 'Choose the geometries that a model would learn most from'),
     'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
+    'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
     'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),

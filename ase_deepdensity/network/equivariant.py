@@ -17,7 +17,7 @@ from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, 
 from ase_deepdensity.network.electron_gas import BANDS_u, Waves
 from ase_deepdensity.network.heads import AtomicMatrixHead, CoefficientHead, matrix_shapes
 from ase_deepdensity.network.radial import bessel
-from ase_deepdensity.network.readout import Features, LastLayer, readouts_of, split
+from ase_deepdensity.network.readout import Features, Key, LastLayer, Readout, readouts_of, split
 from ase_deepdensity.network.sizes import check_hypers
 from ase_deepdensity.network.spherical import SphereProducts, SphericalLinear, l_of_m, mean_square_l, rms
 from ase_deepdensity.network.system import System
@@ -307,7 +307,7 @@ class EquivariantNetwork(DensityNetwork):
         return self._read(*self._through(system))
 
     def last_layer(self) -> LastLayer:
-        readouts = {}
+        readouts: dict[Key, Readout] = {}
         for s, (Z, head) in enumerate(zip(self.species, self._matrix_heads, strict=True)):
             readouts |= {(Z, *channel): readout for channel, readout in readouts_of(self.coefficients, s, head).items()}
         return LastLayer(self.coefficients, readouts)

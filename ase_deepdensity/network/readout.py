@@ -97,15 +97,14 @@ class LastLayer:
     def components(self, D_zaii: Matrices, features: Features) -> dict[Key, torch.Tensor]:
         """The outputs (couplings, 2L+1, natoms) that matrices (natoms, ni, ni) of elements consist of."""
         return {
-            key: torch.einsum('aij, bmij -> bma', D_zaii[key[0]], readout.T_bmii) / readout.scale_o[readout.functions :, None, None]
+            key: torch.einsum('aij, bmij -> bma', D_zaii[key[0]], readout.T_bmii)
+            / readout.scale_o[readout.functions :, None, None]
             for key, readout in self.readouts.items()
             if key in features and len(readout.T_bmii)
         }
 
 
-def readouts_of(
-    coefficients: CoefficientHead, s: int, matrices: AtomicMatrixHead
-) -> dict[tuple[int, bool], Readout]:
+def readouts_of(coefficients: CoefficientHead, s: int, matrices: AtomicMatrixHead) -> dict[tuple[int, bool], Readout]:
     """Of the heads of one species, by angular momentum and parity."""
     kinds = sorted({(l, False) for l in range(len(coefficients.sizes))} | set(matrices.index))
     return {kind: _readout_of(coefficients, s, matrices, *kind) for kind in kinds}
@@ -126,7 +125,9 @@ def _readout_of(coefficients: CoefficientHead, s: int, matrices: AtomicMatrixHea
     return Readout(len(parts[0]), torch.cat(scales), functions, T_bmii, tuple(parts))
 
 
-def split(h_mac: torch.Tensor, pseudo_mac: torch.Tensor, last_layer: LastLayer, rows_z: Mapping[int, torch.Tensor | slice]) -> Features:
+def split(
+    h_mac: torch.Tensor, pseudo_mac: torch.Tensor, last_layer: LastLayer, rows_z: Mapping[int, torch.Tensor | slice]
+) -> Features:
     """The features of all atoms for each read-out of the elements that occur.
 
     Parameters

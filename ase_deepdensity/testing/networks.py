@@ -452,6 +452,29 @@ class DensityNetworkContract:
 
     # Scales
 
+    def test_the_last_layer_is_linear(self, network: DensityNetwork) -> None:
+        """What other weights say is the difference of two networks; only those with an expansion have such a layer."""
+        system = system_of(network, box())
+        if not network.expands:
+            with pytest.raises(ValueError, match='last layer'):
+                network.features(system)
+            return
+        layer, features = network.last_layer(), network.features(system)
+        change = {key: torch.randn_like(zeros) for key, zeros in layer.zeros().items()}
+        said = layer.says(features, {key: change_co[None] for key, change_co in change.items()}, system)
+        before, other = network(system), copy.deepcopy(network)
+        other.last_layer().add(change)
+        after = other(system)
+        for c_eanm, before_eanm, after_eanm in zip(said.c_lesanm, before.c_lesanm, after.c_lesanm, strict=True):
+            assert float(c_eanm.abs().max()) > 0
+            torch.testing.assert_close(after_eanm[:, 0] - before_eanm[:, 0], c_eanm[:, 0].expand_as(after_eanm[:, 0]))
+        difference_zaii = {Z: (D_esaii - before.D_zesaii[Z])[0, 0] for Z, D_esaii in after.D_zesaii.items()}
+        for Z, D_aii in difference_zaii.items():
+            torch.testing.assert_close(D_aii, said.D_zesaii[Z][0, 0])
+        for key, x_bma in layer.components(difference_zaii, features).items():
+            written_mab = features[key] @ change[key][:, layer.readouts[key].functions :]
+            torch.testing.assert_close(x_bma, written_mab.permute(2, 0, 1))
+
     def test_scales_come_from_the_data(self, network: DensityNetwork) -> None:
         """Means of its training data are there after the fit, and what it says is finite."""
         torch.manual_seed(1)

@@ -11,6 +11,7 @@ import torch
 
 from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.dataset.files import Outline
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.memory import physical_memory
 from ase_deepdensity.network.contract import DensityNetwork, Matrices
@@ -129,24 +130,40 @@ class TrainingData(Sequence[Sample]):
 
     def target_of(self, density: PAWDensity) -> Target:
         """The same of a density that is at hand."""
-        atoms = density.atoms
-        density_sR = components(density.nt_sR)
-        electrons = float(density_sR[0].sum())
-        tables = {number: atom_type.nt for number, atom_type in self.atom_types.items()}
-        density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, tables, np.float64)
-        return Target(torch.from_numpy(density_sR).float(), electrons)
+        return target_of(density, self.atom_types)
 
     def _sample(self, t: int) -> Sample:
-        outline = self.dataset.outline(t)
-        name = self.dataset.files[t].name
-        if outline.nspins != 1 and not self.network.sees_magnetic_moments:
-            raise ValueError(
-                f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
-                'train a network that is told the magnetic moments of atoms'
-            )
-        electrons = sum(self.atom_types[Z].nvalence for Z in outline.atoms.numbers.tolist()) - outline.charge
-        system = system_of(outline.atoms, self.network, outline.level, charges=[outline.charge], electrons=[electrons])
-        system = system.to(dtype=torch.float32)
-        D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in outline.D_asii]
-        D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
-        return Sample(name, system, outline.grid, D_zsaii)
+        return sample_of(self.dataset.outline(t), self.dataset.files[t].name, self.network, self.atom_types)
+
+
+def target_of(density: PAWDensity, atom_types: Mapping[int, AtomType]) -> Target:
+    """What a network has to add to the superposition of atoms."""
+    atoms = density.atoms
+    density_sR = components(density.nt_sR)
+    electrons = float(density_sR[0].sum())
+    tables = {number: atom_type.nt for number, atom_type in atom_types.items()}
+    density_sR[0] -= superpose(density.grid, atoms.positions, atoms.numbers, tables, np.float64)
+    return Target(torch.from_numpy(density_sR).float(), electrons)
+
+
+def sample_of(
+    state: Outline | PAWDensity, name: str, network: DensityNetwork, atom_types: Mapping[int, AtomType]
+) -> Sample:
+    """What is small of a state.
+
+    Raises
+    ------
+    ValueError
+        It is spin-polarised, and the network puts out no magnetisation.
+    """
+    if state.nspins != 1 and not network.sees_magnetic_moments:
+        raise ValueError(
+            f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
+            'train a network that is told the magnetic moments of atoms'
+        )
+    electrons = sum(atom_types[Z].nvalence for Z in state.atoms.numbers.tolist()) - state.charge
+    system = system_of(state.atoms, network, state.level, charges=[state.charge], electrons=[electrons])
+    system = system.to(dtype=torch.float32)
+    D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in state.D_asii]
+    D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
+    return Sample(name, system, state.grid, D_zsaii)

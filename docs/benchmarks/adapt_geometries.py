@@ -1,8 +1,9 @@
-"""Molecules of H, C, N and O that ``organics-pbe-pw400`` was not trained on, GFN2-xTB dynamics at 400 K (needs tblite).
+"""Molecules that shipped models were not trained on, GFN2-xTB dynamics at 400 K (needs tblite).
 
-    python docs/benchmarks/adapt_geometries.py N2O 6 N2O.xyz
+    python docs/benchmarks/adapt_geometries.py H2O2 8 H2O2.xyz
 
-Nitrous oxide, and isocyanic acid, methanimine, diazene and acrolein, which ASE's G2 lacks.
+Of H and O: hydrogen peroxide (H2O2) and hydrogen trioxide (H2O3).  With C and N: nitrous oxide (N2O), isocyanic acid
+(HNCO) and methanimine (CH2NH).
 """
 
 from __future__ import annotations
@@ -21,13 +22,8 @@ from ase_deepdensity.sampling.geometries import ORGANIC_TIMESTEP, langevin
 ROUGH = {
     'HNCO': ('HNCO', [(-0.6, 0.8, 0), (0, 0, 0), (1.2, 0, 0), (2.4, 0.05, 0)]),
     'CH2NH': ('CNHHH', [(0, 0, 0), (1.27, 0, 0), (-0.55, 0.93, 0), (-0.55, -0.93, 0), (1.7, 0.9, 0)]),
-    'N2H2': ('NNHH', [(0, 0, 0), (1.25, 0, 0), (-0.35, 0.98, 0), (1.6, -0.98, 0)]),
-    'acrolein': (
-        'CCCOHHHH',
-        [(0, 0, 0), (1.34, 0, 0), (2.1, 1.25, 0), (3.3, 1.25, 0), (-0.55, 0.93, 0), (-0.55, -0.93, 0), (1.9, -0.93, 0),
-         (1.55, 2.2, 0)],
-    ),
-}  # fmt: skip
+    'H2O3': ('OOOHH', [(0, 0, 0), (1.43, 0, 0), (1.83, 1.37, 0), (-0.3, -0.5, 0.8), (2.3, 1.2, -0.85)]),
+}
 """Å; they are relaxed first."""
 
 
