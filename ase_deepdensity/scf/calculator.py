@@ -44,7 +44,8 @@ class SeededGPAW(ASECalculator):
     Parameters
     ----------
     model
-        Name of a shipped model, path of a model file, a model; or a :class:`PAWDensity` of the atoms, to start from.
+        Name of a shipped model, path of a model file, a model; or a :class:`PAWDensity` of the atoms or GPAW's
+        file of a finished calculation of them, ``.gpw``, to start from.
     on_mismatch
         What to do when the parameters are not those of the model's level of theory: 'error', or 'warn' and go on.
     txt

@@ -188,9 +188,11 @@ class StateSeed(Seed):
 
 
 def as_seed(start: str | Path | DensityModel | PAWDensity | Seed) -> Seed:
-    """A model or a state as a seed."""
+    """A model, a state, or a finished calculation (a ``.gpw`` file) as a seed."""
     if isinstance(start, Seed):
         return start
+    if isinstance(start, str | Path) and Path(start).suffix == '.gpw':
+        return StateSeed(PAWDensity.from_gpw(start))
     return StateSeed(start) if isinstance(start, PAWDensity) else ModelSeed(start)
 
 
