@@ -133,6 +133,27 @@ class DeepDensity(Calculator):
         """What ASE calls at ``atoms.calc = calculator``."""
         self._its_atoms(atoms)
 
+    def __repr__(self) -> str:
+        given = self._atoms_given()
+        options = [f', {key}={value!r}' for key, value in self.parameters.items() if key != 'model' and value]
+        return '\n'.join(
+            [
+                f'DeepDensity({self.model.name!r}{"".join(options)})',
+                f'  elements   {" ".join(self.model.symbols)}, level {self.model.level.name or "unnamed"}',
+                f'  atoms      {"none yet: atoms.calc = calc" if given is None else given.symbols}',
+                '  gives      .predict(), .get_pseudo_density(), .get_all_electron_density(), dipole moments',
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        """With a picture of the density, if it is known."""
+        from ase_deepdensity.plot.cards import density_card, text_card
+
+        with self._lock:
+            if self._density is not None:
+                return density_card(self._density, repr(self))
+        return text_card(repr(self), self.model.symbols)
+
     @property
     def model(self) -> DensityModel:
         """The trained model."""
