@@ -10,7 +10,7 @@ ROOT = Path(ase_deepdensity.__file__).parent
 ROOMS = [
     'forks', 'devices', 'memory', 'arguments', 'files', 'basis', 'grid', 'geometry', 'spelling', 'level', 'paw',
     'spin', 'state', 'snapshot', 'codes', 'model_files', 'model_upgrades', 'model_content', 'network', 'model',
-    'collocation', 'dataset', 'system', 'atoms_coefficients', 'checks', 'batches', 'predict', 'analysis',
+    'collocation', 'dataset', 'system', 'atoms_coefficients', 'checks', 'batches', 'predict', 'choice', 'analysis',
     'generate', 'frames', 'sampling', 'training', 'scf', 'calculator', 'testing', 'cli',
 ]  # fmt: skip
 LAZY = {('level', 'codes'), ('state', 'codes')}
