@@ -77,7 +77,7 @@ def test_order(far, level, name, with_general, monkeypatch):
 def test_elements_that_no_model_knows(tmp_path, capsys):
     with pytest.raises(PredictionError, match=r'no shipped model knows Na, Cl together \(aluminium-pbe-pw400 lacks .*'):
         choose(in_vacuum('NaCl')[::-1])
-    with pytest.raises(PredictionError, match='knows H, Al together .*organics-pbe-pw400 lacks Al; water-pbe-dzp'):
+    with pytest.raises(PredictionError, match='knows H, C, Al together .*organics-pbe-pw400 lacks Al; water-pbe-dzp'):
         DeepDensity().predict(in_vacuum('CH4') + Atoms('Al', [[1, 1, 1]]))
     Atoms('Xe', cell=[4, 4, 4], pbc=True).write(tmp_path / 'xe.xyz')
     assert main(['predict', str(tmp_path / 'xe.xyz'), '--out', str(tmp_path / 'n.cube')]) == 2
