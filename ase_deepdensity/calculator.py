@@ -13,6 +13,7 @@ from ase.calculators.calculator import Calculator, CalculatorSetupError, Paramet
 
 from ase_deepdensity.analysis.all_electron import all_electron_density
 from ase_deepdensity.analysis.dipole import dipole_moment
+from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
 from ase_deepdensity.analysis.pseudo import pseudo_density
 from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
@@ -33,6 +34,7 @@ class DeepDensity(Calculator):
     >>> atoms.calc = DeepDensity()               # or the name of a model, or of its file
     >>> atoms.get_dipole_moment()                # e·Å; depends on the cell where matter reaches across its boundary
     >>> atoms.calc.get_all_electron_density()    # electrons/Å³
+    >>> atoms.get_charges()                      # Hirshfeld's, |e|
     >>> density = atoms.calc.predict()           # all of it: a PAWDensity
 
     A calculator speaks of *its* atoms as they are now: those it was attached to (``atoms.calc = calc``) or was last
@@ -68,7 +70,7 @@ class DeepDensity(Calculator):
         Both ``gpts`` and ``h``, or values that are no grid.
     """
 
-    implemented_properties = ['dipole']
+    implemented_properties = ['dipole', 'charges']
     default_parameters = {'gpts': None, 'h': None, 'kpts': None, 'device': None, 'extrapolate': False}
     discard_results_on_any_change = True
 
@@ -135,6 +137,43 @@ class DeepDensity(Calculator):
     def set_atoms(self, atoms: Atoms) -> None:
         """What ASE calls at ``atoms.calc = calculator``."""
         self._its_atoms(atoms)
+
+    def __repr__(self) -> str:
+        given = self._atoms_given()
+        model = self._model_so_far()
+        if model is None:
+            name, elements = 'DeepDensity(', 'those of the shipped models; the one that knows the atoms best is taken'
+        else:
+            name, elements = (
+                f'DeepDensity({model.name!r}',
+                f'{" ".join(model.symbols)}, level {model.level.name or "unnamed"}',
+            )
+        options = [f', {key}={value!r}' for key, value in self.parameters.items() if key != 'model' and value]
+        return '\n'.join(
+            [
+                f'{name}{"".join(options)})',
+                f'  elements   {elements}',
+                f'  atoms      {"none yet: atoms.calc = calc" if given is None else given.symbols}',
+                '  gives      .predict(), .get_pseudo_density(), .get_all_electron_density(), dipole moments',
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        """With a picture of the density, if it is known."""
+        from ase_deepdensity.plot.cards import density_card, text_card
+
+        with self._lock:
+            if self._density is not None:
+                return density_card(self._density, repr(self))
+        model = self._model_so_far()
+        return text_card(repr(self), [] if model is None else model.symbols)
+
+    def _model_so_far(self) -> DensityModel | None:
+        """The given one, or one that has been chosen for its atoms; None: nothing has been asked about them yet."""
+        given = self._atoms_given()
+        if self._given_model is None and (given is None or kind(given) not in self._chosen):
+            return None
+        return self.model
 
     @property
     def model(self) -> DensityModel:
@@ -257,8 +296,10 @@ class DeepDensity(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         with self._lock:
-            dipole = dipole_moment(self._predict(atoms))
-            self.results['dipole'] = dipole
+            density = self._predict(atoms)
+            self.results['dipole'] = dipole_moment(density)
+            if 'charges' in properties:
+                self.results['charges'] = hirshfeld_charges(density)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation, a charge in ``atoms.info`` included."""

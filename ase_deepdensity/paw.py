@@ -211,3 +211,15 @@ def pseudo_electrons(D_asii: Iterable[np.ndarray], atom_types: Sequence[AtomType
     """
     holes = sum(atom_type.core_charge for atom_type in atom_types)
     return -(total_compensation_charge(D_asii, atom_types) + charge + holes)
+
+
+def pseudo_electrons_of_sums(matrices: Mapping[AtomType, tuple[int, np.ndarray]], charge: float = 0.0) -> float:
+    """:func:`pseudo_electrons` of many atoms: for each type their number and the sum of their matrices (ni, ni).
+
+    The matrices are those of both spins together.
+    """
+    total = charge
+    for atom_type, (natoms, D_ii) in matrices.items():
+        charges = np.vdot(D_ii, atom_type.Delta_iiL[:, :, 0]) + natoms * atom_type.Delta0
+        total += sqrt(4 * pi) * float(charges) + natoms * atom_type.core_charge
+    return -total

@@ -97,6 +97,7 @@ def test_calculator_chooses_again_when_the_elements_change(capsys):
     with pytest.raises(PredictionError, match='no atoms yet'):
         _ = calc.model
     atoms.calc = calc
+    assert 'the one that knows the atoms best' in repr(calc)
     assert atoms.get_dipole_moment() == pytest.approx(DeepDensity('water-pbe-pw400').get_dipole_moment(atoms))
     atoms.rattle(0.01)
     calc.get_pseudo_density()
@@ -104,6 +105,7 @@ def test_calculator_chooses_again_when_the_elements_change(capsys):
     atoms.symbols[0] = 'C'
     with pytest.warns(UnfamiliarWarning, match='organics'):
         calc.predict()
+    assert repr(calc).startswith("DeepDensity('organics-pbe-pw400')")
     assert calc.model.name == 'organics-pbe-pw400' and 'organics-pbe-pw400' in capsys.readouterr().out
     calc.set(model='water-pbe-dzp')
     assert calc.model.name == 'water-pbe-dzp'

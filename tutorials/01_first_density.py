@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -24,7 +26,6 @@ from ase.io import read, write
 from ase.units import Bohr, Debye
 
 from ase_deepdensity import DeepDensity
-from ase_deepdensity.analysis.pictures import plot_slice
 
 # %% [markdown]
 # ## Liquid water
@@ -56,8 +57,7 @@ print('D of the first atom:', density.D_asii[0].shape, water.symbols[0])
 # A plane of grid points through the first oxygen atom, with the atoms that lie within 1 Å of it.
 
 # %%
-height = water.get_scaled_positions()[0, 2]
-plot_slice(density, position=height)
+density.plot(through=0)
 
 # %% [markdown]
 # ## The usual ASE way

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ase_deepdensity.arguments import three_whole, whole
-from ase_deepdensity.cli.outputs import PICTURES, check_output
+from ase_deepdensity.cli import pictures
+from ase_deepdensity.cli.outputs import check_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,11 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'replaces a file that is there, and is numbered if there are several frames',
     )
     add(
-        '--plot',
-        metavar='FILE',
-        help='picture of the middle plane across the third lattice vector (chains: a line): PNG, PDF or SVG',
-    )
-    add(
         '--quantity',
         choices=QUANTITY_NAMES,
         default='pseudo',
@@ -74,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='hold one slab of the grid at a time: for smooth densities into cube files',
     )
+    pictures.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -138,7 +135,7 @@ def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
     if args.kpts:
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
-    _check_outputs(args, len(frames))
+    _check_outputs(args, frames)
     for atoms in frames:
         check_size(args.gpts, args.h, float(atoms.cell.lengths().max()))
     return path, frames
@@ -231,27 +228,24 @@ def _distance_line(coefficients: AtomsCoefficients) -> str:
 
 def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, shown_R: np.ndarray | None) -> None:
     from ase_deepdensity.dataset.density_file import write_density
+    from ase_deepdensity.dataset.volumetric import write_chgcar, write_cube
 
-    for name in [*args.out, *([args.plot] if args.plot else [])]:
-        path, kind = numbered(Path(name), number), 'picture' if name == args.plot else file_kind(name)
+    for name in args.out:
+        path, kind = numbered(Path(name), number), file_kind(name)
         if kind == 'h5':
             write_density(path, density)
         elif shown_R is not None:
-            _write_volume(path, kind, density, shown_R)
+            write = write_cube if kind == 'cube' else write_chgcar
+            write(path, density.atoms, shown_R)
         print(f'wrote      {path}' + ('' if kind == 'h5' else f' ({args.quantity} density)'), flush=True)
-
-
-def _write_volume(path: Path, kind: str, density: PAWDensity, n_R: np.ndarray) -> None:
-    from ase_deepdensity.analysis.pictures import plot_slice
-    from ase_deepdensity.dataset.volumetric import without_boundaries, write_chgcar, write_cube
-
-    if kind == 'cube':
-        write_cube(path, density.atoms, n_R)
-    elif kind == 'chgcar':
-        write_chgcar(path, density.atoms, n_R)
-    else:
-        inner_R = without_boundaries(density.grid, n_R)
-        plot_slice(inner_R, grid=density.grid, atoms=density.atoms).savefig(path, dpi=150)
+    if args.plot and shown_R is not None:
+        path = numbered(Path(args.plot), number)
+        pictures.write_plot(path, args, density, shown_R)
+        print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
+    if args.view:
+        path = numbered(Path(args.view), number)
+        pictures.write_view(path, args, density)
+        print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
 
 
 def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:
@@ -282,17 +276,16 @@ def numbered(path: Path, number: int | None) -> Path:
     return path if number is None else path.with_name(f'{path.stem}-{number:05d}{path.suffix}')
 
 
-def _check_outputs(args: argparse.Namespace, nframes: int) -> None:
+def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
     """Refuse what cannot be written, before any work."""
     source = Path(args.geometry if Path(args.geometry).exists() else args.geometry.rpartition('@')[0])
     kinds = [file_kind(name) for name in args.out]
-    if args.stream and (kinds != ['cube'] or args.plot is not None or args.quantity != 'smooth'):
+    drawn = args.plot is not None or args.view is not None
+    if args.stream and (kinds != ['cube'] or drawn or args.quantity != 'smooth'):
         raise ValueError('--stream writes one cube file of the smooth density: --quantity smooth --out FILE.cube')
-    outputs = [check_output('--out', name) for name in args.out]
-    if args.plot is not None:
-        outputs.append(check_output('--plot', args.plot, PICTURES))
+    outputs = [check_output('--out', name) for name in args.out] + pictures.check_pictures(args, frames)
     for path in outputs:
-        first = numbered(path, 0 if nframes > 1 else None)
+        first = numbered(path, 0 if len(frames) > 1 else None)
         if first.exists() and first.samefile(source):
             raise ValueError(f'{first} is the geometry itself; write to another file')
     if len({path.resolve() for path in outputs}) < len(outputs):

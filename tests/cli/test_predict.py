@@ -170,3 +170,51 @@ def test_strange_atoms_are_warned_about(folder, capsys):
     write('squeezed.xyz', water_box(spacing=2.2))
     assert predict('squeezed.xyz', 'tiny.safetensors') == 0
     assert capsys.readouterr().err.startswith('warning: ')
+
+
+def test_pictures(folder, capsys):
+    drawn = ['--plot', 'w.svg', '--plane', 'bc', '--through', '2', '--range', '0.01', '3', '--view', 'w.png', '--gpts']
+    assert predict('water.xyz', 'tiny.safetensors', *drawn, '16', '16', '16') == 0
+    assert (folder / 'w.svg').stat().st_size > 10_000 and (folder / 'w.png').stat().st_size > 10_000
+    assert capsys.readouterr().out.count('(pseudo density)') == 2
+    bonds = [
+        '--difference',
+        '--plot',
+        'd.png',
+        '--through',
+        '0',
+        '1',
+        '2',
+        '--range',
+        '-0.1',
+        '0.1',
+        '--view',
+        'd.html',
+    ]
+    assert predict('water.xyz', 'tiny.safetensors', *bonds, '--gpts', '16', '16', '16') == 0
+    assert capsys.readouterr().out.count('(smooth density minus that of free atoms)') == 2
+    assert (folder / 'd.html').stat().st_size > 1e6
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--plane', 'ab'], '--plane is for --plot FILE, which is not given'),
+        (['--plot', 'x.png', '--through', '24'], '--through 24: (OH2)8 has the atoms 0 to 23'),
+        (['--plot', 'x.png', '--through', '0', '1'], '--through takes one atom or three, not 2'),
+        (['--plot', 'x.png', '--through', '0', '1', '2', '--plane', 'ab'], 'leave out --plane'),
+        (['--plot', 'x.png', '--range', '-1', '1'], '--range must be two numbers, above 0'),
+        (['--plot', 'x.png', '--range', 'nan', '1'], '--range must be two numbers, above 0'),
+        (['--plot', 'x.png', '--range', '1', '0.1', '--difference'], 'the lower one first, not 1 0.1'),
+        (['--view', 'x.txt'], '--view x.txt: use a name that ends in .html'),
+        (['--view', 'x.html', '--isovalue', '-1'], '--isovalue must be a number above 0'),
+        (['--isovalue', '1'], '--isovalue is for --view FILE'),
+        (['--difference'], '--difference is for --plot FILE and --view FILE'),
+    ],
+)
+def test_pictures_that_cannot_be_are_refused_before_any_work(folder, capsys, arguments, message):
+    before = sorted(folder.iterdir())
+    assert predict('water.xyz', 'tiny.safetensors', *arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err.replace(str(read('water.xyz').symbols), '(OH2)8')
+    assert captured.out == '' and sorted(folder.iterdir()) == before
