@@ -46,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='FILE',
-        help='FILE.cube, CHGCAR… (VASP), or FILE.h5 (all of the state, without loss); may be given several times, '
-        'replaces a file that is there, and is numbered if there are several frames',
+        help='FILE.cube, CHGCAR… (VASP), FILE.h5 (all of the state, without loss), FILE.zarr (the same in chunks, of '
+        'any size); may be given several times, replaces a file that is there, and is numbered if there are several '
+        'frames',
     )
     add(
         '--quantity',
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--stream',
         action='store_true',
-        help='hold one slab of the grid at a time: for smooth densities into cube files',
+        help='hold one slab of the grid at a time: for smooth densities into cube files; FILE.zarr always is',
     )
     pictures.add_arguments(parser)
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
     with plain_warnings():
         for predictor, which in _predictors(path, frames, args):
-            if args.stream:
+            if args.stream or _kinds(args) == ['zarr']:
                 for i in which:
                     print(_frame_line(frames, i, args))
                     _stream(predictor, frames[i], args, _number(frames, i))
@@ -181,7 +182,7 @@ def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray 
     """(n0, n1, n2) electrons/Å³ what cube, CHGCAR and picture show; None where nobody asks for it."""
     from ase_deepdensity.analysis.quantities import QUANTITIES
 
-    kinds = [file_kind(name) for name in args.out] + ['picture'] * bool(args.plot)
+    kinds = _kinds(args) + ['picture'] * bool(args.plot)
     if args.quantity == 'pseudo' and not {*kinds} - {'h5'}:
         return None
     return QUANTITIES[args.quantity][0](density)
@@ -249,26 +250,52 @@ def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, sh
 
 
 def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:
+    """One slab of the grid at a time into a cube file or a folder of Zarr."""
+    from tqdm import tqdm
+
+    from ase_deepdensity.checks import check_size
     from ase_deepdensity.dataset.volumetric import with_boundaries, write_cube_slabs
+    from ase_deepdensity.dataset.zarr_folder import write_zarr
+    from ase_deepdensity.slabs import SLAB_POINTS, SlabDensity
 
     grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
-    print(_grid_line(grid))
+    check_size(grid, SLAB_POINTS)
+    print(_grid_line(grid), flush=True)
     path = numbered(Path(args.out[0]), number)
-    blocks = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in predictor.stream(atoms, grid))
-    write_cube_slabs(path, atoms, grid.size_c, blocks)
+    coefficients = predictor.coefficients(atoms)
+    print(_distance_line(coefficients), flush=True)
+    density = SlabDensity(predictor, coefficients, grid)
+    blocks = tqdm(density, total=-(-grid.shape[0] // density.planes), unit='slab', disable=None, leave=False)
+    if file_kind(path.name) == 'zarr':
+        write_zarr(
+            path, atoms, grid, ((block.grid, block.nt_sR.astype(density.dtype)) for block in blocks),
+            density.D_zsaii(), planes=density.planes, level=predictor.level, charge=coefficients.charge,
+            model=predictor.model.name,
+        )  # fmt: skip
+        print(f'wrote      {path}', flush=True)
+        return
+    slabs = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in blocks)
+    write_cube_slabs(path, atoms, grid.size_c, slabs)
     print(f'wrote      {path} (smooth density)', flush=True)
 
 
+def _kinds(args: argparse.Namespace) -> list[str]:
+    """Of the files of --out."""
+    return [file_kind(name) for name in args.out]
+
+
 def file_kind(name: str) -> str:
-    """'cube', 'chgcar' or 'h5', by the name of the file."""
+    """'cube', 'chgcar', 'h5' or 'zarr', by the name of the file."""
     path = Path(name)
     if path.suffix == '.cube':
         return 'cube'
     if path.suffix in ('.h5', '.hdf5'):
         return 'h5'
+    if path.suffix == '.zarr':
+        return 'zarr'
     if path.name.startswith('CHG') or path.suffix.lower() in ('.chgcar', '.chg'):
         return 'chgcar'
-    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR or FILE.h5')
+    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR, FILE.h5 or FILE.zarr')
 
 
 def numbered(path: Path, number: int | None) -> Path:
@@ -279,8 +306,11 @@ def numbered(path: Path, number: int | None) -> Path:
 def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
     """Refuse what cannot be written, before any work."""
     source = Path(args.geometry if Path(args.geometry).exists() else args.geometry.rpartition('@')[0])
-    kinds = [file_kind(name) for name in args.out]
+    kinds = _kinds(args)
     drawn = args.plot is not None or args.view is not None
+    if 'zarr' in kinds:
+        _check_zarr(args, len(frames), drawn)
+        return
     if args.stream and (kinds != ['cube'] or drawn or args.quantity != 'smooth'):
         raise ValueError('--stream writes one cube file of the smooth density: --quantity smooth --out FILE.cube')
     outputs = [check_output('--out', name) for name in args.out] + pictures.check_pictures(args, frames)
@@ -290,3 +320,20 @@ def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
             raise ValueError(f'{first} is the geometry itself; write to another file')
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise ValueError('each output needs a file of its own')
+
+
+def _check_zarr(args: argparse.Namespace, nframes: int, drawn: bool) -> None:
+    from ase_deepdensity.cli.outputs import check_folder
+    from ase_deepdensity.dataset.zarr_folder import check_zarr_target
+    from ase_deepdensity.packages import require
+
+    if len(args.out) > 1 or drawn or args.quantity == 'all-electron':
+        raise ValueError(
+            '--out FILE.zarr is written slab by slab and holds the smooth density with the matrices of the atoms: '
+            'it goes with no other --out, no picture and no --quantity all-electron'
+        )
+    require('zarr', 'large', 'Zarr files')
+    path = Path(args.out[0])
+    check_folder(path.parent)
+    for number in range(nframes):
+        check_zarr_target(numbered(path, number if nframes > 1 else None))
