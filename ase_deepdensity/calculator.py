@@ -21,7 +21,8 @@ from ase_deepdensity.choice import choose, kind
 from ase_deepdensity.codes.gpaw.mpi import mpi_rank
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.predict import Predictor, checked_device
+from ase_deepdensity.network_runner import checked_device
+from ase_deepdensity.predict import Predictor
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
