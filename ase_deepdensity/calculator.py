@@ -14,6 +14,7 @@ from ase.calculators.calculator import Calculator, CalculatorSetupError, Paramet
 from ase_deepdensity.analysis.all_electron import all_electron_density
 from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
+from ase_deepdensity.analysis.potential import electrostatic_potential
 from ase_deepdensity.analysis.pseudo import pseudo_density
 from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
@@ -275,6 +276,10 @@ class DeepDensity(Calculator):
         The shape is ``gridrefinement`` · ``get_number_of_grid_points()``, as that of the pseudo density.
         """
         return all_electron_density(self._predict(), spin=spin, gridrefinement=gridrefinement, skip_core=skip_core)
+
+    def get_electrostatic_potential(self) -> np.ndarray:
+        """Electrostatic potential of an electron on a grid twice as fine, eV, as GPAW's method."""
+        return electrostatic_potential(self._predict())
 
     def get_number_of_grid_points(self) -> np.ndarray:
         """(3,) numbers of grid intervals along the lattice vectors."""
