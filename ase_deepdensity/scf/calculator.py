@@ -45,14 +45,9 @@ class SeededGPAW(ASECalculator):
     Parameters
     ----------
     model
-<<<<<<< HEAD
-        Name of a shipped model, path of a model file, a model; or a :class:`PAWDensity` of the atoms, to start from.
-        Default: the shipped model that knows the atoms best (:func:`.choose`), which the log names; another one when
-        the elements change.
-=======
         Name of a shipped model, path of a model file, a model; or a :class:`PAWDensity` of the atoms or GPAW's
-        file of a finished calculation of them, ``.gpw``, to start from.
->>>>>>> main
+        file of a finished calculation of them, ``.gpw``, to start from.  Default: the shipped model that knows the
+        atoms best (:func:`.choose`), which the log names; another one when the elements change.
     on_mismatch
         What to do when the parameters are not those of the model's level of theory: 'error', or 'warn' and go on.
     txt

@@ -228,15 +228,13 @@ class StateSeed(Seed):
         return self.state.nt_sR[:, *(slice(*both) for both in ends)], list(self.state.D_asii)
 
 
-<<<<<<< HEAD
 def as_seed(start: str | Path | DensityModel | PAWDensity | Seed | None, level: Level | None) -> Seed:
-    """A model or a state as a seed; None: a model that is chosen for a calculation at ``level`` (None: its own)."""
+    """A model, a state, or a finished calculation (a ``.gpw`` file) as a seed.
+
+    None: a model that is chosen for a calculation at ``level`` (None: its own).
+    """
     if start is None:
         return ChosenSeed(level)
-=======
-def as_seed(start: str | Path | DensityModel | PAWDensity | Seed) -> Seed:
-    """A model, a state, or a finished calculation (a ``.gpw`` file) as a seed."""
->>>>>>> main
     if isinstance(start, Seed):
         return start
     if isinstance(start, str | Path) and Path(start).suffix == '.gpw':
