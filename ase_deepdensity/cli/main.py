@@ -25,6 +25,7 @@ COMMANDS = {
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
     'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),
+    'bands': ('ase_deepdensity.cli.bands', 'Bands and density of states of a density, without an SCF cycle'),
     'seed': ('ase_deepdensity.cli.seed', 'Run GPAW from its own start and from a prediction, side by side'),
     'info': ('ase_deepdensity.cli.info', 'Show what is known about a model'),
 }
