@@ -40,41 +40,6 @@ def test_workers_calculate_and_this_process_writes(frames, tmp_path, cluster):  
     np.testing.assert_array_equal(Dataset(alone)[0].density.nt_sR, Dataset(out)[0].density.nt_sR)
 
 
-def test_a_worker_that_is_killed_loses_nothing(frames, tmp_path, cluster):  # noqa: F811
-    calculate = Logged(tmp_path / 'log', pause=0.5)
-    killed = []
-
-    def kill() -> None:
-        while not calculate.file.exists():
-            time.sleep(0.05)
-        nanny = cluster.workers[0]
-        killed.append(nanny.pid)
-        nanny.process.process._process.kill()
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    summary = generate(
-        frames, tmp_path / 'out', LEVEL, scheduler=cluster.scheduler_address, calculate=calculate, progress=False
-    )
-    thread.join()
-    assert summary.lines() == [f'{NFRAMES} done, 0 there already, 0 failed']
-    assert len(Dataset(tmp_path / 'out')) == NFRAMES
-    processes, geometries = calculate.counts()
-    assert killed and len(geometries) == NFRAMES
-    assert sum(geometries.values()) > NFRAMES or str(killed[0]) not in processes, 'what it was at was not done anew'
-
-
-def test_what_kills_every_worker_is_recorded(frames, tmp_path, cluster, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(cluster.scheduler, 'allowed_failures', 0)
-    calculate = Logged(tmp_path / 'log', kill_at=frames[1].positions[0, 2])
-    summary = generate(
-        frames[1:2], tmp_path / 'out', LEVEL, scheduler=cluster.scheduler_address, calculate=calculate,
-        progress=False, log=list,
-    )  # fmt: skip
-    assert ['workers that were at it died' in failure.reason for failure in summary.failed] == [True]
-    assert not list((tmp_path / 'out').glob('.*'))
-
-
 def test_failures_are_recorded(frames, tmp_path, cluster):  # noqa: F811
     summary = generate(
         frames[:2], tmp_path, LEVEL, scheduler=cluster.scheduler_address, calculate=failing, progress=False, log=list
@@ -113,3 +78,38 @@ def test_no_workers(frames, tmp_path, monkeypatch):  # noqa: F811
         pytest.raises(ClusterError, match='there is no worker after 1 s; start some: dask worker tcp'),
     ):
         generate(frames, tmp_path, LEVEL, scheduler=empty.scheduler_address, progress=False)
+
+
+def test_a_worker_that_is_killed_loses_nothing(frames, tmp_path, cluster):  # noqa: F811
+    calculate = Logged(tmp_path / 'log', pause=0.5)
+    killed = []
+
+    def kill() -> None:
+        while not calculate.file.exists():
+            time.sleep(0.05)
+        nanny = cluster.workers[0]
+        killed.append(nanny.pid)
+        nanny.process.process._process.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    summary = generate(
+        frames, tmp_path / 'out', LEVEL, scheduler=cluster.scheduler_address, calculate=calculate, progress=False
+    )
+    thread.join()
+    assert summary.lines() == [f'{NFRAMES} done, 0 there already, 0 failed']
+    assert len(Dataset(tmp_path / 'out')) == NFRAMES
+    processes, geometries = calculate.counts()
+    assert killed and len(geometries) == NFRAMES
+    assert sum(geometries.values()) > NFRAMES or str(killed[0]) not in processes, 'what it was at was not done anew'
+
+
+def test_what_kills_every_worker_is_recorded(frames, tmp_path, cluster, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(cluster.scheduler, 'allowed_failures', 0)
+    calculate = Logged(tmp_path / 'log', kill_at=frames[1].positions[0, 2])
+    summary = generate(
+        frames[1:2], tmp_path / 'out', LEVEL, scheduler=cluster.scheduler_address, calculate=calculate,
+        progress=False, log=list,
+    )  # fmt: skip
+    assert ['workers that were at it died' in failure.reason for failure in summary.failed] == [True]
+    assert not list((tmp_path / 'out').glob('.*'))
