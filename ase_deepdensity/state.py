@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
 
     from ase_deepdensity.analysis.moments import Moments
+    from ase_deepdensity.analysis.slab import SlabPotential
     from ase_deepdensity.plot.figure import Picture
     from ase_deepdensity.plot.view import View
 
@@ -256,6 +257,18 @@ class PAWDensity:
         from ase_deepdensity.analysis.moments import multipole_moments
 
         return multipole_moments(self, centre)
+
+    def electrostatic_potential(self) -> np.ndarray:
+        """Of an electron, eV, on a grid twice as fine: see :func:`.potential.electrostatic_potential`."""
+        from ase_deepdensity.analysis.potential import electrostatic_potential
+
+        return electrostatic_potential(self)
+
+    def slab_potential(self) -> SlabPotential:
+        """Across a slab, with its vacuum levels: see :func:`.slab.slab_potential`."""
+        from ase_deepdensity.analysis.slab import slab_potential
+
+        return slab_potential(self)
 
     def hirshfeld_charges(self, *, gridrefinement: int = 2) -> np.ndarray:
         """(natoms,) |e|: see :func:`.hirshfeld.hirshfeld_charges`."""

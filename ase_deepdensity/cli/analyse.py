@@ -19,6 +19,8 @@ QUANTITIES = {
     'vdd': 'Voronoi deformation density charges',
     'volumes': 'Hirshfeld volumes over those of isolated atoms (TS, MBD)',
     'multipoles': 'charge, dipole and quadrupole moment',
+    'slab': 'electrostatic potential across a slab, vacuum levels, dipole moment',
+    'workfunction': 'work functions of both surfaces of a slab, without an SCF cycle',
     'overlap': 'overlap with the density of --other, and similarity to it',
 }
 
@@ -84,9 +86,18 @@ def _figures(state: PAWDensity, names: Sequence[str], other: PAWDensity | None, 
             row[name] = OF_ATOMS[name][0](state, gridrefinement=refinement).tolist()
         elif other is not None and name == 'overlap':
             row[name] = overlap(state, other, refinement)
+        elif name == 'workfunction':
+            row[name] = _work_functions(state)
         else:
             row[name] = OF_THE_WHOLE[name][0](state)
     return row
+
+
+def _work_functions(state: PAWDensity) -> dict[str, Any]:
+    from ase_deepdensity.scf.work_function import work_functions
+
+    found = work_functions(state)
+    return {'below, eV': found.below, 'above, eV': found.above, 'Fermi level, eV': found.fermi_level}
 
 
 def _lines(row: dict[str, Any]) -> Iterator[str]:
@@ -100,7 +111,13 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
         yield f'{"sum":>6}   ' + ''.join(f'{sum(value):12.4f}' for value in of_atoms.values())
     for name, value in row.items():
         if isinstance(value, dict):
-            yield from (f'{name}: {label}  {_shown(figure)}' for label, figure in value.items())
+            shown = {label: figure for label, figure in value.items() if not _is_long(figure)}
+            yield from (f'{name}: {label}  {_shown(figure)}' for label, figure in shown.items())
+
+
+def _is_long(value: Any) -> bool:
+    """Is it for files only?"""
+    return isinstance(value, list) and len(value) > 3
 
 
 def _shown(value: Any) -> str:

@@ -112,7 +112,7 @@ class SphereProducts(torch.nn.Module):
 
 
 def _harmonics_gradient(points_gv: torch.Tensor, lmax: int) -> torch.Tensor:
-    """∇Y_m, (g, m, 3).  (``torch.autograd.functional.jacobian`` in one go imports SymPy, which takes half a second.)"""
+    """∇Y_m, (g, m, 3).  (``torch.autograd.functional.jacobian`` in one go imports SymPy.)"""
     with torch.enable_grad():
         points_gv = points_gv.detach().requires_grad_()
         Y_gm = solid_harmonics(points_gv, lmax)
