@@ -147,6 +147,18 @@ class Predictor:
             check_environments(coefficients.atoms, coefficients.unfamiliar_a, self.model)
         self._warn(coefficients)
 
+    def unfamiliar(self, atoms: Atoms) -> np.ndarray:
+        """(natoms,) distances from the training data, see :class:`.EnvironmentDistance`, without any verdict.
+
+        Raises
+        ------
+        PredictionError
+            See :func:`.check_atoms`.
+        """
+        check_atoms(atoms, self.model)
+        [(coefficients, _)] = self._runner([atoms], extrapolate=True)
+        return coefficients.unfamiliar_a
+
     def _warn(self, coefficients: AtomsCoefficients) -> None:
         """Of strange atoms, unless it has just been done."""
         atoms, unfamiliar_a = coefficients.atoms, coefficients.unfamiliar_a

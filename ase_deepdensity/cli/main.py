@@ -21,6 +21,7 @@ COMMANDS = {
     'sample': ('ase_deepdensity.cli.sample', 'Make geometries: liquid water, a hot metal, a molecule, a chain'),
     'choose': ('ase_deepdensity.cli.choose', 'Choose the geometries that a model would learn most from'),
     'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
+    'import': ('ase_deepdensity.cli.import_gpw', 'Make a data set from finished calculations of GPAW'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),

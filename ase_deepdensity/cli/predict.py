@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='GEOMETRY',
         help='file in any format that ASE reads, all frames ("t.xyz@-1" takes the last, "t.xyz@::10" every tenth)',
     )
-    add('model', metavar='MODEL', help='name of a shipped model, or a model file')
+    add(
+        'model',
+        metavar='MODEL',
+        nargs='?',
+        help='name of a shipped model, or a model file (default: the shipped model that knows the atoms best)',
+    )
     add(
         '--out',
         action='append',
@@ -72,32 +77,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     path, frames = _checked_input(args)
-    import torch
-
     from ase_deepdensity.cli.warn import plain_warnings
-    from ase_deepdensity.model import DensityModel
-    from ase_deepdensity.predict import Predictor
 
-    model = DensityModel.load(path)
-    level = model.at_kpoints(args.kpts) if args.kpts else model.level
-    dtype = torch.float64 if args.float64 else torch.float32
-    predictor = Predictor(model, level=level, device=args.device, dtype=dtype, extrapolate=args.extrapolate)
-    print(f'model      {model.name}, level {model.level.name}')
     with plain_warnings():
-        if args.stream or _kinds(args) == ['zarr']:
-            for i, atoms in enumerate(frames):
-                print(_frame_line(frames, i, args))
-                _stream(predictor, atoms, args, _number(frames, i))
-        else:
-            _predict(predictor, frames, args, start)
+        for predictor, which in _predictors(path, frames, args):
+            if args.stream or _kinds(args) == ['zarr']:
+                for i in which:
+                    print(_frame_line(frames, i, args))
+                    _stream(predictor, frames[i], args, _number(frames, i))
+            else:
+                _predict(predictor, frames, which, args, start)
+            start = time.perf_counter()
     return 0
 
 
-def _checked_input(args: argparse.Namespace) -> tuple[Path, list[Atoms]]:
-    """The model file and the frames; refuses what can be refused without torch, whose import takes a second."""
+def _predictors(
+    path: Path | None, frames: list[Atoms], args: argparse.Namespace
+) -> Iterator[tuple[Predictor, list[int]]]:
+    """Each model that is needed, and of which frames that follow each other; a line for each."""
+    import torch
+
+    from ase_deepdensity.batches import naming_frame
+    from ase_deepdensity.choice import choose, kind
+    from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.predict import Predictor
+
+    def predictor_of(model: DensityModel) -> Predictor:
+        level = model.at_kpoints(args.kpts) if args.kpts else model.level
+        dtype = torch.float64 if args.float64 else torch.float32
+        return Predictor(model, level=level, device=args.device, dtype=dtype, extrapolate=args.extrapolate)
+
+    if path is not None:
+        predictor = predictor_of(DensityModel.load(path))
+        print(f'model      {predictor.model.name}, level {predictor.model.level.name}')
+        yield predictor, list(range(len(frames)))
+        return
+    choices = {}
+    for i, atoms in enumerate(frames):  # all of them, so that what no model knows is refused before any work
+        with naming_frame(i, frames):
+            if kind(atoms) not in choices:
+                choices[kind(atoms)] = choose(atoms)
+    chosen = [choices[kind(atoms)] for atoms in frames]
+    for _, group in groupby(range(len(frames)), lambda i: chosen[i].model.name):
+        which = list(group)
+        model = chosen[which[0]].model
+        print(f'model      {chosen[which[0]]}; level {model.level.name}')
+        yield predictor_of(model), which
+
+
+def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
+    """The model file, if one is named, and the frames; refuses what can be refused without torch, which takes long."""
     from ase_deepdensity.model_files import model_path
 
-    path = model_path(args.model)
+    path = None if args.model is None else model_path(args.model)
     from ase_deepdensity.frames import read_frames
     from ase_deepdensity.grid import check_size
 
@@ -120,13 +152,16 @@ def _frame_line(frames: list[Atoms], i: int, args: argparse.Namespace) -> str:
     return f'atoms      {frames[i].get_chemical_formula()}{which}'
 
 
-def _predict(predictor: Predictor, frames: list[Atoms], args: argparse.Namespace, start: float) -> None:
-    """All frames, of which the network sees several at a time; set-up is counted from ``start``."""
+def _predict(
+    predictor: Predictor, frames: list[Atoms], which: list[int], args: argparse.Namespace, start: float
+) -> None:
+    """Some frames, of which the network sees several at a time; set-up is counted from ``start``."""
     from ase_deepdensity.batches import naming_frame
     from ase_deepdensity.checks import check_size
 
-    results = predictor.coefficients(frames)
-    for i, atoms in enumerate(frames):
+    results = predictor.coefficients([frames[i] for i in which])
+    for i in which:
+        atoms = frames[i]
         print(_frame_line(frames, i, args))
         with naming_frame(i, frames):
             grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
