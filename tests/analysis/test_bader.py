@@ -8,7 +8,6 @@ from scipy.optimize import minimize_scalar
 from ase_deepdensity.analysis.bader import bader_charges, basin_sums, voronoi_faces
 from ase_deepdensity.grid import Grid
 
-
 HEXAGONAL = [[1, 0, 0], [-0.5, 0.75**0.5, 0], [0, 0, 1]]
 LATTICES = [(np.eye(3), 6), (bulk('Al').cell.array, 12), (bulk('Fe').cell.array, 14), (HEXAGONAL, 8)]
 
