@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 
 from ase_deepdensity.atoms_coefficients import AtomsCoefficients
-from ase_deepdensity.checks import as_prediction_error
+from ase_deepdensity.checks import PredictionError, as_prediction_error
 from ase_deepdensity.devices import default_device
 from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.level import Level
@@ -104,3 +104,26 @@ class NetworkRunner:
             frames, self.network, self.level, charges=charges, electrons=electrons, position_av=position_av
         )
         return system.to(self.device, self.dtype)
+
+
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """A device that this machine has: 'cpu' (None), 'cuda', or 'cuda:1' for the second GPU.
+
+    Raises
+    ------
+    PredictionError
+        Another device, or a GPU that is not there.
+    """
+    try:
+        checked = torch.device('cpu' if device is None else device)
+    except (RuntimeError, TypeError):
+        raise PredictionError(f'no device {device!r}; use cpu or cuda') from None
+    if checked.type not in ('cpu', 'cuda'):
+        raise PredictionError(f'no device {str(device)!r} for these models; use cpu or cuda')
+    if checked.type == 'cuda' and not torch.cuda.is_available():
+        raise PredictionError(f'no device {str(device)!r}: this machine has no CUDA device; use cpu')
+    if checked.type == 'cuda' and (checked.index or 0) >= torch.cuda.device_count():
+        raise PredictionError(
+            f'no device {str(device)!r}: this machine has {torch.cuda.device_count()}, counted from 0'
+        )
+    return checked

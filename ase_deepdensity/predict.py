@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
@@ -32,11 +32,15 @@ from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Output
-from ase_deepdensity.network_runner import NetworkRunner
+from ase_deepdensity.network_runner import NetworkRunner, checked_device
+from ase_deepdensity.packages import require
 from ase_deepdensity.paw import pseudo_electrons_of_sums
 from ase_deepdensity.slabs import SLAB_POINTS, PAWBlock, SlabDensity
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
+
+if TYPE_CHECKING:
+    import dask.array
 
 MOST_ATOMS = 512
 """That the network is shown at once, unless one system has more: it bounds the memory."""
@@ -143,6 +147,18 @@ class Predictor:
             check_environments(coefficients.atoms, coefficients.unfamiliar_a, self.model)
         self._warn(coefficients)
 
+    def unfamiliar(self, atoms: Atoms) -> np.ndarray:
+        """(natoms,) distances from the training data, see :class:`.EnvironmentDistance`, without any verdict.
+
+        Raises
+        ------
+        PredictionError
+            See :func:`.check_atoms`.
+        """
+        check_atoms(atoms, self.model)
+        [(coefficients, _)] = self._runner([atoms], extrapolate=True)
+        return coefficients.unfamiliar_a
+
     def _warn(self, coefficients: AtomsCoefficients) -> None:
         """Of strange atoms, unless it has just been done."""
         atoms, unfamiliar_a = coefficients.atoms, coefficients.unfamiliar_a
@@ -200,11 +216,14 @@ class Predictor:
         for i, atoms in enumerate(frames):
             with naming_frame(i, frames):
                 grid = self.grid(atoms) if grids is None else grids[i]
-                check_grid(grid, atoms)
+                if grids is not None:  # what self.grid does
+                    check_atoms(atoms, self.model)
+                    check_grid(grid, atoms)
                 check_size(grid)
             checked.append(grid)
         densities = []
-        for i, coefficients in enumerate(self.coefficients(frames, extrapolate=extrapolate)):
+        extrapolate = self.extrapolate if extrapolate is None else extrapolate
+        for i, coefficients in enumerate(self._in_batches(frames, extrapolate)):
             with naming_frame(i, frames):
                 densities.append(self.density(coefficients, checked[i]))
         return densities
@@ -219,17 +238,16 @@ class Predictor:
         """
         check_size(grid)
         component_sR = self.evaluate_components(coefficients, grid)
-        self.check(coefficients, Tally.of(component_sR[0], grid))
-        state = PAWDensity(
+        scale = self.check(coefficients, Tally.of(component_sR[0], grid))
+        return PAWDensity(
             coefficients.atoms,
             grid,
-            spins(component_sR, coefficients.nspins),
+            spins(component_sR, coefficients.nspins) * scale,
             coefficients.D_asii(),
             self.level,
             coefficients.charge,
             self.model.types_of(coefficients.atoms),
         )
-        return state.normalized()
 
     def check(self, coefficients: AtomsCoefficients, tally: Tally) -> float:
         """What ñ must be multiplied with for the right number of electrons, if it means anything.
@@ -367,31 +385,33 @@ class Predictor:
         check_size(grid, max_points)
         yield from SlabDensity(self, self.coefficients(atoms, extrapolate=extrapolate), grid, max_points)
 
+    def lazy(
+        self,
+        atoms: Atoms,
+        grid: Grid | None = None,
+        *,
+        max_points: int = SLAB_POINTS,
+        extrapolate: bool | None = None,
+    ) -> dask.array.Array:
+        """ñ as a dask array (1 or 2, n0, n1, n2), electrons/Å³: slices and sums of it compute the slabs they need.
+
+        The network runs at once.  The arguments are those of :meth:`stream`.
+
+        Raises
+        ------
+        PredictionError
+            As :meth:`stream`; density below zero when it is computed.
+        MissingPackageError
+            dask is not installed.
+        """
+        require('dask.array', 'large', 'lazy arrays')
+        grid = self.grid(atoms) if grid is None else grid
+        check_grid(grid, atoms)
+        check_size(grid, max_points)
+        return SlabDensity(self, self.coefficients(atoms, extrapolate=extrapolate), grid, max_points).lazy()
+
     def electrons(self, coefficients: AtomsCoefficients) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
         D_zaii = {Z: D_esaii[0, 0].double().cpu() for Z, D_esaii in coefficients.output.mean().D_zesaii.items()}
         sums_z = {self.model.atom_types[Z]: (len(D_aii), D_aii.sum(0).numpy()) for Z, D_aii in D_zaii.items()}
         return pseudo_electrons_of_sums(sums_z, coefficients.charge)
-
-
-def checked_device(device: str | torch.device | None) -> torch.device:
-    """A device that this machine has: 'cpu' (None), 'cuda', or 'cuda:1' for the second GPU.
-
-    Raises
-    ------
-    PredictionError
-        Another device, or a GPU that is not there.
-    """
-    try:
-        checked = torch.device('cpu' if device is None else device)
-    except (RuntimeError, TypeError):
-        raise PredictionError(f'no device {device!r}; use cpu or cuda') from None
-    if checked.type not in ('cpu', 'cuda'):
-        raise PredictionError(f'no device {str(device)!r} for these models; use cpu or cuda')
-    if checked.type == 'cuda' and not torch.cuda.is_available():
-        raise PredictionError(f'no device {str(device)!r}: this machine has no CUDA device; use cpu')
-    if checked.type == 'cuda' and (checked.index or 0) >= torch.cuda.device_count():
-        raise PredictionError(
-            f'no device {str(device)!r}: this machine has {torch.cuda.device_count()}, counted from 0'
-        )
-    return checked

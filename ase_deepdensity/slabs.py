@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from ase_deepdensity.network.contract import Coefficients
 from ase_deepdensity.spin import spins
 
 if TYPE_CHECKING:
+    import dask.array
+
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
     from ase_deepdensity.predict import Predictor
 
@@ -68,6 +71,7 @@ class SlabDensity:
         self._electrons = predictor.electrons(coefficients)
         self._so_far = Tally(self._integral(), 0.0, np.inf, np.zeros(3))
         self._is_refused = False
+        self._lock = Lock()
         self.scale = predictor.check(coefficients, self._so_far)
         """What ñ is multiplied with for the right number of electrons."""
 
@@ -79,14 +83,45 @@ class SlabDensity:
         PredictionError
             Too much of the density is below zero in the slabs that have been asked for.
         """
-        component_sR = self._components(self._walk, slab)
-        tally = replace(Tally.of(component_sR[0], slab), integral=0.0)
-        self._so_far += tally
-        if not self._is_refused and self._so_far.is_too_negative(self._electrons):
-            self.predictor.check(self.coefficients, self._so_far)
-            self._is_refused = True
+        with self._lock:  # of several threads one works at a time: all share what is made of the coefficients
+            component_sR = self._components(self._walk, slab)
+            self._so_far += replace(Tally.of(component_sR[0], slab), integral=0.0)
+            if not self._is_refused and self._so_far.is_too_negative(self._electrons):
+                self.predictor.check(self.coefficients, self._so_far)
+                self._is_refused = True
         nt_sR: np.ndarray = spins(component_sR, self.coefficients.nspins) * self.scale
         return nt_sR
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the work: more digits than it has mean nothing."""
+        return np.dtype(np.float64 if self.predictor.dtype == torch.float64 else np.float32)
+
+    @property
+    def planes(self) -> int:
+        """Of a slab."""
+        return max(1, self.max_points // max(1, self.grid.shape[1] * self.grid.shape[2]))
+
+    def D_zsaii(self) -> dict[int, np.ndarray]:
+        """By atomic number (1 or 2, natoms of it, ni, ni), float64: density matrices."""
+        nspins = self.coefficients.nspins
+        return {Z: spins(D[0].double().cpu().numpy(), nspins) for Z, D in self._output.D_zesaii.items()}
+
+    def lazy(self) -> dask.array.Array:
+        """(1 or 2, n0, n1, n2) electrons/Å³, of which what is asked for is computed: see :meth:`.Predictor.lazy`."""
+        import dask.array
+        from dask.delayed import delayed
+
+        evaluate, nspins = delayed(self, pure=True), self.coefficients.nspins
+        slabs = list(self.grid.slabs(self.max_points))
+        parts = [dask.array.from_delayed(evaluate(slab), (nspins, *slab.shape), dtype=np.float64) for slab in slabs]
+        return dask.array.concatenate(parts, axis=1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__.copy() | {'_lock': None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {'_lock': Lock()}
 
     def __iter__(self) -> Iterator[PAWBlock]:
         for slab in self.grid.slabs(self.max_points):

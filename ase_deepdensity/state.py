@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
 
     from ase_deepdensity.analysis.moments import Moments
+    from ase_deepdensity.analysis.slab import SlabPotential
     from ase_deepdensity.plot.figure import Picture
     from ase_deepdensity.plot.view import View
 
@@ -257,11 +258,29 @@ class PAWDensity:
 
         return multipole_moments(self, centre)
 
+    def electrostatic_potential(self) -> np.ndarray:
+        """Of an electron, eV, on a grid twice as fine: see :func:`.potential.electrostatic_potential`."""
+        from ase_deepdensity.analysis.potential import electrostatic_potential
+
+        return electrostatic_potential(self)
+
+    def slab_potential(self) -> SlabPotential:
+        """Across a slab, with its vacuum levels: see :func:`.slab.slab_potential`."""
+        from ase_deepdensity.analysis.slab import slab_potential
+
+        return slab_potential(self)
+
     def hirshfeld_charges(self, *, gridrefinement: int = 2) -> np.ndarray:
         """(natoms,) |e|: see :func:`.hirshfeld.hirshfeld_charges`."""
         from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
 
         return hirshfeld_charges(self, gridrefinement=gridrefinement)
+
+    def bader_charges(self, *, gridrefinement: int = 4) -> np.ndarray:
+        """(natoms,) |e|: see :func:`.bader.bader_charges`."""
+        from ase_deepdensity.analysis.bader import bader_charges
+
+        return bader_charges(self, gridrefinement=gridrefinement)
 
     def voronoi_charges(self, *, deformation: bool = False, gridrefinement: int = 2) -> np.ndarray:
         """(natoms,) |e|: see :func:`.voronoi.voronoi_charges`."""

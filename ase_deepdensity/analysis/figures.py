@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from ase_deepdensity.analysis.bader import bader_charges
 from ase_deepdensity.analysis.dipole import origin_caveat
 from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
 from ase_deepdensity.analysis.moments import multipole_moments
 from ase_deepdensity.analysis.overlap import density_overlap, similarity
+from ase_deepdensity.analysis.slab import slab_potential
 from ase_deepdensity.analysis.volumes import volume_ratios
 from ase_deepdensity.analysis.voronoi import voronoi_charges
 from ase_deepdensity.state import PAWDensity
 
 OF_ATOMS: dict[str, tuple[Callable[..., np.ndarray], str, str]] = {
     'hirshfeld': (hirshfeld_charges, '|e|', 'Hirshfeld charges'),
+    'bader': (bader_charges, '|e|', 'Bader charges'),
     'voronoi': (voronoi_charges, '|e|', 'Voronoi charges'),
     'vdd': (partial(voronoi_charges, deformation=True), '|e|', 'Voronoi deformation density charges'),
     'volumes': (volume_ratios, '', 'Hirshfeld volumes over those of isolated atoms, for TS and MBD dispersion'),
@@ -37,7 +40,20 @@ def moments(state: PAWDensity) -> dict[str, Any]:
     return figures | ({'caveat': caveat} if (caveat := origin_caveat(state)) else {})
 
 
-def overlap(state: PAWDensity, other: PAWDensity, gridrefinement: int) -> dict[str, Any]:
+def slab(state: PAWDensity) -> dict[str, Any]:
+    """Of :func:`.slab_potential`, with JSON's types."""
+    found = slab_potential(state)
+    below, above = found.vacuum_levels
+    return {
+        'dipole along the normal, e·Å': found.dipole,
+        'vacuum level below, eV': below,
+        'vacuum level above, eV': above,
+        'heights, Å': found.z_i.tolist(),
+        'plane averages, eV': found.v_i.tolist(),
+    }
+
+
+def overlap(state: PAWDensity, other: PAWDensity, gridrefinement: int = 2) -> dict[str, Any]:
     """Of :func:`.similarity`, and where the atoms are others of :func:`.density_overlap`."""
     figures = {'similarity of ñ': similarity(state, other)}
     if state.atoms != other.atoms:
@@ -47,5 +63,6 @@ def overlap(state: PAWDensity, other: PAWDensity, gridrefinement: int) -> dict[s
 
 OF_THE_WHOLE: dict[str, tuple[Callable[[PAWDensity], dict[str, Any]], str]] = {
     'multipoles': (moments, 'charge, dipole and quadrupole moment about the centre of mass'),
+    'slab': (slab, 'plane averages of the electrostatic potential, vacuum levels and dipole moment of a slab'),
 }
 """name: (function of a state, what it is); the figures by name, with JSON's types."""

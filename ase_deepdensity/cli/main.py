@@ -21,11 +21,13 @@ COMMANDS = {
     'sample': ('ase_deepdensity.cli.sample', 'Make geometries: liquid water, a hot metal, a molecule, a chain'),
     'choose': ('ase_deepdensity.cli.choose', 'Choose the geometries that a model would learn most from'),
     'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
+    'import': ('ase_deepdensity.cli.import_gpw', 'Make a data set from finished calculations of GPAW'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
     'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
     'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),
+    'bands': ('ase_deepdensity.cli.bands', 'Bands and density of states of a density, without an SCF cycle'),
     'seed': ('ase_deepdensity.cli.seed', 'Run GPAW from its own start and from a prediction, side by side'),
     'info': ('ase_deepdensity.cli.info', 'Show what is known about a model'),
 }
@@ -46,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         After ``--help`` and ``--version``, and for arguments that cannot be parsed (code 2).
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if '_ARGCOMPLETE' in os.environ:
+        arguments = os.environ.get('COMP_LINE', '').split()[1:]
     _show_any_letter()
     parser = _parser(arguments)
+    _complete(parser)
     args = parser.parse_args(arguments)
     if args.command is None:
         parser.print_help()
@@ -125,6 +130,14 @@ def _parser(arguments: Sequence[str]) -> Parser:
             importlib.import_module(module).add_arguments(command)
         _add_traceback(command)
     return parser
+
+
+def _complete(parser: Parser) -> None:
+    """Answer a shell that asks how a word may go on, where argcomplete is installed; then the process ends."""
+    if '_ARGCOMPLETE' in os.environ:
+        from argcomplete import autocomplete
+
+        autocomplete(parser)
 
 
 def _add_traceback(command: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def test_figures_of_a_density(file, molecule_state, tmp_path, capsys):
 
 
 def test_names():
-    assert QUANTITIES.keys() == {*OF_ATOMS, *OF_THE_WHOLE, 'overlap'}
+    assert QUANTITIES.keys() == {*OF_ATOMS, *OF_THE_WHOLE, 'overlap', 'workfunction'}
 
 
 def test_overlap(file, capsys):

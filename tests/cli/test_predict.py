@@ -8,10 +8,11 @@ from ase_deepdensity.cli.main import main
 from ase_deepdensity.cli.predict import file_kind, numbered
 from ase_deepdensity.dataset.density_file import read_density
 from ase_deepdensity.dataset.volumetric import read_cube
+from ase_deepdensity.dataset.zarr_folder import read_zarr
 from ase_deepdensity.predict import Predictor
 from tests.test_predict import lone_molecule
 from tests.tiny import water_box
-from tests.tolerances import EXACT
+from tests.tolerances import EXACT, FLOAT32
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
@@ -97,6 +98,38 @@ def test_streamed_cube_is_the_same(folder, source):
     assert predict(*common, '--out', 'whole.cube') == 0
     assert predict(*common, '--out', 'slabs.cube', '--stream') == 0
     assert read_cube('slabs.cube')[1] == pytest.approx(read_cube('whole.cube')[1], rel=1e-5)
+
+
+def test_zarr(folder, tiny_model, water, capsys):
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'water.zarr') == 0
+    assert 'wrote      water.zarr' in capsys.readouterr().out
+    _, grid, data = read_zarr('water.zarr')
+    density = Predictor(tiny_model).predict(read('water.xyz'))
+    assert grid == density.grid
+    np.testing.assert_allclose(data[:], density.nt_sR, atol=FLOAT32 * density.nt_sR.max())
+    assert data.dtype == np.float32
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'water.zarr', '--float64') == 0, 'it is not replaced'
+    assert read_zarr('water.zarr')[2].dtype == np.float64
+
+
+def test_zarr_of_frames(folder):
+    write('trajectory.xyz', [water_box(seed=seed) for seed in range(2)])
+    assert predict('trajectory.xyz', 'tiny.safetensors', '--out', 'w.zarr') == 0
+    assert {path.name for path in folder.glob('w*')} == {'w-00000.zarr', 'w-00001.zarr', 'water.xyz'}
+
+
+@pytest.mark.parametrize(
+    'more', [['--plot', 'a.png'], ['--out', 'a.cube'], ['--quantity', 'all-electron'], ['--out', 'b.zarr']]
+)
+def test_zarr_goes_with_nothing_else(folder, more, capsys):
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'a.zarr', *more) == 2
+    assert '--out FILE.zarr is written slab by slab' in capsys.readouterr().err
+
+
+def test_zarr_in_place_of_something_else(folder, capsys):
+    (folder / 'a.zarr').mkdir()
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'a.zarr') == 2
+    assert 'a.zarr: this is there already and no density' in capsys.readouterr().err
 
 
 def test_grid_and_precision(folder, capsys):
