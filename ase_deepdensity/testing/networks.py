@@ -452,6 +452,7 @@ class DensityNetworkContract:
 
     # Scales
 
+    @torch.no_grad()
     def test_the_last_layer_is_linear(self, network: DensityNetwork) -> None:
         """What other weights say is the difference of two networks; only those with an expansion have such a layer."""
         system = system_of(network, box())
