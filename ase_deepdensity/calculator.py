@@ -13,11 +13,16 @@ from ase.calculators.calculator import Calculator, CalculatorSetupError, Paramet
 
 from ase_deepdensity.analysis.all_electron import all_electron_density
 from ase_deepdensity.analysis.dipole import dipole_moment
+from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
+from ase_deepdensity.analysis.potential import electrostatic_potential
 from ase_deepdensity.analysis.pseudo import pseudo_density
 from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
+from ase_deepdensity.choice import choose, kind
+from ase_deepdensity.codes.gpaw.mpi import mpi_rank
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.network_runner import checked_device
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.state import PAWDensity
 
@@ -28,9 +33,10 @@ if TYPE_CHECKING:
 class DeepDensity(Calculator):
     """The PAW density of any atoms, from a trained model.
 
-    >>> atoms.calc = DeepDensity('water-pbe-dzp')
+    >>> atoms.calc = DeepDensity()               # or the name of a model, or of its file
     >>> atoms.get_dipole_moment()                # e·Å; depends on the cell where matter reaches across its boundary
     >>> atoms.calc.get_all_electron_density()    # electrons/Å³
+    >>> atoms.get_charges()                      # Hirshfeld's, |e|
     >>> density = atoms.calc.predict()           # all of it: a PAWDensity
 
     A calculator speaks of *its* atoms as they are now: those it was attached to (``atoms.calc = calc``) or was last
@@ -41,7 +47,9 @@ class DeepDensity(Calculator):
     Parameters
     ----------
     model
-        Name of a shipped model, path of a model file, or a model.
+        Name of a shipped model, path of a model file, or a model.  Default: the shipped one that knows the atoms best
+        (:func:`.choose`), which a line on the standard output names; another one when elements, charge, or whether
+        there are magnetic moments change, but not where atoms only move.
     gpts
         (3,) numbers of grid intervals along the lattice vectors.
     h
@@ -64,13 +72,13 @@ class DeepDensity(Calculator):
         Both ``gpts`` and ``h``, or values that are no grid.
     """
 
-    implemented_properties = ['dipole']
+    implemented_properties = ['dipole', 'charges']
     default_parameters = {'gpts': None, 'h': None, 'kpts': None, 'device': None, 'extrapolate': False}
     discard_results_on_any_change = True
 
     def __init__(
         self,
-        model: str | Path | DensityModel,
+        model: str | Path | DensityModel | None = None,
         gpts: Sequence[int] | None = None,
         h: float | None = None,
         kpts: Any = None,
@@ -80,6 +88,8 @@ class DeepDensity(Calculator):
         self._density: PAWDensity | None = None
         self._given: Atoms | None = None  # the caller's own atoms, not a copy
         self._extrapolated = False
+        self._given_model: Predictor | None = None
+        self._chosen: dict[object, Predictor] = {}  # by kind of atoms
         self._prepare_threads()
         super().__init__(model=model, gpts=gpts, h=h, kpts=kpts, device=device, extrapolate=extrapolate)
 
@@ -111,14 +121,13 @@ class DeepDensity(Calculator):
             new = {**self.parameters, **kwargs}
             kwargs |= _checked_grid(new['gpts'], new['h'])
             if kwargs.keys() & {'model', 'kpts', 'device'}:
-                model = new['model'] if 'model' in kwargs else self.model
-                model = model if isinstance(model, DensityModel) else DensityModel.load(model)
-                level = None if new['kpts'] is None else model.at_kpoints(new['kpts'])
-                self.predictor = Predictor(model, level=level, device=new['device'])
-                if 'model' in kwargs:
-                    kwargs['model'] = model.name if isinstance(new['model'], DensityModel) else str(new['model'])
+                model = self.model if 'model' not in kwargs and new['model'] is not None else new['model']
                 if new['device'] is not None:
-                    kwargs['device'] = str(self.predictor.device)  # a plain word, for ASE's files
+                    kwargs['device'] = str(checked_device(new['device']))  # a plain word, for ASE's files
+                self._given_model = None if model is None else self._predictor(model, new['kpts'], new['device'])
+                self._chosen = {}
+                if new['model'] is not None and 'model' in kwargs:
+                    kwargs['model'] = model.name if isinstance(model, DensityModel) else str(model)
             changes: dict[str, Any] = super().set(**kwargs)
             return changes
 
@@ -131,10 +140,72 @@ class DeepDensity(Calculator):
         """What ASE calls at ``atoms.calc = calculator``."""
         self._its_atoms(atoms)
 
+    def __repr__(self) -> str:
+        given = self._atoms_given()
+        model = self._model_so_far()
+        if model is None:
+            name, elements = 'DeepDensity(', 'those of the shipped models; the one that knows the atoms best is taken'
+        else:
+            name, elements = (
+                f'DeepDensity({model.name!r}',
+                f'{" ".join(model.symbols)}, level {model.level.name or "unnamed"}',
+            )
+        options = [f', {key}={value!r}' for key, value in self.parameters.items() if key != 'model' and value]
+        return '\n'.join(
+            [
+                f'{name}{"".join(options)})',
+                f'  elements   {elements}',
+                f'  atoms      {"none yet: atoms.calc = calc" if given is None else given.symbols}',
+                '  gives      .predict(), .get_pseudo_density(), .get_all_electron_density(), dipole moments',
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        """With a picture of the density, if it is known."""
+        from ase_deepdensity.plot.cards import density_card, text_card
+
+        with self._lock:
+            if self._density is not None:
+                return density_card(self._density, repr(self))
+        model = self._model_so_far()
+        return text_card(repr(self), [] if model is None else model.symbols)
+
+    def _model_so_far(self) -> DensityModel | None:
+        """The given one, or one that has been chosen for its atoms; None: nothing has been asked about them yet."""
+        given = self._atoms_given()
+        if self._given_model is None and (given is None or kind(given) not in self._chosen):
+            return None
+        return self.model
+
     @property
     def model(self) -> DensityModel:
-        """The trained model."""
+        """The trained model: the given one, or that which was chosen for its atoms."""
         return self.predictor.model
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model at work."""
+        return self._given_model or self._predictor_for(self._its_atoms())
+
+    def _predictor_for(self, atoms: Atoms) -> Predictor:
+        """Of the given model; or of the one for atoms of this :func:`.kind`, chosen when they first come."""
+        if self._given_model is not None:
+            return self._given_model
+        with self._lock:
+            its_kind = kind(atoms)
+            if its_kind not in self._chosen:
+                choice = choose(atoms)
+                same = [predictor for predictor in self._chosen.values() if predictor.model.name == choice.model.name]
+                if not same and not mpi_rank():
+                    print(f'DeepDensity: {choice}', flush=True)
+                kpts, device = self.parameters['kpts'], self.parameters['device']
+                self._chosen[its_kind] = same[0] if same else self._predictor(choice.model, kpts, device)
+            return self._chosen[its_kind]
+
+    @staticmethod
+    def _predictor(model: str | Path | DensityModel, kpts: Any, device: str | None) -> Predictor:
+        model = model if isinstance(model, DensityModel) else DensityModel.load(model)
+        return Predictor(model, level=None if kpts is None else model.at_kpoints(kpts), device=device)
 
     @overload
     def predict(self, atoms: Atoms | None = None, *, extrapolate: bool | None = None) -> PAWDensity: ...
@@ -174,11 +245,18 @@ class DeepDensity(Calculator):
     def _predict_frames(self, frames: list[Atoms], extrapolate: bool | None) -> list[PAWDensity]:
         extrapolate = self.parameters['extrapolate'] if extrapolate is None else extrapolate
         with self._lock:
-            grids = []
+            predictors, grids = list[Predictor](), list[Grid]()
             for i, atoms in enumerate(frames):
                 with naming_frame(i, frames):
+                    predictors.append(self._predictor_for(atoms))
                     grids.append(self._grid(atoms))
-            return self.predictor.predict(frames, grids, extrapolate=extrapolate)
+            if len(set(predictors)) == 1:
+                return predictors[0].predict(frames, grids, extrapolate=extrapolate)
+            densities = list[PAWDensity]()
+            for i, (atoms, predictor) in enumerate(zip(frames, predictors, strict=True)):
+                with naming_frame(i, frames):
+                    densities.append(predictor.predict(atoms, grids[i], extrapolate=extrapolate))
+            return densities
 
     def get_pseudo_density(
         self, spin: int | None = None, gridrefinement: int = 1, broadcast: bool = True
@@ -198,6 +276,10 @@ class DeepDensity(Calculator):
         The shape is ``gridrefinement`` · ``get_number_of_grid_points()``, as that of the pseudo density.
         """
         return all_electron_density(self._predict(), spin=spin, gridrefinement=gridrefinement, skip_core=skip_core)
+
+    def get_electrostatic_potential(self) -> np.ndarray:
+        """Electrostatic potential of an electron on a grid twice as fine, eV, as GPAW's method."""
+        return electrostatic_potential(self._predict())
 
     def get_number_of_grid_points(self) -> np.ndarray:
         """(3,) numbers of grid intervals along the lattice vectors."""
@@ -220,8 +302,10 @@ class DeepDensity(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         with self._lock:
-            dipole = dipole_moment(self._predict(atoms))
-            self.results['dipole'] = dipole
+            density = self._predict(atoms)
+            self.results['dipole'] = dipole_moment(density)
+            if 'charges' in properties:
+                self.results['charges'] = hirshfeld_charges(density)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation, a charge in ``atoms.info`` included."""
@@ -248,7 +332,7 @@ class DeepDensity(Calculator):
         return getattr(self._of_thread, 'given', self._given)
 
     def _grid(self, atoms: Atoms) -> Grid:
-        return self.predictor.grid(atoms, gpts=self.parameters['gpts'], h=self.parameters['h'])
+        return self._predictor_for(atoms).grid(atoms, gpts=self.parameters['gpts'], h=self.parameters['h'])
 
     def _predict(self, atoms: Atoms | None = None, extrapolate: bool | None = None) -> PAWDensity:
         atoms = self._its_atoms(atoms)
@@ -256,7 +340,7 @@ class DeepDensity(Calculator):
         with self._lock:
             if self._density is None or self._extrapolated != extrapolate or self.check_state(atoms):
                 self.reset()
-                density = self.predictor.predict(atoms, self._grid(atoms), extrapolate=extrapolate)
+                density = self._predictor_for(atoms).predict(atoms, self._grid(atoms), extrapolate=extrapolate)
                 self._density, self._extrapolated, self.atoms = density, extrapolate, atoms.copy()
             return self._density
 

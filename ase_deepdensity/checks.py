@@ -146,6 +146,10 @@ class Tally:
         place_v = (grid.start_c + index_c) @ grid.step_cv
         return cls(float(nt_R.sum()) * grid.dv, negative * grid.dv, lowest, place_v)
 
+    def is_too_negative(self, electrons: float) -> bool:
+        """Is more of ñ below zero than :data:`MAX_NEGATIVE` of so many electrons?"""
+        return self.negative > MAX_NEGATIVE * abs(electrons)
+
     def __add__(self, other: Tally) -> Tally:
         lower = min(self, other, key=lambda tally: tally.lowest)
         return Tally(self.integral + other.integral, self.negative + other.negative, lower.lowest, lower.place_v)
@@ -185,7 +189,7 @@ def check_density(atoms: Atoms, tally: Tally, electrons: float, unfamiliar_a: np
             f'ñ holds {tally.integral:.4g} electrons where the matrices want {electrons:.4g}, a factor of '
             f'{factor:.3g} ({FACTORS[0]} to {FACTORS[1]} is allowed); the strangest are {strangest}'
         )
-    if tally.negative > MAX_NEGATIVE * abs(electrons):
+    if tally.is_too_negative(electrons):
         nearest = _nearest(atoms, tally.place_v)
         reasons.append(
             f'{tally.negative / abs(electrons):.2g} of its electrons are below zero (at most {MAX_NEGATIVE:g}), '

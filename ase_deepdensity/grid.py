@@ -110,6 +110,28 @@ class Grid:
         )
         return index_Rc @ self.step_cv
 
+    def around(self, position_v: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+        """Points of a whole grid within reach (Å) of a position: flat indices (npoints,), vectors (npoints, 3) there.
+
+        Through periodic boundaries a point may be there several times; beyond zero boundaries there are none.
+        """
+        centre_c = position_v @ np.linalg.inv(self.step_cv)
+        range_ci = list(self._ranges(centre_c, reach / self.spacing_c))
+        vector_iiiv = np.stack(np.meshgrid(*range_ci, indexing='ij'), axis=-1) @ self.step_cv - position_v
+        near_iii = (vector_iiiv**2).sum(axis=-1) < reach**2
+        wrapped_ci = [
+            index_i % size - start for index_i, size, start in zip(range_ci, self.size_c, self.start_c, strict=True)
+        ]
+        index_iii = np.asarray(np.ravel_multi_index(np.meshgrid(*wrapped_ci, indexing='ij'), self.shape))
+        return index_iii[near_iii], vector_iiiv[near_iii]
+
+    def _ranges(self, centre_c: np.ndarray, reach_c: np.ndarray) -> Iterator[np.ndarray]:
+        for c in range(3):
+            first, last = np.ceil(centre_c[c] - reach_c[c]), np.floor(centre_c[c] + reach_c[c])
+            if self.zerobc_c[c]:
+                first, last = max(first, 1), min(last, self.size_c[c] - 1)
+            yield np.arange(int(first), int(last) + 1)
+
     def new(self, **changes: Any) -> Grid:
         """A changed copy; a change of ``size_c``, ``pbc_c`` or ``zerobc_c`` starts from the whole grid."""
         if changes.keys() & {'size_c', 'pbc_c', 'zerobc_c'}:

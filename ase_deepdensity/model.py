@@ -5,7 +5,7 @@ The file is safetensors: tensors and one JSON header, nothing that could run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,28 @@ class DensityModel:
             raise ValueError(f'atom types with the projectors {l_j} do not fit a network for {wanted}')
 
     def __repr__(self) -> str:
-        return f'DensityModel({self.name!r}, {" ".join(self.symbols)}, level {self.level.name or "unnamed"})'
+        head = f'DensityModel({self.name!r}, {" ".join(self.symbols)}, level {self.level.name or "unnamed"})'
+        return '\n'.join([head, *(f'  {line}' for line in self._lines())])
+
+    def _repr_html_(self) -> str:
+        from ase_deepdensity.plot.cards import text_card
+
+        return text_card(repr(self), self.symbols)
+
+    def _lines(self) -> Iterator[str]:
+        yield f'network    {self.architecture.network}, {self.number_of_parameters()} parameters'
+        snapshots = self.card.get('snapshots')
+        if isinstance(snapshots, dict) and 'training' in snapshots:
+            yield f'trained    on {snapshots["training"]} snapshots'
+        measured = self.card.get('measured')
+        for label, figures in measured.items() if isinstance(measured, dict) else ():
+            if isinstance(figures, dict) and 'NMAE of ñ, %' in figures:
+                yield f'error      {figures["NMAE of ñ, %"]} % of ñ, {label}'
+        yield (
+            f'to use it  DeepDensity({self.name!r})'
+            if self.name in shipped_models()
+            else 'to use it  DeepDensity(model)'
+        )
 
     @property
     def name(self) -> str:

@@ -247,3 +247,15 @@ def magnetic_moments(D_asii: Sequence[np.ndarray], atom_types: Sequence[AtomType
             raise ValueError(f'the moment of atom {a} needs overlaps of partial waves that its {atom_type} lacks')
         moment_a[a] = np.vdot(D_sii[0] - D_sii[1], atom_type.N0_ii)
     return moment_a
+
+
+def pseudo_electrons_of_sums(matrices: Mapping[AtomType, tuple[int, np.ndarray]], charge: float = 0.0) -> float:
+    """:func:`pseudo_electrons` of many atoms: for each type their number and the sum of their matrices (ni, ni).
+
+    The matrices are those of both spins together.
+    """
+    total = charge
+    for atom_type, (natoms, D_ii) in matrices.items():
+        charges = np.vdot(D_ii, atom_type.Delta_iiL[:, :, 0]) + natoms * atom_type.Delta0
+        total += sqrt(4 * pi) * float(charges) + natoms * atom_type.core_charge
+    return -total

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
@@ -17,7 +14,6 @@ from ase_deepdensity.batches import batch_ends, naming_frame
 from ase_deepdensity.checks import (
     PredictionError,
     Tally,
-    as_prediction_error,
     check_atoms,
     check_density,
     check_environments,
@@ -32,16 +28,19 @@ from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.network.contract import Coefficients, Output
-from ase_deepdensity.network.system import System
-from ase_deepdensity.paw import pseudo_electrons
+from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Output
+from ase_deepdensity.network_runner import NetworkRunner, checked_device
+from ase_deepdensity.packages import require
+from ase_deepdensity.paw import pseudo_electrons_of_sums
+from ase_deepdensity.slabs import SLAB_POINTS, PAWBlock, SlabDensity
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
-from ase_deepdensity.system import system_of
+
+if TYPE_CHECKING:
+    import dask.array
 
 MOST_ATOMS = 512
 """That the network is shown at once, unless one system has more: it bounds the memory."""
@@ -78,10 +77,14 @@ class Predictor:
         self.device = checked_device(device)
         self.dtype = dtype
         self.extrapolate = extrapolate
-        with default_device('cpu'):
-            self.network = copy.deepcopy(model.network).to(device=self.device, dtype=dtype).eval()
-        self._evaluate = DensityEvaluator(model.architecture.basis, dtype, grids=1)
+        self._runner = NetworkRunner(model, self.level, self.device, dtype)
+        self.evaluator = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
+
+    @property
+    def network(self) -> DensityNetwork:
+        """A copy of the model's, on the device and in the precision of the work."""
+        return self._runner.network
 
     @overload
     def coefficients(self, atoms: Atoms, *, extrapolate: bool | None = None) -> AtomsCoefficients: ...
@@ -130,28 +133,12 @@ class Predictor:
     def _in_batches(self, frames: list[Atoms], extrapolate: bool) -> Iterator[AtomsCoefficients]:
         start = 0
         for stop in batch_ends([len(atoms) for atoms in frames], MOST_ATOMS):
-            batch = self._run(frames[start:stop], extrapolate)
+            batch = self._runner(frames[start:stop], extrapolate)
             for i, (coefficients, finite_a) in enumerate(batch, start=start):
                 with naming_frame(i, frames):
                     self._check_environments(coefficients, finite_a)
                 yield coefficients
             start = stop
-
-    def _run(self, batch: list[Atoms], extrapolate: bool) -> list[tuple[AtomsCoefficients, np.ndarray]]:
-        """What the network says of several at once, and of which atoms it is finite."""
-        with as_prediction_error(), default_device('cpu'), torch.no_grad():
-            system = self._system(batch)
-            output = self.network(system)
-            rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
-            unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
-            finite_a = output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
-            return [
-                (
-                    AtomsCoefficients(atoms.copy(), part, unfamiliar_a[rows], self._charge(atoms), extrapolate),
-                    finite_a[rows],
-                )
-                for atoms, part, rows in zip(batch, output.split(system), system.slices, strict=True)
-            ]
 
     def _check_environments(self, coefficients: AtomsCoefficients, finite_a: np.ndarray) -> None:
         """Refuse or warn of what is too far from the training data."""
@@ -159,6 +146,18 @@ class Predictor:
         with warning_instead(coefficients.extrapolate):
             check_environments(coefficients.atoms, coefficients.unfamiliar_a, self.model)
         self._warn(coefficients)
+
+    def unfamiliar(self, atoms: Atoms) -> np.ndarray:
+        """(natoms,) distances from the training data, see :class:`.EnvironmentDistance`, without any verdict.
+
+        Raises
+        ------
+        PredictionError
+            See :func:`.check_atoms`.
+        """
+        check_atoms(atoms, self.model)
+        [(coefficients, _)] = self._runner([atoms], extrapolate=True)
+        return coefficients.unfamiliar_a
 
     def _warn(self, coefficients: AtomsCoefficients) -> None:
         """Of strange atoms, unless it has just been done."""
@@ -294,7 +293,7 @@ class Predictor:
     def _density(self, output: Output, grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor) -> torch.Tensor:
         """What the network says, the superposition of atoms included: (1 or 2, n0, n1, n2) float64."""
         nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype).double()
-        density_sR = self._evaluate(output, grid, position_av)[0]
+        density_sR = self.evaluator(output, grid, position_av)[0]
         return torch.cat([nt_R[None] + density_sR[:1], density_sR[1:].double()])
 
     def spread(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
@@ -308,7 +307,7 @@ class Predictor:
         if coefficients.members < 2:
             raise PredictionError(f'{self.model.name} is no ensemble: a spread needs at least two members, it has one')
         with torch.no_grad(), default_device('cpu'):
-            density_esR = self._evaluate(coefficients.output, grid, self._positions(coefficients))
+            density_esR = self.evaluator(coefficients.output, grid, self._positions(coefficients))
         spread_R: np.ndarray = density_esR[:, 0].double().std(0).cpu().numpy()
         return spread_R
 
@@ -337,7 +336,7 @@ class Predictor:
 
     def _vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
         position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
-        system = self._system([atoms], position_av)
+        system = self._runner.system([atoms], position_av)
         output = self.network(system)
         if not isinstance(output, Coefficients):
             raise PredictionError(
@@ -359,79 +358,58 @@ class Predictor:
         """Of some atoms: (1 or 2, natoms, ni, ni)."""
         return torch.from_numpy(np.stack([W_asii[a] for a in atoms_a.tolist()], axis=1)).to(self.device, self.dtype)
 
-    def _charge(self, atoms: Atoms) -> float:
-        """|e|, that of the training data unless the network is told."""
-        return total_charge(atoms) if self.network.sees_charge else self.model.charge
-
-    def _system(self, frames: list[Atoms], position_av: torch.Tensor | None = None) -> System:
-        charges = [self._charge(atoms) for atoms in frames]
-        valence = [sum(atom_type.nvalence for atom_type in self.model.types_of(atoms)) for atoms in frames]
-        electrons = [number - charge for number, charge in zip(valence, charges, strict=True)]
-        system = system_of(
-            frames, self.network, self.level, charges=charges, electrons=electrons, position_av=position_av
-        )
-        return system.to(self.device, self.dtype)
-
     def stream(
         self,
         atoms: Atoms,
         grid: Grid | None = None,
         *,
-        max_points: int = 2**20,
+        max_points: int = SLAB_POINTS,
         extrapolate: bool | None = None,
     ) -> Iterator[PAWBlock]:
         """ñ in slabs of at most ``max_points`` grid points (at least one plane), normalised like :meth:`predict`.
 
-        The grid is walked twice, the first time for the integral, so that only one slab is held at a time.
+        One slab is held at a time, and of the atoms those that reach it are visited.  The factor is known before the
+        first slab where a network expands the density in the basis (see :mod:`.lattice_sum`); for others the grid is
+        walked twice.
 
         Raises
         ------
         PredictionError
-            As :meth:`predict`, before the first slab.
+            As :meth:`predict`, before the first slab; but too much density below zero at the slab where it becomes too
+            much.
         """
         grid = self.grid(atoms) if grid is None else grid
         check_grid(grid, atoms)
         check_size(grid, max_points)
-        coefficients = self.coefficients(atoms, extrapolate=extrapolate)
-        tallies = (Tally.of(self.evaluate(coefficients, slab), slab) for slab in grid.slabs(max_points))
-        scale = self.check(coefficients, reduce(Tally.__add__, tallies))
-        for slab in grid.slabs(max_points):
-            component_sR = self.evaluate_components(coefficients, slab)
-            yield PAWBlock(slab, spins(component_sR, coefficients.nspins) * scale)
+        yield from SlabDensity(self, self.coefficients(atoms, extrapolate=extrapolate), grid, max_points)
+
+    def lazy(
+        self,
+        atoms: Atoms,
+        grid: Grid | None = None,
+        *,
+        max_points: int = SLAB_POINTS,
+        extrapolate: bool | None = None,
+    ) -> dask.array.Array:
+        """ñ as a dask array (1 or 2, n0, n1, n2), electrons/Å³: slices and sums of it compute the slabs they need.
+
+        The network runs at once.  The arguments are those of :meth:`stream`.
+
+        Raises
+        ------
+        PredictionError
+            As :meth:`stream`; density below zero when it is computed.
+        MissingPackageError
+            dask is not installed.
+        """
+        require('dask.array', 'large', 'lazy arrays')
+        grid = self.grid(atoms) if grid is None else grid
+        check_grid(grid, atoms)
+        check_size(grid, max_points)
+        return SlabDensity(self, self.coefficients(atoms, extrapolate=extrapolate), grid, max_points).lazy()
 
     def electrons(self, coefficients: AtomsCoefficients) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
-        return pseudo_electrons(coefficients.D_asii(), self.model.types_of(coefficients.atoms), coefficients.charge)
-
-
-@dataclass
-class PAWBlock:
-    """Part of a density: a slab of the grid and ñ there."""
-
-    grid: Grid
-    """The slab."""
-    nt_sR: np.ndarray
-    """(1 or 2, n0, n1, n2) electrons/Å³, as in a :class:`.PAWDensity`."""
-
-
-def checked_device(device: str | torch.device | None) -> torch.device:
-    """A device that this machine has: 'cpu' (None), 'cuda', or 'cuda:1' for the second GPU.
-
-    Raises
-    ------
-    PredictionError
-        Another device, or a GPU that is not there.
-    """
-    try:
-        checked = torch.device('cpu' if device is None else device)
-    except (RuntimeError, TypeError):
-        raise PredictionError(f'no device {device!r}; use cpu or cuda') from None
-    if checked.type not in ('cpu', 'cuda'):
-        raise PredictionError(f'no device {str(device)!r} for these models; use cpu or cuda')
-    if checked.type == 'cuda' and not torch.cuda.is_available():
-        raise PredictionError(f'no device {str(device)!r}: this machine has no CUDA device; use cpu')
-    if checked.type == 'cuda' and (checked.index or 0) >= torch.cuda.device_count():
-        raise PredictionError(
-            f'no device {str(device)!r}: this machine has {torch.cuda.device_count()}, counted from 0'
-        )
-    return checked
+        D_zaii = {Z: D_esaii[0, 0].double().cpu() for Z, D_esaii in coefficients.output.mean().D_zesaii.items()}
+        sums_z = {self.model.atom_types[Z]: (len(D_aii), D_aii.sum(0).numpy()) for Z, D_aii in D_zaii.items()}
+        return pseudo_electrons_of_sums(sums_z, coefficients.charge)

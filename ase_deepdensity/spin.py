@@ -16,3 +16,8 @@ def spins(x_s: np.ndarray, nspins: int) -> np.ndarray:
         return x_s[:1]
     magnetisation = x_s[1] if len(x_s) == 2 else 0.0
     return 0.5 * np.stack([x_s[0] + magnetisation, x_s[0] - magnetisation])
+
+
+def of_spin(x_s: np.ndarray, spin: int | None) -> np.ndarray:
+    """One component, or the sum of all (None)."""
+    return x_s.sum(axis=0) if spin is None else x_s[spin]

@@ -26,6 +26,11 @@ from ase_deepdensity.spin import components, spins
 if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
 
+    from ase_deepdensity.analysis.moments import Moments
+    from ase_deepdensity.analysis.slab import SlabPotential
+    from ase_deepdensity.plot.figure import Picture
+    from ase_deepdensity.plot.view import View
+
 ROUNDING = 1e-4
 """Antisymmetric part of a density matrix, of its largest element (or of 1), that may come from single precision."""
 
@@ -129,10 +134,71 @@ class PAWDensity:
         """A changed copy."""
         return replace(self, **changes)
 
+    def plot(
+        self,
+        plane: str = 'ab',
+        *,
+        position: float = 0.5,
+        through: int | Sequence[int] | None = None,
+        limits: Sequence[float] | None = None,
+        quantity: str = 'smooth',
+        difference_to: str | PAWDensity | Sequence[PAWDensity] | None = None,
+        reach: float = 1.0,
+    ) -> Picture:
+        """A picture of a plane, with the atoms near it: see :func:`.plot_slice` and :func:`.shown_density`.
+
+        >>> density.plot('ac', through=0)                  # a plane of lattice vectors through the first atom
+        >>> density.plot(through=(0, 1, 2))                # the plane through three atoms
+        >>> density.plot(difference_to='atoms', limits=(-0.3, 0.3))    # bonding: red where electrons have come
+        """
+        from ase_deepdensity.plot.pictures import plot_state
+
+        return plot_state(
+            self,
+            quantity,
+            difference_to,
+            plane=plane,
+            position=position,
+            through=through,
+            limits=limits,
+            reach=reach,
+        )
+
+    def view(
+        self,
+        isovalue: float | None = None,
+        *,
+        quantity: str = 'smooth',
+        difference_to: str | PAWDensity | Sequence[PAWDensity] | None = None,
+    ) -> View:
+        """An isosurface to be turned in a notebook, or as a page: see :class:`.View`.
+
+        >>> density.view(0.1)                              # electrons/Å³
+        >>> density.view(difference_to='atoms').save('bonding.html')
+        """
+        from ase_deepdensity.plot.view import View
+
+        return View(self, isovalue, quantity=quantity, difference_to=difference_to)
+
     def __repr__(self) -> str:
-        size = '×'.join(map(str, self.grid.shape))
+        grid = self.grid
+        size = '×'.join(map(str, grid.shape))
         spins = ', spin-polarised' if self.nspins == 2 else ''
-        return f'PAWDensity({self.atoms.symbols}, {size} grid points, level {self.level.name or "unnamed"}{spins})'
+        periodic = ''.join(name for name, pbc in zip('abc', grid.pbc_c, strict=True) if pbc) or 'no direction'
+        lines = [
+            f'PAWDensity({self.atoms.symbols}, {size} grid points, level {self.level.name or "unnamed"}{spins})',
+            f'  spacing    {" ".join(f"{h:.3f}" for h in grid.spacing_c)} Å, periodic along {periodic}',
+            f'  ñ          from {self.nt_sR.min():.3g} to {self.nt_sR.max():.3g} electrons/Å³',
+        ]
+        if grid.is_whole and self.atom_types is not None:
+            dipole = ', '.join(f'{component:.4f}' for component in self.dipole_moment())
+            lines += [f'  electrons  {self.number_of_electrons():.4f} (valence)', f'  dipole     ({dipole}) e·Å']
+        return '\n'.join([*lines, '  to see it  .plot(), .view()'])
+
+    def _repr_html_(self) -> str:
+        from ase_deepdensity.plot.cards import density_card
+
+        return density_card(self)
 
     @property
     def nspins(self) -> int:
@@ -236,6 +302,54 @@ class PAWDensity:
                 y, z, x = Q_L[1:4]
                 dipole_v -= sqrt(4 * pi / 3) * np.array([x, y, z])
         return dipole_v
+
+    def multipole_moments(self, centre: Sequence[float] | None = None) -> Moments:
+        """Charge, dipole and quadrupole moment: see :func:`.moments.multipole_moments`."""
+        from ase_deepdensity.analysis.moments import multipole_moments
+
+        return multipole_moments(self, centre)
+
+    def electrostatic_potential(self) -> np.ndarray:
+        """Of an electron, eV, on a grid twice as fine: see :func:`.potential.electrostatic_potential`."""
+        from ase_deepdensity.analysis.potential import electrostatic_potential
+
+        return electrostatic_potential(self)
+
+    def slab_potential(self) -> SlabPotential:
+        """Across a slab, with its vacuum levels: see :func:`.slab.slab_potential`."""
+        from ase_deepdensity.analysis.slab import slab_potential
+
+        return slab_potential(self)
+
+    def hirshfeld_charges(self, *, gridrefinement: int = 2) -> np.ndarray:
+        """(natoms,) |e|: see :func:`.hirshfeld.hirshfeld_charges`."""
+        from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
+
+        return hirshfeld_charges(self, gridrefinement=gridrefinement)
+
+    def voronoi_charges(self, *, deformation: bool = False, gridrefinement: int = 2) -> np.ndarray:
+        """(natoms,) |e|: see :func:`.voronoi.voronoi_charges`."""
+        from ase_deepdensity.analysis.voronoi import voronoi_charges
+
+        return voronoi_charges(self, deformation=deformation, gridrefinement=gridrefinement)
+
+    def volume_ratios(self, *, gridrefinement: int = 2) -> np.ndarray:
+        """(natoms,) Hirshfeld volumes over those of isolated atoms: see :func:`.volumes.volume_ratios`."""
+        from ase_deepdensity.analysis.volumes import volume_ratios
+
+        return volume_ratios(self, gridrefinement=gridrefinement)
+
+    def overlap(self, other: PAWDensity, *, gridrefinement: int = 2) -> float:
+        """∫ n_A n_B dr with another density, electrons²/Å³: see :func:`.overlap.density_overlap`."""
+        from ase_deepdensity.analysis.overlap import density_overlap
+
+        return density_overlap(self, other, gridrefinement=gridrefinement)
+
+    def similarity(self, other: PAWDensity) -> float:
+        """0 to 1, with another density on the same grid: see :func:`.overlap.similarity`."""
+        from ase_deepdensity.analysis.overlap import similarity
+
+        return similarity(self, other)
 
     def _first_moment(self) -> np.ndarray:
         """(3,) ∫ r ñ(r) dr, electrons · Å."""

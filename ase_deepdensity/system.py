@@ -11,6 +11,7 @@ from ase import Atoms
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.geometry import total_charge
 from ase_deepdensity.level import Level
+from ase_deepdensity.network.blocks import Whole
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.electron_gas import Waves
 from ase_deepdensity.network.system import System, build_system
@@ -63,6 +64,26 @@ def system_of(
         for t, (one, positions, charge) in enumerate(zip(all_atoms, position_tav, charges, strict=True))
     ]
     return System.join(systems, network.cutoff)
+
+
+def whole_of(atoms: Atoms, network: DensityNetwork, level: Level, *, charge: float, electrons: float) -> Whole:
+    """Atoms as blocks are made of them, for a network that takes blocks; the arguments are those of :func:`system_of`.
+
+    Raises
+    ------
+    LevelError
+        As :func:`system_of`.
+    """
+    waves = _waves(atoms, network, level, charge, electrons)
+    return Whole(
+        atoms.numbers,
+        atoms.positions,
+        atoms.cell.array,
+        atoms.pbc,
+        charge,
+        atoms.get_initial_magnetic_moments(),
+        None if waves is None else waves.features(torch.from_numpy(atoms.positions)),
+    )
 
 
 def _waves(atoms: Atoms, network: DensityNetwork, level: Level, charge: float, electrons: float | None) -> Waves | None:

@@ -8,12 +8,15 @@ import ase_deepdensity
 
 ROOT = Path(ase_deepdensity.__file__).parent
 ROOMS = [
-    'forks', 'devices', 'memory', 'arguments', 'files', 'basis', 'grid', 'geometry', 'spelling', 'level', 'paw',
-    'spin', 'state', 'snapshot', 'codes', 'model_files', 'model_upgrades', 'model_content', 'network', 'model',
-    'collocation', 'dataset', 'system', 'atoms_coefficients', 'checks', 'batches', 'predict', 'analysis',
-    'generate', 'frames', 'sampling', 'training', 'scf', 'calculator', 'testing', 'cli',
+    'forks', 'packages', 'devices', 'memory', 'arguments', 'files', 'basis', 'grid', 'geometry', 'spelling', 'level',
+    'paw', 'spin', 'state', 'snapshot', 'codes', 'model_files', 'model_upgrades', 'model_content', 'network', 'model',
+    'collocation', 'dataset', 'system', 'atoms_coefficients', 'checks', 'batches', 'network_runner', 'slabs', 'predict',
+    'choice', 'analysis', 'plot', 'generate', 'frames', 'sampling', 'training', 'scf', 'calculator', 'testing', 'cli',
 ]  # fmt: skip
-LAZY = {('level', 'codes'), ('state', 'codes')}
+LAZY = {
+    ('level', 'codes'), ('state', 'codes'), ('state', 'analysis'), ('state', 'plot'), ('model', 'plot'),
+    ('dataset', 'plot'),
+}  # fmt: skip
 """Names where users expect them, for what stands higher: imported when they are called."""
 
 

@@ -184,7 +184,7 @@ H4 = hydrogen((3, 3, 3), (3, 3, 3.9), (3, 4.2, 3), (3, 4.2, 3.9))
 )
 def test_a_prediction_that_means_nothing(name, atoms, message):
     predictor = Predictor(DensityModel.load(name))
-    for predict in predictor.predict, lambda atoms: next(predictor.stream(atoms, max_points=5000)):
+    for predict in predictor.predict, lambda atoms: list(predictor.stream(atoms, max_points=5000)):
         with pytest.raises(PredictionError, match=f'what {name} predicts of these atoms means nothing: .*{message}'):
             predict(atoms)
     with pytest.warns(UnfamiliarWarning, match=f'what {name} predicts of these atoms means nothing'):

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -24,7 +26,6 @@ from ase.io import read, write
 from ase.units import Bohr, Debye
 
 from ase_deepdensity import DeepDensity
-from ase_deepdensity.analysis.pictures import plot_slice
 
 # %% [markdown]
 # ## Liquid water
@@ -56,8 +57,20 @@ print('D of the first atom:', density.D_asii[0].shape, water.symbols[0])
 # A plane of grid points through the first oxygen atom, with the atoms that lie within 1 Å of it.
 
 # %%
-height = water.get_scaled_positions()[0, 2]
-plot_slice(density, position=height)
+density.plot(through=0)
+
+# %% [markdown]
+# What bonds are made of: the density minus that of free atoms, in the plane of the first molecule. Electrons have come
+# where it is red and left where it is blue.
+
+# %%
+density.plot(through=(0, 1, 2), difference_to='atoms', limits=(-0.3, 0.3))
+
+# %% [markdown]
+# An object at the end of a cell says what it is, with a picture:
+
+# %%
+density
 
 # %% [markdown]
 # ## The usual ASE way
@@ -90,6 +103,13 @@ one.pbc = True
 one.calc = DeepDensity('water-pbe-dzp')
 dipole = one.get_dipole_moment()
 print(dipole, 'e·Å;', np.linalg.norm(dipole) / Debye, 'D')
+
+# %% [markdown]
+# A surface in space, which one can turn with the mouse: around 80 % of the electrons, or of 0.1 electrons/Å³ with
+# `view(0.1)`. `….view().save('water.html')` makes a page of it.
+
+# %%
+one.calc.predict().view()
 
 # %% [markdown]
 # The all-electron density, with cusps and core electrons, is put together by GPAW's own routine (which takes its time

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -31,12 +33,12 @@ import numpy as np
 
 from ase_deepdensity import DeepDensity
 from ase_deepdensity.analysis.compare import nmae
-from ase_deepdensity.analysis.pictures import plot_difference, plot_slice
 from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.codes.ks1d.calculator import KohnSham1D
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.generate import generate
 from ase_deepdensity.level import Level
+from ase_deepdensity.plot.pictures import plot_difference, plot_slice
 from ase_deepdensity.sampling.geometries import chain
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loop import Trainer

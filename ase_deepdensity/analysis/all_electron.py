@@ -1,11 +1,14 @@
-"""All-electron density: cusps and core electrons put back, by GPAW's own routine."""
+"""All-electron density: cusps and core electrons put back, as GPAW does it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin, of_spin
-from ase_deepdensity.codes.gpaw.densities import all_electron_densities
+from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
+from ase_deepdensity.analysis.poisson import refine_by_waves
+from ase_deepdensity.codes.gpaw.densities import add_cusps
+from ase_deepdensity.dataset.volumetric import with_boundaries
+from ase_deepdensity.spin import of_spin
 from ase_deepdensity.state import PAWDensity
 
 
@@ -32,5 +35,6 @@ def all_electron_density(
     check_refinement(state, gridrefinement)
     if not state.has_matrices:
         return bare_density(state, spin=spin, gridrefinement=gridrefinement)
-    n_sR = all_electron_densities(state, gridrefinement, skip_core=skip_core)
+    nt_sR = [refine_by_waves(with_boundaries(state.grid, nt_R), int(gridrefinement)) for nt_R in state.nt_sR]
+    n_sR = add_cusps(state, np.stack(nt_sR), skip_core=skip_core)
     return of_spin(n_sR, spin)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ase_deepdensity.dataset.volumetric import with_boundaries
 from ase_deepdensity.geometry import check_grid_memory
+from ase_deepdensity.spin import of_spin
 from ase_deepdensity.state import PAWDensity
 
 
@@ -22,11 +23,6 @@ def bare_density(state: PAWDensity, *, spin: int | None = None, gridrefinement: 
     if gridrefinement != 1:
         raise ValueError(f'this density has no grid finer than its own: gridrefinement must be 1, not {gridrefinement}')
     return with_boundaries(state.grid, of_spin(state.nt_sR, spin))
-
-
-def of_spin(x_sR: np.ndarray, spin: int | None) -> np.ndarray:
-    """One component, or the sum of all (None)."""
-    return x_sR.sum(axis=0) if spin is None else x_sR[spin]
 
 
 def check_spin(state: PAWDensity, spin: int | None) -> None:

@@ -7,8 +7,8 @@ from math import pi, sqrt
 import numpy as np
 
 from ase_deepdensity import paw
-from ase_deepdensity.analysis.bare import of_spin
 from ase_deepdensity.analysis.compensation import Multipoles
+from ase_deepdensity.spin import of_spin
 from ase_deepdensity.state import PAWDensity
 
 

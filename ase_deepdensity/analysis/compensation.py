@@ -7,7 +7,7 @@ so that Q^a_L is the multipole ∫ r^l Y_L ρ dr of atom a (doi:10.1103/PhysRevB
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gamma, isqrt, pi, prod, sqrt
 
@@ -43,7 +43,7 @@ class Multipoles:
         """
         rho_R = np.zeros(prod(grid.shape))
         for position_v, Q_L, width in zip(self.position_av, self.Q_aL, self.width_a, strict=True):
-            index_p, vector_pv = _points_around(grid, position_v, REACH * width)
+            index_p, vector_pv = grid.around(position_v, REACH * width)
             shape_pL = _shapes(vector_pv, width, isqrt(len(Q_L)) - 1)
             charge_L = shape_pL.sum(axis=0) * grid.dv
             shape_pL[:, 0] *= sqrt(4 * pi) / charge_L[0]
@@ -108,27 +108,3 @@ def _shapes(vector_pv: np.ndarray, width: float, lmax: int) -> np.ndarray:
     norm_L = np.array([2 / (gamma(l + 1.5) * width ** (2 * l + 3)) for l in l_L])
     shape_pL: np.ndarray = Y_pL * norm_L * np.exp(-(vector_pv**2).sum(axis=1) / width**2)[:, np.newaxis]
     return shape_pL
-
-
-def _points_around(grid: Grid, position_v: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices (npoints,) of the grid's points within reach of a position, and vectors to them from there.
-
-    Through periodic boundaries a point may be there several times; beyond zero boundaries there are none.
-    """
-    centre_c = position_v @ np.linalg.inv(grid.step_cv)
-    range_ci = list(_ranges(grid, centre_c, reach / grid.spacing_c))
-    vector_iiiv = np.stack(np.meshgrid(*range_ci, indexing='ij'), axis=-1) @ grid.step_cv - position_v
-    near_iii = (vector_iiiv**2).sum(axis=-1) < reach**2
-    wrapped_ci = [
-        index_i % size - start for index_i, size, start in zip(range_ci, grid.size_c, grid.start_c, strict=True)
-    ]
-    index_iii = np.asarray(np.ravel_multi_index(np.meshgrid(*wrapped_ci, indexing='ij'), grid.shape))
-    return index_iii[near_iii], vector_iiiv[near_iii]
-
-
-def _ranges(grid: Grid, centre_c: np.ndarray, reach_c: np.ndarray) -> Iterator[np.ndarray]:
-    for c in range(3):
-        first, last = np.ceil(centre_c[c] - reach_c[c]), np.floor(centre_c[c] + reach_c[c])
-        if grid.zerobc_c[c]:
-            first, last = max(first, 1), min(last, grid.size_c[c] - 1)
-        yield np.arange(int(first), int(last) + 1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin, of_spin
+from ase_deepdensity.analysis.bare import bare_density, check_refinement, check_spin
 from ase_deepdensity.analysis.charges import valence_multipoles
 from ase_deepdensity.analysis.poisson import refine_by_waves
 from ase_deepdensity.grid import Grid
+from ase_deepdensity.spin import of_spin
 from ase_deepdensity.state import PAWDensity
 
 

@@ -152,8 +152,8 @@ def _plot(path: str, predictor: Predictor, snapshot: Snapshot) -> None:
     """The plane through the atom nearest to the middle of the cell."""
     import warnings
 
-    from ase_deepdensity.analysis.pictures import plot_difference
     from ase_deepdensity.checks import UnfamiliarWarning
+    from ase_deepdensity.plot.pictures import plot_difference
 
     heights_a = snapshot.atoms.get_scaled_positions()[:, 2]
     position = heights_a[abs(heights_a - 0.5).argmin()]

@@ -21,9 +21,12 @@ COMMANDS = {
     'sample': ('ase_deepdensity.cli.sample', 'Make geometries: liquid water, a hot metal, a molecule, a chain'),
     'choose': ('ase_deepdensity.cli.choose', 'Choose the geometries that a model would learn most from'),
     'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
+    'import': ('ase_deepdensity.cli.import_gpw', 'Make a data set from finished calculations of GPAW'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
+    'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),
+    'bands': ('ase_deepdensity.cli.bands', 'Bands and density of states of a density, without an SCF cycle'),
     'seed': ('ase_deepdensity.cli.seed', 'Run GPAW from its own start and from a prediction, side by side'),
     'info': ('ase_deepdensity.cli.info', 'Show what is known about a model'),
 }

@@ -27,11 +27,21 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Options that a sub-command does not have are its own error, so that it can suggest those it has."""
         known, unknown = super().parse_known_args(args, namespace)
+        if len(unknown) == 1 and not unknown[0].startswith('-'):
+            unknown = self._without_late(known, unknown[0])
         if unknown:
             options: dict[str, Any] = self._option_string_actions
             hints = ''.join(did_you_mean(word.split('=')[0], options) for word in unknown if word.startswith('-'))
             self.error(f'unrecognized arguments: {" ".join(unknown)}{hints}')
         return known, unknown
+
+    def _without_late(self, known: argparse.Namespace, word: str) -> list[str]:
+        """Give a word behind an option to the argument that may be left out, which argparse gives up on there."""
+        for action in self._get_positional_actions():
+            if action.nargs == argparse.OPTIONAL and getattr(known, action.dest) is action.default:
+                setattr(known, action.dest, word)
+                return []
+        return [word]
 
 
 def print_safely(line: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ase_deepdensity.arguments import three_whole, whole
-from ase_deepdensity.cli.outputs import PICTURES, check_output
+from ase_deepdensity.cli import pictures
+from ase_deepdensity.cli.outputs import check_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,19 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='GEOMETRY',
         help='file in any format that ASE reads, all frames ("t.xyz@-1" takes the last, "t.xyz@::10" every tenth)',
     )
-    add('model', metavar='MODEL', help='name of a shipped model, or a model file')
+    add(
+        'model',
+        metavar='MODEL',
+        nargs='?',
+        help='name of a shipped model, or a model file (default: the shipped model that knows the atoms best)',
+    )
     add(
         '--out',
         action='append',
         default=[],
         metavar='FILE',
-        help='FILE.cube, CHGCAR… (VASP), or FILE.h5 (all of the state, without loss); may be given several times, '
-        'replaces a file that is there, and is numbered if there are several frames',
-    )
-    add(
-        '--plot',
-        metavar='FILE',
-        help='picture of the middle plane across the third lattice vector (chains: a line): PNG, PDF or SVG',
+        help='FILE.cube, CHGCAR… (VASP), FILE.h5 (all of the state, without loss), FILE.zarr (the same in chunks, of '
+        'any size); may be given several times, replaces a file that is there, and is numbered if there are several '
+        'frames',
     )
     add(
         '--quantity',
@@ -67,46 +69,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--stream',
         action='store_true',
-        help='hold one slab of the grid at a time: for smooth densities into cube files',
+        help='hold one slab of the grid at a time: for smooth densities into cube files; FILE.zarr always is',
     )
+    pictures.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     path, frames = _checked_input(args)
-    import torch
-
     from ase_deepdensity.cli.warn import plain_warnings
-    from ase_deepdensity.model import DensityModel
-    from ase_deepdensity.predict import Predictor
 
-    model = DensityModel.load(path)
-    level = model.at_kpoints(args.kpts) if args.kpts else model.level
-    dtype = torch.float64 if args.float64 else torch.float32
-    predictor = Predictor(model, level=level, device=args.device, dtype=dtype, extrapolate=args.extrapolate)
-    print(f'model      {model.name}, level {model.level.name}')
     with plain_warnings():
-        if args.stream:
-            for i, atoms in enumerate(frames):
-                print(_frame_line(frames, i, args))
-                _stream(predictor, atoms, args, _number(frames, i))
-        else:
-            _predict(predictor, frames, args, start)
+        for predictor, which in _predictors(path, frames, args):
+            if args.stream or _kinds(args) == ['zarr']:
+                for i in which:
+                    print(_frame_line(frames, i, args))
+                    _stream(predictor, frames[i], args, _number(frames, i))
+            else:
+                _predict(predictor, frames, which, args, start)
+            start = time.perf_counter()
     return 0
 
 
-def _checked_input(args: argparse.Namespace) -> tuple[Path, list[Atoms]]:
-    """The model file and the frames; refuses what can be refused without torch, whose import takes a second."""
+def _predictors(
+    path: Path | None, frames: list[Atoms], args: argparse.Namespace
+) -> Iterator[tuple[Predictor, list[int]]]:
+    """Each model that is needed, and of which frames that follow each other; a line for each."""
+    import torch
+
+    from ase_deepdensity.batches import naming_frame
+    from ase_deepdensity.choice import choose, kind
+    from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.predict import Predictor
+
+    def predictor_of(model: DensityModel) -> Predictor:
+        level = model.at_kpoints(args.kpts) if args.kpts else model.level
+        dtype = torch.float64 if args.float64 else torch.float32
+        return Predictor(model, level=level, device=args.device, dtype=dtype, extrapolate=args.extrapolate)
+
+    if path is not None:
+        predictor = predictor_of(DensityModel.load(path))
+        print(f'model      {predictor.model.name}, level {predictor.model.level.name}')
+        yield predictor, list(range(len(frames)))
+        return
+    choices = {}
+    for i, atoms in enumerate(frames):  # all of them, so that what no model knows is refused before any work
+        with naming_frame(i, frames):
+            if kind(atoms) not in choices:
+                choices[kind(atoms)] = choose(atoms)
+    chosen = [choices[kind(atoms)] for atoms in frames]
+    for _, group in groupby(range(len(frames)), lambda i: chosen[i].model.name):
+        which = list(group)
+        model = chosen[which[0]].model
+        print(f'model      {chosen[which[0]]}; level {model.level.name}')
+        yield predictor_of(model), which
+
+
+def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
+    """The model file, if one is named, and the frames; refuses what can be refused without torch, which takes long."""
     from ase_deepdensity.model_files import model_path
 
-    path = model_path(args.model)
+    path = None if args.model is None else model_path(args.model)
     from ase_deepdensity.frames import read_frames
     from ase_deepdensity.grid import check_size
 
     if args.kpts:
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
-    _check_outputs(args, len(frames))
+    _check_outputs(args, frames)
     for atoms in frames:
         check_size(args.gpts, args.h, float(atoms.cell.lengths().max()))
     return path, frames
@@ -122,13 +152,16 @@ def _frame_line(frames: list[Atoms], i: int, args: argparse.Namespace) -> str:
     return f'atoms      {frames[i].get_chemical_formula()}{which}'
 
 
-def _predict(predictor: Predictor, frames: list[Atoms], args: argparse.Namespace, start: float) -> None:
-    """All frames, of which the network sees several at a time; set-up is counted from ``start``."""
+def _predict(
+    predictor: Predictor, frames: list[Atoms], which: list[int], args: argparse.Namespace, start: float
+) -> None:
+    """Some frames, of which the network sees several at a time; set-up is counted from ``start``."""
     from ase_deepdensity.batches import naming_frame
     from ase_deepdensity.checks import check_size
 
-    results = predictor.coefficients(frames)
-    for i, atoms in enumerate(frames):
+    results = predictor.coefficients([frames[i] for i in which])
+    for i in which:
+        atoms = frames[i]
         print(_frame_line(frames, i, args))
         with naming_frame(i, frames):
             grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
@@ -149,7 +182,7 @@ def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray 
     """(n0, n1, n2) electrons/Å³ what cube, CHGCAR and picture show; None where nobody asks for it."""
     from ase_deepdensity.analysis.quantities import QUANTITIES
 
-    kinds = [file_kind(name) for name in args.out] + ['picture'] * bool(args.plot)
+    kinds = _kinds(args) + ['picture'] * bool(args.plot)
     if args.quantity == 'pseudo' and not {*kinds} - {'h5'}:
         return None
     return QUANTITIES[args.quantity][0](density)
@@ -196,50 +229,73 @@ def _distance_line(coefficients: AtomsCoefficients) -> str:
 
 def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, shown_R: np.ndarray | None) -> None:
     from ase_deepdensity.dataset.density_file import write_density
+    from ase_deepdensity.dataset.volumetric import write_chgcar, write_cube
 
-    for name in [*args.out, *([args.plot] if args.plot else [])]:
-        path, kind = numbered(Path(name), number), 'picture' if name == args.plot else file_kind(name)
+    for name in args.out:
+        path, kind = numbered(Path(name), number), file_kind(name)
         if kind == 'h5':
             write_density(path, density)
         elif shown_R is not None:
-            _write_volume(path, kind, density, shown_R)
+            write = write_cube if kind == 'cube' else write_chgcar
+            write(path, density.atoms, shown_R)
         print(f'wrote      {path}' + ('' if kind == 'h5' else f' ({args.quantity} density)'), flush=True)
-
-
-def _write_volume(path: Path, kind: str, density: PAWDensity, n_R: np.ndarray) -> None:
-    from ase_deepdensity.analysis.pictures import plot_slice
-    from ase_deepdensity.dataset.volumetric import without_boundaries, write_chgcar, write_cube
-
-    if kind == 'cube':
-        write_cube(path, density.atoms, n_R)
-    elif kind == 'chgcar':
-        write_chgcar(path, density.atoms, n_R)
-    else:
-        inner_R = without_boundaries(density.grid, n_R)
-        plot_slice(inner_R, grid=density.grid, atoms=density.atoms).savefig(path, dpi=150)
+    if args.plot and shown_R is not None:
+        path = numbered(Path(args.plot), number)
+        pictures.write_plot(path, args, density, shown_R)
+        print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
+    if args.view:
+        path = numbered(Path(args.view), number)
+        pictures.write_view(path, args, density)
+        print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
 
 
 def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:
+    """One slab of the grid at a time into a cube file or a folder of Zarr."""
+    from tqdm import tqdm
+
+    from ase_deepdensity.checks import check_size
     from ase_deepdensity.dataset.volumetric import with_boundaries, write_cube_slabs
+    from ase_deepdensity.dataset.zarr_folder import write_zarr
+    from ase_deepdensity.slabs import SLAB_POINTS, SlabDensity
 
     grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
-    print(_grid_line(grid))
+    check_size(grid, SLAB_POINTS)
+    print(_grid_line(grid), flush=True)
     path = numbered(Path(args.out[0]), number)
-    blocks = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in predictor.stream(atoms, grid))
-    write_cube_slabs(path, atoms, grid.size_c, blocks)
+    coefficients = predictor.coefficients(atoms)
+    print(_distance_line(coefficients), flush=True)
+    density = SlabDensity(predictor, coefficients, grid)
+    blocks = tqdm(density, total=-(-grid.shape[0] // density.planes), unit='slab', disable=None, leave=False)
+    if file_kind(path.name) == 'zarr':
+        write_zarr(
+            path, atoms, grid, ((block.grid, block.nt_sR.astype(density.dtype)) for block in blocks),
+            density.D_zsaii(), planes=density.planes, level=predictor.level, charge=coefficients.charge,
+            model=predictor.model.name,
+        )  # fmt: skip
+        print(f'wrote      {path}', flush=True)
+        return
+    slabs = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in blocks)
+    write_cube_slabs(path, atoms, grid.size_c, slabs)
     print(f'wrote      {path} (smooth density)', flush=True)
 
 
+def _kinds(args: argparse.Namespace) -> list[str]:
+    """Of the files of --out."""
+    return [file_kind(name) for name in args.out]
+
+
 def file_kind(name: str) -> str:
-    """'cube', 'chgcar' or 'h5', by the name of the file."""
+    """'cube', 'chgcar', 'h5' or 'zarr', by the name of the file."""
     path = Path(name)
     if path.suffix == '.cube':
         return 'cube'
     if path.suffix in ('.h5', '.hdf5'):
         return 'h5'
+    if path.suffix == '.zarr':
+        return 'zarr'
     if path.name.startswith('CHG') or path.suffix.lower() in ('.chgcar', '.chg'):
         return 'chgcar'
-    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR or FILE.h5')
+    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR, FILE.h5 or FILE.zarr')
 
 
 def numbered(path: Path, number: int | None) -> Path:
@@ -247,18 +303,37 @@ def numbered(path: Path, number: int | None) -> Path:
     return path if number is None else path.with_name(f'{path.stem}-{number:05d}{path.suffix}')
 
 
-def _check_outputs(args: argparse.Namespace, nframes: int) -> None:
+def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
     """Refuse what cannot be written, before any work."""
     source = Path(args.geometry if Path(args.geometry).exists() else args.geometry.rpartition('@')[0])
-    kinds = [file_kind(name) for name in args.out]
-    if args.stream and (kinds != ['cube'] or args.plot is not None or args.quantity != 'smooth'):
+    kinds = _kinds(args)
+    drawn = args.plot is not None or args.view is not None
+    if 'zarr' in kinds:
+        _check_zarr(args, len(frames), drawn)
+        return
+    if args.stream and (kinds != ['cube'] or drawn or args.quantity != 'smooth'):
         raise ValueError('--stream writes one cube file of the smooth density: --quantity smooth --out FILE.cube')
-    outputs = [check_output('--out', name) for name in args.out]
-    if args.plot is not None:
-        outputs.append(check_output('--plot', args.plot, PICTURES))
+    outputs = [check_output('--out', name) for name in args.out] + pictures.check_pictures(args, frames)
     for path in outputs:
-        first = numbered(path, 0 if nframes > 1 else None)
+        first = numbered(path, 0 if len(frames) > 1 else None)
         if first.exists() and first.samefile(source):
             raise ValueError(f'{first} is the geometry itself; write to another file')
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise ValueError('each output needs a file of its own')
+
+
+def _check_zarr(args: argparse.Namespace, nframes: int, drawn: bool) -> None:
+    from ase_deepdensity.cli.outputs import check_folder
+    from ase_deepdensity.dataset.zarr_folder import check_zarr_target
+    from ase_deepdensity.packages import require
+
+    if len(args.out) > 1 or drawn or args.quantity == 'all-electron':
+        raise ValueError(
+            '--out FILE.zarr is written slab by slab and holds the smooth density with the matrices of the atoms: '
+            'it goes with no other --out, no picture and no --quantity all-electron'
+        )
+    require('zarr', 'large', 'Zarr files')
+    path = Path(args.out[0])
+    check_folder(path.parent)
+    for number in range(nframes):
+        check_zarr_target(numbered(path, number if nframes > 1 else None))

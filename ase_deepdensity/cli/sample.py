@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ase_deepdensity.cli import from_files
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -67,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='standard deviation of displacements (default: %(default)s)',
     )
 
+    perturb = _kind(
+        kinds, 'perturb', 'geometries of files: rattled, strained, repeated, with vacancies', '', files=True
+    )
+    from_files.add_perturb(perturb)
+    text, defaults = "any atoms, with any calculator of ASE's", (300.0, 1.0, 0.1)
+    from_files.add_dynamics(_dynamics(kinds, 'dynamics', text, defaults, files=True))
+
     for family, text in FAMILIES.items():
         general = _kind(kinds, family, text, '')
         general.set_defaults(number=None)
@@ -88,11 +97,18 @@ FAMILIES = {
 
 
 def _kind(
-    kinds: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, method: str
+    kinds: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    method: str,
+    *,
+    files: bool = False,
 ) -> argparse.ArgumentParser:
     description = f'{method}{text}.'
     parser = kinds.add_parser(name, help=text, description=description[0].upper() + description[1:])
     add = parser.add_argument
+    if files:
+        add('files', nargs='+', metavar='FILE', help='geometries to begin with, in any format of ASE; each in turn')
     add('out', metavar='OUT', help='file to write, any format of ASE for several frames: OUT.xyz, OUT.traj')
     add('-n', '--number', type=int, default=10, metavar='N', help='geometries to write (default: %(default)s)')
     add(
@@ -110,8 +126,10 @@ def _dynamics(
     name: str,
     text: str,
     defaults: tuple[float, float, float],
+    *,
+    files: bool = False,
 ) -> argparse.ArgumentParser:
-    parser = _kind(kinds, name, text, 'molecular dynamics of ')
+    parser = _kind(kinds, name, text, 'molecular dynamics of ', files=files)
     add = parser.add_argument
     temperature, equilibration, interval = defaults
     add('--temperature', type=float, default=temperature, metavar='K', help='of the thermostat (default: %(default)s)')
@@ -151,8 +169,14 @@ def run(args: argparse.Namespace) -> int:
     if args.kind in FAMILIES:
         print(f'{out}: {len(frames)} geometries\n{_summary(frames)}')
     else:
-        print(f'{out}: {len(frames)} geometries of {len(frames[0])} atoms ({frames[0].get_chemical_formula()})')
+        formulas = sorted({atoms.get_chemical_formula() for atoms in frames})
+        shown = ', '.join(formulas[:5]) + (', …' if len(formulas) > 5 else '')
+        print(f'{out}: {len(frames)} geometries of {_span([len(atoms) for atoms in frames])} atoms ({shown})')
     return 0
+
+
+def _span(numbers: list[int]) -> str:
+    return f'{min(numbers)}' if min(numbers) == max(numbers) else f'{min(numbers)} to {max(numbers)}'
 
 
 def _energies_file(out: Path) -> Path:
@@ -192,12 +216,16 @@ def _frames(args: argparse.Namespace) -> Iterator[Atoms]:
 
     if args.kind == 'chain':
         return geometries.chain(args.chain, args.atoms, seed=args.seed, jitter=args.jitter)
+    if args.kind == 'perturb':
+        return from_files.perturb(args)
     common = {
         'seed': args.seed,
         'temperature': args.temperature,
         'equilibration': args.equilibration,
         'interval': args.interval,
     }
+    if args.kind == 'dynamics':
+        return from_files.dynamics(args, common)
     if args.kind == 'metal':
         return geometries.metal(
             args.symbol, repeat=tuple(args.repeat), sites=args.sites, vacancies=args.vacancies, **common

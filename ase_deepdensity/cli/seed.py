@@ -14,7 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='GEOMETRY',
         help='file in any format that ASE reads; the last frame counts ("t.xyz@3": the fourth)',
     )
-    add('model', metavar='MODEL', help='name of a shipped model, or a model file; its level of theory is used')
+    add(
+        'model',
+        metavar='MODEL',
+        nargs='?',
+        help='name of a shipped model, or a model file; its level of theory is used (default: the shipped model that '
+        'knows the atoms best)',
+    )
     add('--mixer', metavar='β', type=float, help="share of the residual in GPAW's default mixer, for its own start")
     add(
         '--oracle',
@@ -33,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.model_files import model_path
 
     _check_outputs(args)
-    model_path(args.model)
+    if args.model is not None:
+        model_path(args.model)
     require_gpaw('"deepdensity seed"')
     from ase_deepdensity.cli.warn import plain_warnings
     from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
@@ -53,13 +60,21 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     from functools import partial
 
     from ase_deepdensity.checks import check_atoms
+    from ase_deepdensity.choice import choose
+    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
     from ase_deepdensity.model import DensityModel
     from ase_deepdensity.scf.calculator import SeededGPAW
     from ase_deepdensity.scf.compare import default_gpaw
     from ase_deepdensity.scf.one_pass import OnePassGPAW
     from ase_deepdensity.state import PAWDensity
 
-    model = DensityModel.load(args.model)
+    if args.model is None:
+        choice = choose(atoms)
+        model = choice.model
+        if not mpi_rank():
+            print(f'model: {choice}')
+    else:
+        model = DensityModel.load(args.model)
     check_atoms(atoms, model)  # before GPAW's own start takes its time
     parameters = model.level.general().keywords()
     mixer = {} if args.mixer is None else {'mixer': {'beta': args.mixer}}

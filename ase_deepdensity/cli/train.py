@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.dataset import Dataset
     from ase_deepdensity.model import SUFFIX, DensityModel
-    from ase_deepdensity.predict import checked_device
+    from ase_deepdensity.network_runner import checked_device
     from ase_deepdensity.training.checkpoint import Files
     from ase_deepdensity.training.config import TrainingConfig
     from ase_deepdensity.training.loop import Trainer

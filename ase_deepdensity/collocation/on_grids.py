@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -52,6 +53,23 @@ class GridCollocation:
         density_xR: torch.Tensor = _Collocate.apply(C_xaijpk, position_av, self)
         return density_xR.view(*leading, *self.grid.shape)
 
+    def polynomials(self, c_lxanm: list[torch.Tensor]) -> np.ndarray:
+        """What :meth:`of_parts` takes of some atoms: (x, natoms, 5, 5, rows, 5); the same for all blocks of a grid.
+
+        ``c_lxanm``: for each l the coefficients (x, natoms, n, 2l+1) of normalised functions, of x densities.
+        """
+        return self._array(self._polynomials(c_lxanm))
+
+    def of_parts(self, parts_x: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> torch.Tensor:
+        """Densities (x, n0, n1, n2) of atoms that come some at a time.
+
+        ``parts_x``: for each density polynomials (natoms, 5, 5, rows, 5) and :func:`grid_coordinates` of some atoms.
+        """
+        density_xR = np.zeros((len(parts_x), *self.grid.shape), self._np_dtype)
+        for rho_R, parts in zip(density_xR, parts_x, strict=True):
+            sums.collocate(rho_R, parts, *self._arguments, torch.get_num_threads())
+        return torch.from_numpy(density_xR)
+
     def _polynomials(self, c_lxanm: list[torch.Tensor]) -> torch.Tensor:
         """Coefficients of powers of u, v and w: (x, natoms, 5, 5, rows, 5), see :func:`.sums.collocate`."""
         c_xanL = in_torch.of_plain_functions(self.basis, c_lxanm)
@@ -59,10 +77,7 @@ class GridCollocation:
         return C_xapq.unflatten(3, (MAX_L + 1,) * 3).permute(0, 1, 3, 4, 2, 5)
 
     def _density(self, C_xaijpk: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
-        density_xR = np.zeros((len(C_xaijpk), *self.grid.shape), self._np_dtype)
-        for rho_R, C_aijpk in zip(density_xR, C_xaijpk, strict=True):
-            sums.collocate(rho_R, self._array(C_aijpk), s_ac, *self._arguments, torch.get_num_threads())
-        return torch.from_numpy(density_xR)
+        return self.of_parts([[(self._array(C_aijpk), s_ac)] for C_aijpk in C_xaijpk])
 
     def _gradient_of_coefficients(self, weight_R: torch.Tensor, s_ac: np.ndarray) -> torch.Tensor:
         """The transpose: Σ_R weight_R times each of the kernels' functions, (natoms, 5, 5, rows, 5)."""

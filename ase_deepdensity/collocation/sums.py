@@ -6,7 +6,7 @@ wraps inside the loops.  Lines begin in the first period; afterwards the rows ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -29,8 +29,7 @@ def rows(number: int) -> int:
 
 def collocate(
     rho_R: np.ndarray,
-    C_aijpk: np.ndarray,
-    s_ac: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
     spacing: float,
     cutoff: float,
     lattice: Lattice,
@@ -42,10 +41,9 @@ def collocate(
     ----------
     rho_R
         (n0, n1, n2) float32 or float64, the block.
-    C_aijpk
-        (natoms, 5, 5, rows, 5) of the same type, see :func:`rows`.
-    s_ac
-        (natoms, 3) positions in units of grid steps, inside the cell where the grid is periodic.
+    parts
+        Of some atoms at a time ``C_aijpk`` (natoms, 5, 5, rows, 5) of the same type, see :func:`rows`, and ``s_ac``
+        (natoms, 3): positions in units of grid steps, inside the cell where the grid is periodic.
     spacing, cutoff
         h of the B-splines, and where the last ends, Å.
     lattice
@@ -53,14 +51,22 @@ def collocate(
     nslabs
         Number of threads; each takes a slab of the block.
     """
-    s_ac = np.ascontiguousarray(s_ac, float)
-    nrows = C_aijpk.shape[3]
-    C_aix = np.ascontiguousarray(C_aijpk, rho_R.dtype).reshape(len(s_ac), WIDTH, WIDTH * nrows * WIDTH)
+    if not parts:
+        return
+    nrows = parts[0][0].shape[3]
+    flat_parts = [
+        (
+            np.ascontiguousarray(C_aijpk, rho_R.dtype).reshape(len(s_ac), WIDTH, WIDTH * nrows * WIDTH),
+            np.ascontiguousarray(s_ac, float),
+        )
+        for C_aijpk, s_ac in parts
+    ]
 
     def slab(first: int, last: int) -> None:
         lines, work = _memory(lattice, cutoff, nrows, rho_R.dtype)
         long_R = _long_rows(lattice, rho_R[first:last], len(work.ramp_k))
-        kernels.collocate(long_R, first, C_aix, s_ac, lattice, spacing, cutoff, lines, work)
+        for C_aix, s_ac in flat_parts:
+            kernels.collocate(long_R, first, C_aix, s_ac, lattice, spacing, cutoff, lines, work)
         _fold(rho_R[first:last], long_R, lattice)
 
     _share(slab, len(rho_R), nslabs)

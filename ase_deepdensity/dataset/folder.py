@@ -81,7 +81,28 @@ class Dataset(Sequence[Snapshot]):
         return read_outline(self.files[index])
 
     def __repr__(self) -> str:
-        return f'Dataset({len(self)} snapshots in {self.files[0].parent})'
+        head = f'Dataset({len(self)} snapshots in {self.files[0].parent})'
+        return '\n'.join([head, *(f'  {line}' for line in self._lines())])
+
+    def _lines(self) -> Iterator[str]:
+        """What the first snapshot says; a data set may have many thousands."""
+        try:
+            first = self.outline(0)
+        except (OSError, ValueError) as error:
+            yield f'unreadable {error}'
+            return
+        level = first.level
+        yield f'level      {level.name or "unnamed"} ({level.code})'
+        yield f'the first  {first.atoms.symbols}' + (f', charge {first.charge:+g}' if first.charge else '')
+        yield 'to see it  dataset[0].density.plot(), .view()'
+
+    def _repr_html_(self) -> str:
+        from ase_deepdensity.plot.cards import density_card, text_card
+
+        try:
+            return density_card(self[0].density, repr(self))
+        except (OSError, ValueError):
+            return text_card(repr(self))
 
     def split(self, nvalidation: int, *, seed: int = 0, compounds: bool = False) -> tuple[Dataset, Dataset]:
         """A part to train on and ``nvalidation`` whole snapshots to validate on, drawn with a seed.

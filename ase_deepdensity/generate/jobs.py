@@ -10,9 +10,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
@@ -84,7 +84,8 @@ class Jobs:
             return self.record_failure(i, _reason(error), comm.rank == 0, traceback=traceback.format_exc())
         with broadcast_exception(comm):
             if comm.rank == 0:
-                write_snapshot(self.targets[i], snapshot)
+                info = noted(self.frames[i]) | snapshot.info
+                write_snapshot(self.targets[i], replace(snapshot, info=info))
                 failure_path(self.targets[i]).unlink(missing_ok=True)
         return self.targets[i]
 
@@ -108,6 +109,11 @@ def targets_in(out: Path, frames: Sequence[Atoms], level: Level) -> list[Path]:
     }
     hashes = [job_hash(frame, level) for frame in frames]
     return [known.setdefault(name, out / f'{i:05d}-{name}{SNAPSHOT_SUFFIX}') for i, name in enumerate(hashes)]
+
+
+def noted(atoms: Atoms) -> dict[str, Any]:
+    """What a geometry's ``info`` says in words and numbers, such as its name; it goes into that of the snapshot."""
+    return {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float)}
 
 
 def job_hash(atoms: Atoms, level: Level) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from ase_deepdensity.network.system import System
+
+CHUNK = 512
+"""Atoms that layers and heads work on at once where no gradient is wanted: it bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,8 @@ class SortedSystem:
     """(natoms, K) index of the species of each neighbour."""
     response_mac: torch.Tensor | None
     """(m, natoms, features), see :class:`.System`."""
+    shell_a: torch.Tensor | None = None
+    """(natoms,) of a block, see :class:`.System`; the last shell is left out."""
 
     @classmethod
     def of(cls, system: System, species: tuple[int, ...]) -> SortedSystem:
@@ -44,18 +49,45 @@ class SortedSystem:
         check_species(system, species)
         known_z = torch.tensor(species, device=system.number_a.device)
         species_a = torch.searchsorted(known_z, system.number_a)
-        order_a = torch.argsort(species_a, stable=True)
+        natoms = len(system.neighbor_ak)
+        order_a = torch.argsort(species_a[:natoms], stable=True)
         back_a = torch.argsort(order_a)
-        neighbor_ak = back_a[system.neighbor_ak[order_a]]
+        neighbor_ak = system.neighbor_ak[order_a]
         return cls(
             species,
-            by_species(species_a.bincount(minlength=len(species)).tolist()),
+            by_species(species_a[:natoms].bincount(minlength=len(species)).tolist()),
             order_a,
             back_a,
-            neighbor_ak,
+            back_a[neighbor_ak.clamp(max=natoms - 1)],
             system.vector_akv[order_a],
-            species_a[order_a][neighbor_ak],
+            species_a[neighbor_ak],
             None if system.response_mac is None else system.response_mac[:, order_a],
+            None if system.shell_a is None else system.shell_a[order_a],
+        )
+
+    def within(self, steps: int) -> torch.Tensor | slice:
+        """Which atoms are at most so many steps away from those that are asked about."""
+        return slice(None) if self.shell_a is None else torch.nonzero(self.shell_a <= steps).flatten()
+
+    def chunks(self) -> Iterator[tuple[slice, list[slice]]]:
+        """Some atoms at a time, and which of them are of each species; all at once where gradients are wanted."""
+        for rows in chunks(len(self.order_a)):
+            yield rows, [within(some, rows) for some in self.slices]
+
+    def part(self, rows: torch.Tensor | slice) -> SortedSystem:
+        """Some of the atoms, in this order; indices of neighbours stay those among all."""
+        order_a = self.order_a[rows]
+        species_a = torch.repeat_interleave(torch.tensor([some.stop - some.start for some in self.slices]))
+        return replace(
+            self,
+            slices=by_species(species_a.to(order_a.device)[rows].bincount(minlength=len(self.slices)).tolist()),
+            order_a=order_a,
+            back_a=torch.argsort(order_a),
+            neighbor_ak=self.neighbor_ak[rows],
+            vector_akv=self.vector_akv[rows],
+            species_ak=self.species_ak[rows],
+            response_mac=None if self.response_mac is None else self.response_mac[:, rows],
+            shell_a=None if self.shell_a is None else self.shell_a[rows],
         )
 
     def by_number(self, D_zaii: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
@@ -73,6 +105,19 @@ def check_species(system: System, species: Sequence[int]) -> None:
     """
     if unknown := sorted(set(system.numbers) - set(species)):
         raise ValueError(f'atomic numbers {unknown} are not among {list(species)}')
+
+
+def chunks(natoms: int) -> Iterator[slice]:
+    """Atoms that a layer works on at once: as many as fit into a cache, all where gradients are wanted."""
+    step = max(1, natoms) if torch.is_grad_enabled() else CHUNK
+    for start in range(0, max(1, natoms), step):
+        yield slice(start, min(start + step, natoms))
+
+
+def within(some: slice, rows: slice) -> slice:
+    """Where the atoms ``some`` are among ``rows``; empty where they are elsewhere."""
+    start, stop = (min(max(i, rows.start), rows.stop) - rows.start for i in (some.start, some.stop))
+    return slice(start, stop)
 
 
 def by_species(counts: Sequence[int]) -> list[slice]:

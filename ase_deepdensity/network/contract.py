@@ -214,6 +214,18 @@ class DensityNetwork(torch.nn.Module, ABC):
         return False
 
     @property
+    def steps(self) -> int | None:
+        """How many steps from neighbour to neighbour what it says of an atom depends on, if it takes blocks of larger
+        systems (see :mod:`.blocks`); None: it is shown whole systems only."""
+        return None
+
+    @property
+    def reach(self) -> float | None:
+        """Å: what is farther away from an atom changes nothing of what it says of it, in any way but by charges and
+        k-points of the whole; None: not known."""
+        return None if self.steps is None else self.steps * self.cutoff
+
+    @property
     def members(self) -> int:
         """Length of the ensemble's axis of what it puts out."""
         return 1

@@ -86,9 +86,27 @@ class Edges:
         Y_akm = solid_harmonics(vector_akv / r_ak[:, :, None], lmax)
         return cls(bessel(r_ak, cutoff, radial), Y_akm.transpose(1, 2), neighbor_ak)
 
-    def rows(self, atoms: slice) -> Edges:
+    def rows(self, atoms: slice | torch.Tensor) -> Edges:
         """Those of some atoms."""
         return Edges(self.R_akn[atoms], self.Y_amk[atoms], self.neighbor_ak[atoms])
+
+    @classmethod
+    def join(cls, parts: Sequence[Edges]) -> Edges:
+        """Those of some atoms after those of others."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            *(torch.cat(tensors) for tensors in zip(*((e.R_akn, e.Y_amk, e.neighbor_ak) for e in parts), strict=True))
+        )
+
+    def narrowed(self, rows: slice | torch.Tensor, inner: slice | torch.Tensor) -> Edges:
+        """Those of the atoms ``inner``, with their neighbours counted among the atoms ``rows`` that are left."""
+        if isinstance(rows, slice):
+            return self
+        few = self.rows(inner)
+        place_a = rows.new_zeros(max(int(x.max()) + 1 if x.numel() else 0 for x in (rows, few.neighbor_ak)))
+        place_a[rows] = torch.arange(len(rows), device=rows.device)
+        return Edges(few.R_akn, few.Y_amk, place_a[few.neighbor_ak])
 
 
 class Message(torch.nn.Module):
@@ -253,6 +271,10 @@ class EquivariantNetwork(DensityNetwork):
         return shapes
 
     @property
+    def steps(self) -> int:
+        return self.hypers.layers
+
+    @property
     def ninvariants(self) -> int:
         return self.hypers.layers * self.hypers.channels + self.input_scale_lx.shape[1]
 
@@ -282,18 +304,47 @@ class EquivariantNetwork(DensityNetwork):
 
     def forward(self, system: System) -> Coefficients:
         atoms = SortedSystem.of(system, self.species)
-        edges, slices = self._edges(atoms), atoms.slices
-        A_max = self._inputs(atoms, edges) * self.input_scale_lx[self.l_m][:, None]
-        h_mac = self._layers[0](A_max, self.products, slices)
+        A_max, edges = self._start(atoms)
+        h_mac = self._layer(0, A_max, atoms)
         all_h = [h_mac]
-        for message, layer in zip(self._messages, self._layers[1:], strict=True):
-            h_mac = layer(torch.cat([A_max, h_mac, message(h_mac, edges)], dim=2), self.products, slices)
+        for t, message in enumerate(self._messages, start=1):
+            rows = atoms.within(self.hypers.layers - 1 - t)
+            told_mac = message(h_mac, edges)
+            atoms, A_max, all_h = atoms.part(rows), A_max[:, rows], [x_mac[:, rows] for x_mac in all_h]
+            h_mac = self._layer(t, torch.cat([A_max, all_h[-1], told_mac], dim=2), atoms)
             all_h.append(h_mac)
-        h_mac = torch.cat(all_h, dim=2)
-        pseudo_mac = self._pseudo(h_mac, slices)
-        D_zaii = [head(h_mac[:, a], pseudo_mac[:, a]) for head, a in zip(self._matrix_heads, slices, strict=True)]
+            if t < len(self.messages):
+                inner = atoms.within(self.hypers.layers - 2 - t)
+                edges = edges.narrowed(rows, inner)
+        return self._read(torch.cat(all_h, dim=2), A_max, atoms)
+
+    def _start(self, atoms: SortedSystem) -> tuple[torch.Tensor, Edges]:
+        """Inputs of all atoms, scaled, and the edges of those that the first messages go to."""
+        A_max, edges = [], []
+        for rows, _ in atoms.chunks():
+            some = atoms.part(rows)
+            of_some = self._edges(some)
+            A_max.append(self._inputs(some, of_some) * self.input_scale_lx[self.l_m][:, None])
+            edges.append(of_some.rows(some.within(self.hypers.layers - 2)))
+        return torch.cat(A_max, dim=1), Edges.join(edges)
+
+    def _layer(self, t: int, x_mac: torch.Tensor, atoms: SortedSystem) -> torch.Tensor:
+        """What layer t makes of its inputs."""
+        layer = self._layers[t]
+        return torch.cat([layer(x_mac[:, rows], self.products, slices) for rows, slices in atoms.chunks()], dim=1)
+
+    def _read(self, h_mac: torch.Tensor, A_max: torch.Tensor, atoms: SortedSystem) -> Coefficients:
+        """What the heads say."""
+        c_tlanm, D_tzaii = [], []
+        for rows, slices in atoms.chunks():
+            some_mac = h_mac[:, rows]
+            pseudo_mac = self._pseudo(some_mac, slices)
+            heads = zip(self._matrix_heads, slices, strict=True)
+            D_tzaii.append([head(some_mac[:, a], pseudo_mac[:, a]) for head, a in heads])
+            c_tlanm.append(self.coefficients(some_mac, slices))
+        D_zaii = [torch.cat(D_taii) for D_taii in zip(*D_tzaii, strict=True)]
+        c_lesanm = [torch.cat(c_tanm)[None, None, atoms.back_a] for c_tanm in zip(*c_tlanm, strict=True)]
         invariants_ac = torch.cat([h_mac[0], A_max[0].detach()], dim=1)
-        c_lesanm = [c_anm[None, None, atoms.back_a] for c_anm in self.coefficients(h_mac, slices)]
         return Coefficients(atoms.by_number(D_zaii), invariants_ac[atoms.back_a], c_lesanm)
 
     @property

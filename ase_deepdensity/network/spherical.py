@@ -104,10 +104,13 @@ class SphereProducts(torch.nn.Module):
 
     def bracket(self, a_mac: torch.Tensor, b_mac: torch.Tensor) -> torch.Tensor:
         """{a, b}: twice (m, natoms, c) → (m, natoms, c), of the other parity."""
-        a1_gx, a2_gx = (gradient_gm @ a_mac.flatten(1) for gradient_gm in self.gradient_tgm)
-        b1_gx, b2_gx = (gradient_gm @ b_mac.flatten(1) for gradient_gm in self.gradient_tgm)
-        cross_gx = a1_gx * b2_gx - a2_gx * b1_gx
-        return (self.back_mg @ cross_gx).view_as(a_mac)
+        columns = (x_mac.flatten(1).split(COLUMNS, dim=1) for x_mac in (a_mac, b_mac))
+        return torch.cat([self._bracket(a_mx, b_mx) for a_mx, b_mx in zip(*columns, strict=True)], dim=1).view_as(a_mac)
+
+    def _bracket(self, a_mx: torch.Tensor, b_mx: torch.Tensor) -> torch.Tensor:
+        a1_gx, a2_gx = (gradient_gm @ a_mx for gradient_gm in self.gradient_tgm)
+        b1_gx, b2_gx = (gradient_gm @ b_mx for gradient_gm in self.gradient_tgm)
+        return self.back_mg @ (a1_gx * b2_gx - a2_gx * b1_gx)
 
 
 def _tangents(points_gv: torch.Tensor) -> torch.Tensor:

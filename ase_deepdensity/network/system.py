@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,10 @@ class System:
     """(natoms,) magnetic moments that are assumed at the atoms, μB; all zero: spin-paired."""
     response_mac: torch.Tensor | None = None
     """(m, natoms, features) what the k-points do, see :mod:`.electron_gas`; None where no network asks for it."""
+    shell_a: torch.Tensor | None = None
+    """(natoms,) of a block of a larger system how many steps from neighbour to neighbour an atom is away from those
+    that are asked about, int64, ascending; None: all are asked about.  Atoms of the last shell have no rows in
+    ``neighbor_ak``, ``vector_akv`` and ``response_mac``: they are neighbours only.  See :mod:`.blocks`."""
 
     @property
     def natoms(self) -> int:
@@ -70,6 +75,21 @@ class System:
     def is_spin_polarized(self) -> bool:
         """Has any atom a magnetic moment?"""
         return bool(self.magmom_a.any())
+
+    def within(self, steps: int) -> int:
+        """How many atoms are at most so many steps away from those that are asked about: the first ones."""
+        if self.shell_a is None:
+            return self.natoms
+        return int(torch.searchsorted(self.shell_a, steps, right=True))
+
+    def asked_about(self) -> System:
+        """The same with the atoms alone that are asked about; their neighbours may be missing among them."""
+        if self.shell_a is None:
+            return self
+        few = slice(self.within(0))
+        names = 'number_a', 'system_a', 'position_av', 'neighbor_ak', 'vector_akv', 'magmom_a'
+        parts: dict[str, Any] = {name: getattr(self, name)[few] for name in names}
+        return replace(self, shell_a=None, response_mac=None, **parts)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> System:
         """The same elsewhere; ``dtype`` is that of all but positions and cells, which stay float64."""
@@ -185,7 +205,14 @@ def _neighbors(
         point_av, cell_cv, pbc_c, 'ijS'
     )
     a_e, b_e = a_e.astype(np.int64), b_e.astype(np.int64)
-    natoms = len(point_av)
+    vector_ev = position_av[b_e] + torch.from_numpy(shift_ec.astype(float) @ cell_cv) - position_av[a_e]
+    return padded_neighbors(len(point_av), a_e, b_e, vector_ev, cutoff)
+
+
+def padded_neighbors(
+    natoms: int, a_e: np.ndarray, b_e: np.ndarray, vector_ev: torch.Tensor, cutoff: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Padded lists from pairs, sorted by the first atom: indices (natoms, K) and vectors (natoms, K, 3)."""
     count_a = np.bincount(a_e, minlength=natoms)
     k_e = np.arange(len(a_e)) - np.repeat(np.cumsum(count_a) - count_a, count_a)
     width = max(int(count_a.max(initial=0)), 1)
@@ -193,7 +220,6 @@ def _neighbors(
     neighbor_ak = np.repeat(np.arange(natoms)[:, np.newaxis], width, axis=1)
     neighbor_ak[a_e, k_e] = b_e
     place_e = torch.from_numpy(a_e), torch.from_numpy(k_e)
-    vector_ev = position_av[b_e] + torch.from_numpy(shift_ec.astype(float) @ cell_cv) - position_av[a_e]
     padding_v = torch.tensor([0.0, 0.0, cutoff], dtype=torch.float64)
     vector_akv = padding_v.expand(natoms, width, 3).index_put(place_e, vector_ev)
     return torch.from_numpy(neighbor_ak), vector_akv

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.network.by_species import check_species
+from ase_deepdensity.network.by_species import check_species, chunks
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, Matrices
 from ase_deepdensity.network.element_heads import ElementHeads, kind_of
 from ase_deepdensity.network.element_layer import ElementLayer
@@ -150,6 +150,10 @@ class UniversalNetwork(DensityNetwork):
         return shapes
 
     @property
+    def steps(self) -> int:
+        return self.hypers.layers
+
+    @property
     def ninvariants(self) -> int:
         return self.hypers.layers * self.hypers.channels + self.input_scale_lx.shape[1] + self.hypers.element_size
 
@@ -190,12 +194,12 @@ class UniversalNetwork(DensityNetwork):
 
     def forward(self, system: System) -> Coefficients:
         z_a, edges = self._index_of(system), self._edges(system)
-        up = self._features(system, z_a, edges, 1)
+        up, few = self._features(system, z_a, edges, 1), system.asked_about()
         if not (self.hypers.magnetic and system.is_spin_polarized):
-            return _output([self._read(0, up, system)], up.invariants_ac)
+            return _output([self._read(0, up, few)], up.invariants_ac)
         down = self._features(system, z_a, edges, -1)
         total, magnetisation = (
-            _combined(self._read(s, up, system), self._read(s, down, system), sign) for s, sign in enumerate((1, -1))
+            _combined(self._read(s, up, few), self._read(s, down, few), sign) for s, sign in enumerate((1, -1))
         )
         return _output([total, magnetisation], (up.invariants_ac + down.invariants_ac) / 2)
 
@@ -211,7 +215,13 @@ class UniversalNetwork(DensityNetwork):
         return torch.searchsorted(torch.tensor(self.species, device=system.number_a.device), system.number_a)
 
     def _edges(self, system: System) -> Edges:
-        return Edges.of(system.vector_akv, system.neighbor_ak, self.cutoff, self.hypers.radial, self.hypers.lmax)
+        radial, lmax = self.hypers.radial, self.hypers.lmax
+        return Edges.join(
+            [
+                Edges.of(system.vector_akv[rows], system.neighbor_ak[rows], self.cutoff, radial, lmax)
+                for rows in chunks(len(system.neighbor_ak))
+            ]
+        )
 
     def _vectors(self, system: System, z_a: torch.Tensor, sign: int) -> torch.Tensor:
         """(natoms, element_size), for moments that are turned round with ``sign`` −1."""
@@ -229,15 +239,24 @@ class UniversalNetwork(DensityNetwork):
     def _features(self, system: System, z_a: torch.Tensor, edges: Edges, sign: int) -> Features:
         """What heads read, for moments as they are or turned round."""
         v_ax = self._vectors(system, z_a, sign)
-        A_max = self._inputs(edges, v_ax)
-        h_mac = self._layers[0](A_max, v_ax, z_a, self.products)
+        A_max = torch.cat([self._inputs(edges.rows(rows), v_ax) for rows in chunks(len(edges.R_akn))], dim=1)
+        h_mac = self._layer(0, A_max, v_ax, z_a)
         all_h = [h_mac]
-        for message, layer in zip(self._messages, self._layers[1:], strict=True):
-            h_mac = layer(torch.cat([A_max, h_mac, message(h_mac, edges)], dim=2), v_ax, z_a, self.products)
+        for t, message in enumerate(self._messages, start=1):
+            few = slice(system.within(self.hypers.layers - 1 - t))
+            A_max, all_h = A_max[:, few], [x_mac[:, few] for x_mac in all_h]
+            told_mac = message(h_mac, edges.rows(few))
+            h_mac = self._layer(t, torch.cat([A_max, all_h[-1], told_mac], dim=2), v_ax, z_a)
             all_h.append(h_mac)
         h_mac = torch.cat(all_h, dim=2)
-        invariants_ac = torch.cat([h_mac[0], A_max[0].detach(), v_ax.detach()], dim=1)
+        invariants_ac = torch.cat([h_mac[0], A_max[0].detach(), v_ax[: h_mac.shape[1]].detach()], dim=1)
         return Features(h_mac, self._pseudo(h_mac), invariants_ac)
+
+    def _layer(self, t: int, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor) -> torch.Tensor:
+        """What layer t makes of its inputs; ``v_ax`` and ``z_a`` may go on with atoms that it has none of."""
+        layer = self._layers[t]
+        parts = [layer(x_mac[:, a], v_ax[a], z_a[a], self.products) for a in chunks(x_mac.shape[1])]
+        return torch.cat(parts, dim=1)
 
     def _pseudo(self, h_mac: torch.Tensor) -> torch.Tensor:
         """Features of the other parity, (m, natoms, pseudo_channels)."""

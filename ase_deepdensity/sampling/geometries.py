@@ -70,12 +70,12 @@ def water(
         No molecules, or values that are not finite or out of bounds.
     """
     whole('molecules', nmolecules, least=1, most=MAX_ATOMS // 3)
-    _check_dynamics(seed, temperature, equilibration, interval, WATER_TIMESTEP)
+    check_dynamics(seed, temperature, equilibration, interval, WATER_TIMESTEP)
     real('density', density, least=WATER_DENSITIES[0], most=WATER_DENSITIES[1], unit='g/cm³')
     return _water_dynamics(nmolecules, seed, temperature, density, equilibration, interval)
 
 
-def _check_dynamics(seed: int, temperature: float, equilibration: float, interval: float, timestep: float) -> None:
+def check_dynamics(seed: int, temperature: float, equilibration: float, interval: float, timestep: float) -> None:
     """Bounds of what all molecular dynamics share; timestep in fs, times in ps."""
     whole('seed', seed, least=0)
     real('temperature', temperature, least=0, most=MAX_TEMPERATURE, unit='K')
@@ -197,7 +197,7 @@ def metal(
         many vacancies as atoms, or values that are not finite or out of bounds.
     """
     one_of('symbol', symbol, EMT_METALS, " (fcc metals in ASE's EMT potential)")
-    _check_dynamics(seed, temperature, equilibration, interval, METAL_TIMESTEP)
+    check_dynamics(seed, temperature, equilibration, interval, METAL_TIMESTEP)
     whole('vacancies', vacancies, least=0)
     times = temperature, equilibration, interval
     if sites is not None:
@@ -278,7 +278,7 @@ def organic(
             f'no molecule {name!r}: the {len(g2.names)} names of ase.collections.g2 are allowed, such as H2O, CH4 or '
             f'CH3CH2OH{did_you_mean(name, g2.names)}'
         )
-    _check_dynamics(seed, temperature, equilibration, interval, ORGANIC_TIMESTEP)
+    check_dynamics(seed, temperature, equilibration, interval, ORGANIC_TIMESTEP)
     real('vacuum', vacuum, above=0, unit='Å')
     return _organic_dynamics(name, seed, vacuum, temperature, equilibration, interval)
 

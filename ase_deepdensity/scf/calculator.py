@@ -11,6 +11,7 @@ from gpaw.dft import Parameters
 from gpaw.mpi import serial_comm
 from gpaw.new.ase_interface import ASECalculator
 
+from ase_deepdensity.choice import Choice
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.model import DensityModel
@@ -20,7 +21,7 @@ from ase_deepdensity.scf.compatible import OnMismatch
 from ase_deepdensity.scf.loop import SeededLoop
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
 from ase_deepdensity.scf.response import Residual
-from ase_deepdensity.scf.seed import ModelSeed, Seed, as_seed, grid_of
+from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, Seed, as_seed, grid_of
 from ase_deepdensity.scf.start import Starter
 from ase_deepdensity.state import PAWDensity
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 class SeededGPAW(ASECalculator):
     """GPAW, whose new calculations start from a predicted PAW state instead of a superposition of atoms.
 
-    >>> atoms.calc = SeededGPAW('water-pbe-dzp', mode='lcao', basis='dzp', h=0.2, xc='PBE')
+    >>> atoms.calc = SeededGPAW(mode='lcao', basis='dzp', h=0.2, xc='PBE')
     >>> atoms.get_potential_energy()
 
     Everything else is GPAW's own calculator: ``.dft``, ``.write()``, forces, ``fixed_density`` and so on.  A bad
@@ -44,7 +45,9 @@ class SeededGPAW(ASECalculator):
     Parameters
     ----------
     model
-        Name of a shipped model, path of a model file, a model; or a :class:`PAWDensity` of the atoms, to start from.
+        Name of a shipped model, path of a model file, a model; or a :class:`PAWDensity` of the atoms or GPAW's
+        file of a finished calculation of them, ``.gpw``, to start from.  Default: the shipped model that knows the
+        atoms best (:func:`.choose`), which the log names; another one when the elements change.
     on_mismatch
         What to do when the parameters are not those of the model's level of theory: 'error', or 'warn' and go on.
     txt
@@ -70,10 +73,11 @@ class SeededGPAW(ASECalculator):
     """
 
     loop_type: type[SeededLoop] = SeededLoop
+    _choice: Choice | None
 
     def __init__(
         self,
-        model: str | Path | DensityModel | PAWDensity | Seed,
+        model: str | Path | DensityModel | PAWDensity | Seed | None = None,
         *,
         on_mismatch: OnMismatch = 'error',
         txt: str | Path | IO[str] | None = '-',
@@ -88,14 +92,16 @@ class SeededGPAW(ASECalculator):
             raise LevelError("seeding needs GPAW's new interface: leave legacy_gpaw out")
         if on_mismatch not in ('error', 'warn'):
             raise ValueError(f"on_mismatch must be 'error' or 'warn', not {on_mismatch!r}")
-        self.seed = as_seed(model)
+        self.seed = as_seed(model, compatible.level_of(Parameters(**parameters)) if parameters else None)
         self.on_mismatch: OnMismatch = on_mismatch
         self.protocol = Protocol() if protocol is None else protocol
         self.carry = carry
-        params = Parameters(**(parameters or physical(self.seed.level) | {'charge': self.seed.charge or None}))
-        compatible.check_charge(params, self.seed.charge, self.seed.name)
-        self.seed.use_kpoints(compatible.level_of(params))
-        self._report_differences(compatible.parameter_differences(self.seed.level, params))
+        self._follows_seed, self._choice = not parameters, None
+        params = Parameters(**(parameters or self._parameters_of_seed()))
+        if not isinstance(self.seed, ChosenSeed):  # it has no atoms yet
+            compatible.check_charge(params, self.seed.charge, self.seed.name)
+            self.seed.use_kpoints(compatible.level_of(params))
+            self._report_differences(compatible.parameter_differences(self.seed.level, params))
         log, self._open_log = seams.deferred_logger(txt, communicator)
         super().__init__(params, log=log)
         self._starter = Starter(self.seed, self.protocol, self.log)
@@ -117,7 +123,7 @@ class SeededGPAW(ASECalculator):
         """
         if self._is_set_up(atoms):
             return
-        self.seed.check(atoms)
+        self._check(atoms)
         self._starter.start = None
         try:
             with seams.altered_builders(self.params, self._prepare):
@@ -137,14 +143,14 @@ class SeededGPAW(ASECalculator):
 
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
         """GPAW's, which takes the wave functions along to another cell; the density there is the seed."""
-        self.seed.check(atoms)
+        self._check(atoms)
         with seams.altered_builders(self.params, self._prepare):
             super().create_new_calculation_from_old(atoms)
         self._keep_orbitals(self._start_of_loop())
 
     def move_atoms(self, atoms: Atoms) -> None:
         """GPAW's, in which the moved density is replaced by a seed."""
-        self.seed.check(atoms)
+        self._check(atoms)
         dft = self.dft
         carried = self._starter.correction(dft) if self.carry else None
         call_off = self._starter.seed_next_potential(dft.pot_calc, atoms, dft, carried)
@@ -154,6 +160,22 @@ class SeededGPAW(ASECalculator):
             call_off()
         dft.scf_loop.start = self._starter.start
         self._keep_orbitals(self._starter.start)
+
+    def _parameters_of_seed(self) -> dict[str, Any]:
+        return physical(self.seed.level) | {'charge': self.seed.charge or None}
+
+    def _check(self, atoms: Atoms) -> None:
+        """Refuse atoms that there is no seed for; say which model was chosen, if it is a new one."""
+        self.seed.check(atoms)
+        if not isinstance(self.seed, ChosenSeed) or self.seed.choice is self._choice:
+            return
+        self._choice = self.seed.choice
+        if self._follows_seed:
+            self.params = Parameters(**self._parameters_of_seed())
+        compatible.check_charge(self.params, self.seed.charge, self.seed.name)
+        self.log(f'\nModel: {self._choice}')
+        if self._follows_seed:
+            self.log(f"Parameters of the model's level of theory:\n{self.params}")
 
     def _is_set_up(self, atoms: Atoms) -> bool:
         """Is there a calculation of these atoms that has not begun?"""

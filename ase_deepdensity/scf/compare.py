@@ -17,7 +17,8 @@ from ase_deepdensity.scf.calculator import SeededGPAW
 if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
     from gpaw.new.scf import SCFContext
-    from matplotlib.figure import Figure
+
+    from ase_deepdensity.plot.figure import Picture
 
 
 @dataclass
@@ -114,11 +115,11 @@ def table(runs: list[Run]) -> str:
     return '\n'.join(lines)
 
 
-def plot_convergence(runs: list[Run], tolerance: float = 1e-4) -> Figure:
+def plot_convergence(runs: list[Run], tolerance: float = 1e-4) -> Picture:
     """The density's change in each iteration; what GPAW asks for is the dashed line."""
-    from matplotlib.figure import Figure
+    from ase_deepdensity.plot.figure import Picture
 
-    figure = Figure(figsize=(6, 4), layout='constrained')
+    figure = Picture(figsize=(6, 4), layout='constrained')
     axes = figure.subplots()
     for record in runs:
         axes.semilogy(range(1, len(record.changes) + 1), record.changes, 'o-', label=record.label)

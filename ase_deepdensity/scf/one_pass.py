@@ -130,6 +130,7 @@ class OnePassGPAW(SeededGPAW):
     ----------
     model
         Name of a shipped model, path of a model file, or a model; its network must be one that has a derivative.
+        Default: as for :class:`SeededGPAW`.
     until
         What is good enough: ``{'residual': …}``, a bound on :attr:`PassReport.worst`, electrons per electron,
         ``{'energy': …}``, estimated eV per atom, or both; ``{}``: one pass at any prediction that is a density at all.
@@ -152,7 +153,9 @@ class OnePassGPAW(SeededGPAW):
 
     loop_type = PassLoop
 
-    def __init__(self, model: str | Path | DensityModel, *, until: Mapping[str, float] | None = None, **kwargs: Any):
+    def __init__(
+        self, model: str | Path | DensityModel | None = None, *, until: Mapping[str, float] | None = None, **kwargs: Any
+    ):
         self.until = _checked({'residual': MAX_RESIDUAL} if until is None else until)
         super().__init__(model, carry=False, **{'protocol': PROTOCOL} | kwargs)
         if not isinstance(self.seed, ModelSeed):

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.units import Bohr
 
 from ase_deepdensity.checks import PredictionError
+from ase_deepdensity.choice import USUAL, Choice, choose, kind
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
@@ -123,10 +124,13 @@ class ModelSeed(Seed):
     """
 
     def __init__(self, model: str | Path | DensityModel):
+        self._take(model if isinstance(model, DensityModel) else DensityModel.load(model))
+
+    def _take(self, model: DensityModel) -> None:
         from ase_deepdensity.predict import Predictor
 
-        self.predictor = Predictor(model if isinstance(model, DensityModel) else DensityModel.load(model))
-        self.model = self.predictor.model
+        self.predictor = Predictor(model)
+        self.model = model
         self.level, self.name, self.charge = self.model.level, f'model {self.model.name}', self.model.charge
         self._coefficients: AtomsCoefficients | None = None
 
@@ -154,6 +158,43 @@ class ModelSeed(Seed):
         coefficients = self.coefficients(atoms)
         component_sR = self.predictor.evaluate_components(coefficients, grid)
         return spins(component_sR, coefficients.nspins), coefficients.D_asii()
+
+
+class ChosenSeed(ModelSeed):
+    """What the shipped model predicts that knows the atoms best, see :func:`.choose`; before there are atoms, nothing.
+
+    Parameters
+    ----------
+    level
+        Of the calculation; None: that of the model.
+    """
+
+    def __init__(self, level: Level | None):
+        self._wanted, self._kind, self.choice = level, None, None
+        self.level, self.name, self.charge = level or Level.load(USUAL), 'model that is to be chosen', 0.0
+
+    choice: Choice | None
+    """The last one."""
+    _kind: object
+
+    @property
+    def has_derivative(self) -> bool:
+        """As all shipped models have one, before there is a choice, too."""
+        return self.choice is None or super().has_derivative
+
+    def check(self, atoms: Atoms) -> None:
+        """Choose, if it has not been done for atoms of this kind; it refuses what :func:`.choose` does."""
+        if self.choice is None or self._kind != kind(atoms):
+            choice = choose(atoms, self._wanted)
+            self._take(choice.model)
+            if self._wanted is not None:
+                self.use_kpoints(self._wanted)
+            self.choice, self._kind = choice, kind(atoms)
+        super().check(atoms)
+
+    def use_kpoints(self, level: Level) -> None:
+        if self.choice is not None:
+            super().use_kpoints(level)
 
 
 class StateSeed(Seed):
@@ -187,10 +228,17 @@ class StateSeed(Seed):
         return self.state.nt_sR[:, *(slice(*both) for both in ends)], list(self.state.D_asii)
 
 
-def as_seed(start: str | Path | DensityModel | PAWDensity | Seed) -> Seed:
-    """A model or a state as a seed."""
+def as_seed(start: str | Path | DensityModel | PAWDensity | Seed | None, level: Level | None) -> Seed:
+    """A model, a state, or a finished calculation (a ``.gpw`` file) as a seed.
+
+    None: a model that is chosen for a calculation at ``level`` (None: its own).
+    """
+    if start is None:
+        return ChosenSeed(level)
     if isinstance(start, Seed):
         return start
+    if isinstance(start, str | Path) and Path(start).suffix == '.gpw':
+        return StateSeed(PAWDensity.from_gpw(start))
     return StateSeed(start) if isinstance(start, PAWDensity) else ModelSeed(start)
 
 

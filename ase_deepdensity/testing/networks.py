@@ -29,6 +29,7 @@ from scipy.spatial.transform import Rotation
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.basis.harmonics import solid_harmonics
 from ase_deepdensity.basis.splines import splines
+from ase_deepdensity.network.blocks import Joined, Whole
 from ase_deepdensity.network.contract import Coefficient, Coefficients, Contribution, DensityNetwork, Output
 from ase_deepdensity.network.system import System, build_system
 
@@ -293,6 +294,27 @@ class DensityNetworkContract:
         joint = System.join(systems, network.cutoff)
         for atoms, system, output in zip(several, systems, network(joint).split(joint), strict=True):
             self.assert_same(self.said(output, system), self.run(network, atoms))
+
+    # Blocks of large systems
+
+    def test_blocks_are_the_whole(self, network: DensityNetwork) -> None:
+        """Charges, moments and k-points included, in a cell that is smaller than what the network hears of."""
+        if network.steps is None:
+            pytest.skip('it is shown whole systems only')
+        assert network.reach == network.steps * network.cutoff
+        atoms = magnetic_box() if network.sees_magnetic_moments else box()
+        if network.sees_charge:
+            atoms.info['charge'] = 1.0
+        system = system_of(network, atoms)
+        whole = Whole(
+            atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc,
+            float(system.charge_t), atoms.get_initial_magnetic_moments(), system.response_mac,
+        )  # fmt: skip
+        joined, dtype = Joined(atoms.numbers, network(system).components), next(network.parameters()).dtype
+        for core_a in whole.cores(4):
+            assert len(core_a) <= 4
+            joined.add(core_a, network(whole.block(core_a, network.cutoff, network.steps).to(dtype=dtype)))
+        self.assert_same(self.said(joined.output(), system), self.run(network, atoms))
 
     # Precision, devices, files
 

@@ -8,10 +8,11 @@ from ase_deepdensity.cli.main import main
 from ase_deepdensity.cli.predict import file_kind, numbered
 from ase_deepdensity.dataset.density_file import read_density
 from ase_deepdensity.dataset.volumetric import read_cube
+from ase_deepdensity.dataset.zarr_folder import read_zarr
 from ase_deepdensity.predict import Predictor
 from tests.test_predict import lone_molecule
 from tests.tiny import water_box
-from tests.tolerances import EXACT
+from tests.tolerances import EXACT, FLOAT32
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
@@ -99,6 +100,38 @@ def test_streamed_cube_is_the_same(folder, source):
     assert read_cube('slabs.cube')[1] == pytest.approx(read_cube('whole.cube')[1], rel=1e-5)
 
 
+def test_zarr(folder, tiny_model, water, capsys):
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'water.zarr') == 0
+    assert 'wrote      water.zarr' in capsys.readouterr().out
+    _, grid, data = read_zarr('water.zarr')
+    density = Predictor(tiny_model).predict(read('water.xyz'))
+    assert grid == density.grid
+    np.testing.assert_allclose(data[:], density.nt_sR, atol=FLOAT32 * density.nt_sR.max())
+    assert data.dtype == np.float32
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'water.zarr', '--float64') == 0, 'it is not replaced'
+    assert read_zarr('water.zarr')[2].dtype == np.float64
+
+
+def test_zarr_of_frames(folder):
+    write('trajectory.xyz', [water_box(seed=seed) for seed in range(2)])
+    assert predict('trajectory.xyz', 'tiny.safetensors', '--out', 'w.zarr') == 0
+    assert {path.name for path in folder.glob('w*')} == {'w-00000.zarr', 'w-00001.zarr', 'water.xyz'}
+
+
+@pytest.mark.parametrize(
+    'more', [['--plot', 'a.png'], ['--out', 'a.cube'], ['--quantity', 'all-electron'], ['--out', 'b.zarr']]
+)
+def test_zarr_goes_with_nothing_else(folder, more, capsys):
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'a.zarr', *more) == 2
+    assert '--out FILE.zarr is written slab by slab' in capsys.readouterr().err
+
+
+def test_zarr_in_place_of_something_else(folder, capsys):
+    (folder / 'a.zarr').mkdir()
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'a.zarr') == 2
+    assert 'a.zarr: this is there already and no density' in capsys.readouterr().err
+
+
 def test_grid_and_precision(folder, capsys):
     assert predict('water.xyz', 'tiny.safetensors', '--gpts', '36', '36', '40', '--float64') == 0
     assert 'grid       36×36×40' in capsys.readouterr().out
@@ -170,3 +203,51 @@ def test_strange_atoms_are_warned_about(folder, capsys):
     write('squeezed.xyz', water_box(spacing=2.2))
     assert predict('squeezed.xyz', 'tiny.safetensors') == 0
     assert capsys.readouterr().err.startswith('warning: ')
+
+
+def test_pictures(folder, capsys):
+    drawn = ['--plot', 'w.svg', '--plane', 'bc', '--through', '2', '--range', '0.01', '3', '--view', 'w.png', '--gpts']
+    assert predict('water.xyz', 'tiny.safetensors', *drawn, '16', '16', '16') == 0
+    assert (folder / 'w.svg').stat().st_size > 10_000 and (folder / 'w.png').stat().st_size > 10_000
+    assert capsys.readouterr().out.count('(pseudo density)') == 2
+    bonds = [
+        '--difference',
+        '--plot',
+        'd.png',
+        '--through',
+        '0',
+        '1',
+        '2',
+        '--range',
+        '-0.1',
+        '0.1',
+        '--view',
+        'd.html',
+    ]
+    assert predict('water.xyz', 'tiny.safetensors', *bonds, '--gpts', '16', '16', '16') == 0
+    assert capsys.readouterr().out.count('(smooth density minus that of free atoms)') == 2
+    assert (folder / 'd.html').stat().st_size > 1e6
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--plane', 'ab'], '--plane is for --plot FILE, which is not given'),
+        (['--plot', 'x.png', '--through', '24'], '--through 24: (OH2)8 has the atoms 0 to 23'),
+        (['--plot', 'x.png', '--through', '0', '1'], '--through takes one atom or three, not 2'),
+        (['--plot', 'x.png', '--through', '0', '1', '2', '--plane', 'ab'], 'leave out --plane'),
+        (['--plot', 'x.png', '--range', '-1', '1'], '--range must be two numbers, above 0'),
+        (['--plot', 'x.png', '--range', 'nan', '1'], '--range must be two numbers, above 0'),
+        (['--plot', 'x.png', '--range', '1', '0.1', '--difference'], 'the lower one first, not 1 0.1'),
+        (['--view', 'x.txt'], '--view x.txt: use a name that ends in .html'),
+        (['--view', 'x.html', '--isovalue', '-1'], '--isovalue must be a number above 0'),
+        (['--isovalue', '1'], '--isovalue is for --view FILE'),
+        (['--difference'], '--difference is for --plot FILE and --view FILE'),
+    ],
+)
+def test_pictures_that_cannot_be_are_refused_before_any_work(folder, capsys, arguments, message):
+    before = sorted(folder.iterdir())
+    assert predict('water.xyz', 'tiny.safetensors', *arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err.replace(str(read('water.xyz').symbols), '(OH2)8')
+    assert captured.out == '' and sorted(folder.iterdir()) == before

@@ -29,7 +29,12 @@ class TestEquivariantNetwork(DensityNetworkContract):
             whole = self.run(network, box())
             monkeypatch.setattr('ase_deepdensity.network.equivariant.CHUNK', 2)
             monkeypatch.setattr('ase_deepdensity.network.spherical.COLUMNS', 5)
+            monkeypatch.setattr('ase_deepdensity.network.by_species.CHUNK', 2)
             self.assert_same(self.run(network, box()), whole)
+
+
+class TestThreeLayers(TestEquivariantNetwork):
+    hypers = HYPERS | {'layers': 3}
 
 
 class TestNetworkThatSeesKPoints(TestEquivariantNetwork):

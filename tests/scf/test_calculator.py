@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.units import Bohr, Ha
-from gpaw.new.ase_interface import GPAW
+from gpaw.new.ase_interface import GPAW, ASECalculator
 
-from ase_deepdensity import DeepDensity, SeededGPAW
+from ase_deepdensity import DeepDensity, OnePassGPAW, SeededGPAW
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.scf.bounds import Bounds
 from ase_deepdensity.scf.compatible import LevelWarning
 from ase_deepdensity.scf.protocol import Protocol
-from ase_deepdensity.scf.seed import ModelSeed, StateSeed
+from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, StateSeed
 from ase_deepdensity.state import PAWDensity
 from tests.scf.conftest import DZP
 from tests.tiny import build_model, water_box
@@ -465,3 +465,37 @@ def test_own_mixer_is_kept(oracle, small_water):
     calc = SeededGPAW(oracle, txt=None, mixer={'name': 'pulay', 'beta': 0.33}, protocol=Protocol(), **DZP)
     iterations(calc, small_water)
     assert calc.dft.scf_loop.mixer.beta == 0.33
+
+
+def test_the_model_is_chosen_for_the_atoms(tmp_path):
+    atoms = molecule('H2O')
+    atoms.center(vacuum=1.8)
+    atoms.calc = SeededGPAW(**DZP, txt=tmp_path / 'log.txt')
+    assert atoms.get_potential_energy() == pytest.approx(GPAW(txt=None, **DZP).get_potential_energy(atoms), abs=2e-3)
+    assert 'Model: water-pbe-dzp, chosen before' in (tmp_path / 'log.txt').read_text()
+    assert atoms.calc.seed_report.accepted and atoms.calc.seed.model.name == 'water-pbe-dzp'
+    atoms.symbols[0] = 'Xe'
+    with pytest.raises(PredictionError, match='no shipped model knows H, Xe'):
+        atoms.get_potential_energy()
+
+
+def test_a_chosen_seed_follows_the_elements():
+    seed = ChosenSeed(None)
+    seed.check(molecule('H2O', cell=[6, 6, 6], pbc=True))
+    first = seed.choice
+    assert (seed.model.name, seed.level.name) == ('water-pbe-pw400', 'pw400')
+    seed.check(molecule('H2O', cell=[6, 6, 7], pbc=True))
+    assert seed.choice is first
+    seed.check(bulk('Al', cubic=True))
+    assert (seed.model.name, seed.level.name) == ('aluminium-pbe-pw400', 'aluminium')
+    assert seed.level.parameters['occupations']['width'] == 0.1
+
+
+def test_without_model_and_parameters(monkeypatch):
+    """The parameters are those of the level of the model that is chosen."""
+    calc = SeededGPAW(txt=None)
+    monkeypatch.setattr(ASECalculator, 'create_new_calculation', lambda self, atoms: None)
+    monkeypatch.setattr(SeededGPAW, '_start_of_loop', lambda self: None)
+    calc.create_new_calculation(bulk('Al', cubic=True))
+    assert calc.params.mode.ecut == 400 and calc.params.occupations.params == {'name': 'fermi-dirac', 'width': 0.1}
+    assert OnePassGPAW(txt=None).seed.has_derivative

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ase_deepdensity.analysis.compare import nmae
-from ase_deepdensity.analysis.pictures import plot_difference
 from ase_deepdensity.calculator import DeepDensity
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.collocation.superposition import superpose
@@ -14,6 +13,7 @@ from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.generate.folder import generate
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.plot.pictures import plot_difference
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.sampling.geometries import chain
 from ase_deepdensity.training.config import TrainingConfig

@@ -39,9 +39,9 @@ def calculate(
 ) -> Snapshot:
     """The self-consistent ground state of ``atoms``, whose charge is :func:`.total_charge`.
 
-    It is spin-polarised where GPAW has it so: for atoms with initial magnetic moments, and at a level with ``spinpol`` or
-    ``hund``.  The atoms of the snapshot have the moments that it began with.  A spin-polarised calculation that does not
-    converge, at a level without a mixer, is done anew with :data:`MAGNETIC_MIXER`, which its ``info`` then names.
+    It is spin-polarised where GPAW has it so: for atoms with initial magnetic moments, and at a level with ``spinpol``
+    or ``hund``.  The atoms of the snapshot have the moments that it began with.  A spin-polarised calculation that does
+    not converge, at a level without a mixer, is done anew with :data:`MAGNETIC_MIXER`, which its ``info`` then names.
 
     Parameters
     ----------

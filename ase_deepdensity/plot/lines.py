@@ -13,7 +13,8 @@ from ase_deepdensity.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from ase_deepdensity.plot.figure import Picture
 
 
 def line_axis(grid: Grid) -> int | None:
@@ -24,7 +25,7 @@ def line_axis(grid: Grid) -> int | None:
 
 def plot_lines(
     n_R_by_label: Mapping[str, np.ndarray], grid: Grid, atoms: Atoms, difference: np.ndarray | None = None
-) -> Figure:
+) -> Picture:
     """Densities along the line of a grid, with dots for the atoms.
 
     Parameters
@@ -34,9 +35,9 @@ def plot_lines(
     difference
         Another array of that shape, electrons/Å³, for a panel of its own.
     """
-    from matplotlib.figure import Figure
+    from ase_deepdensity.plot.figure import Picture
 
-    figure = Figure(figsize=(8, 4 if difference is None else 5), layout='constrained')
+    figure = Picture(figsize=(8, 4 if difference is None else 5), layout='constrained')
     rows = [3] if difference is None else [3, 1]
     panels = np.atleast_1d(figure.subplots(len(rows), 1, sharex=True, height_ratios=rows))
     for i, (label, n_R) in enumerate(n_R_by_label.items()):

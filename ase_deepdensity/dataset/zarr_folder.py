@@ -1,0 +1,194 @@
+"""Densities of any size as Zarr: a folder of compressed chunks, each a slab, that xarray and dask read piece by piece.
+
+    n.zarr/nt_sR           (spin, a, b, c) ñ, electrons/Å³; a, b, c along the lattice vectors
+    n.zarr/D_O             (spin, O, i_O, j_O) density matrices of the atoms of an element, in their order
+    n.zarr/numbers, positions, cell, and as attributes level, model, charge, boundary conditions, versions
+
+The folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from ase_deepdensity.files import temporary_path
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.level import Level
+from ase_deepdensity.packages import require
+
+if TYPE_CHECKING:
+    import zarr
+
+FORMAT, VERSION = 'ase-deepdensity zarr density', 1
+AXES = 'spin', 'a', 'b', 'c'
+
+
+def check_zarr_target(path: Path) -> None:
+    """Refuse a folder or file of this name that is no density of ours: it is not replaced.
+
+    Raises
+    ------
+    ValueError
+        It names the folder.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        found = json.loads((path / 'zarr.json').read_text(encoding='utf-8'))['attributes']['format']
+    except (OSError, ValueError, LookupError, TypeError):
+        found = None
+    if found != FORMAT:
+        raise ValueError(f'{path}: this is there already and no density that this program has written; remove it first')
+
+
+@contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder that takes the place of ``path`` when the block ends; after an error nothing is left of it."""
+    check_zarr_target(path)
+    new = temporary_path(path)
+    try:
+        yield new
+        if path.exists():
+            old = temporary_path(path)
+            os.rename(path, old)
+            os.rename(new, path)
+            shutil.rmtree(old)
+        else:
+            os.rename(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def write_zarr(
+    path: str | Path,
+    atoms: Atoms,
+    grid: Grid,
+    slabs: Iterable[tuple[Grid, np.ndarray]],
+    D_zsaii: Mapping[int, np.ndarray],
+    *,
+    planes: int,
+    level: Level,
+    charge: float = 0.0,
+    model: str = '',
+) -> None:
+    """Write a density slab by slab; only one is held at a time.
+
+    Parameters
+    ----------
+    grid
+        The whole grid.
+    slabs
+        That follow each other along its first axis, with ñ (1 or 2, n0, n1, n2) there, electrons/Å³.
+    D_zsaii
+        By atomic number the density matrices (1 or 2, natoms of it, ni, ni).
+    planes
+        Of a chunk.
+    level, charge, model
+        Where it comes from.
+
+    Raises
+    ------
+    ValueError
+        Something else stands at ``path``, or the slabs are not the grid.
+    OSError
+        A full disk.
+    """
+    require('zarr', 'large', 'Zarr files')
+    import zarr
+
+    path = Path(path)
+    with _replacing_folder(path) as folder:
+        group: Any = zarr.create_group(folder, attributes=_provenance(atoms, grid, level, charge, model))
+        _write_atoms(group, atoms, D_zsaii)
+        data, done = None, 0
+        for slab, nt_sR in slabs:
+            if data is None:
+                shape = (len(nt_sR), *grid.shape)
+                chunks = (1, min(planes, shape[1]), *shape[2:])
+                data = group.create_array(
+                    'nt_sR', shape=shape, chunks=chunks, dtype=nt_sR.dtype, dimension_names=AXES,
+                    attributes={'units': 'electron/angstrom^3', 'long_name': 'pseudo density'},
+                )  # fmt: skip
+            start = int(slab.start_c[0] - grid.start_c[0])
+            if start != done:
+                raise ValueError(f'a slab begins at plane {start} where {done} was expected')
+            done = start + nt_sR.shape[1]
+            data[:, start:done] = nt_sR
+        if done != grid.shape[0]:
+            raise ValueError(f'the slabs end at plane {done} of {grid.shape[0]}')
+        with warnings.catch_warnings():  # of its being no part of Zarr's specification yet; xarray looks for it
+            warnings.simplefilter('ignore')
+            zarr.consolidate_metadata(group.store)
+
+
+def _provenance(atoms: Atoms, grid: Grid, level: Level, charge: float, model: str) -> dict[str, Any]:
+    return {
+        'format': FORMAT,
+        'version': VERSION,
+        'made_by': f'ase_deepdensity {importlib.metadata.version("ase_deepdensity")}',
+        'model': model,
+        'level': level.to_dict(),
+        'charge': charge,
+        'formula': atoms.get_chemical_formula(),
+        'cell_cv': grid.cell_cv.tolist(),
+        'pbc_c': grid.pbc_c.tolist(),
+        'size_c': grid.size_c.tolist(),
+        'zerobc_c': grid.zerobc_c.tolist(),
+        'units': 'electron, angstrom',
+    }
+
+
+def _write_atoms(group: Any, atoms: Atoms, D_zsaii: Mapping[int, np.ndarray]) -> None:
+    def put(name: str, array: np.ndarray, axes: tuple[str, ...], **attributes: Any) -> None:
+        group.create_array(name, data=np.ascontiguousarray(array), dimension_names=axes, attributes=attributes)
+
+    put('numbers', atoms.numbers, ('atom',), long_name='atomic numbers')
+    put('positions', atoms.positions, ('atom', 'xyz'), units='angstrom')
+    put('cell', atoms.cell.array, ('vector', 'xyz'), units='angstrom')
+    put('magmoms', atoms.get_initial_magnetic_moments(), ('atom',), units='bohr_magneton')
+    for Z, D_saii in D_zsaii.items():
+        symbol = chemical_symbols[Z]
+        put(f'D_{symbol}', D_saii, ('spin', symbol, f'i_{symbol}', f'j_{symbol}'), long_name='atomic density matrices')
+
+
+def read_zarr(path: str | Path) -> tuple[Atoms, Grid, zarr.Array[Any]]:
+    """Atoms, grid and ñ (1 or 2, n0, n1, n2), of which what is asked for is read.
+
+    Raises
+    ------
+    ValueError
+        No density of ours.
+    """
+    require('zarr', 'large', 'Zarr files')
+    import zarr
+
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f'{path}: no such folder')
+    check_zarr_target(path)
+    group: Any = zarr.open_group(path, mode='r')
+    attributes = group.attrs
+    grid = Grid(
+        *(np.array(attributes[name]) for name in ('cell_cv', 'size_c', 'pbc_c', 'zerobc_c')),
+    )
+    magmom_a = np.asarray(group['magmoms'][:])
+    atoms = Atoms(
+        numbers=group['numbers'][:],
+        positions=group['positions'][:],
+        cell=group['cell'][:],
+        pbc=grid.pbc_c,
+        magmoms=magmom_a if magmom_a.any() else None,
+    )
+    return atoms, grid, group['nt_sR']

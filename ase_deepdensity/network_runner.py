@@ -1,0 +1,129 @@
+"""A model's network at work: small systems several at once, large ones in blocks."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+from ase_deepdensity.checks import PredictionError, as_prediction_error
+from ase_deepdensity.devices import default_device
+from ase_deepdensity.geometry import total_charge
+from ase_deepdensity.level import Level
+from ase_deepdensity.memory import check_memory
+from ase_deepdensity.model import DensityModel
+from ase_deepdensity.network.blocks import Joined
+from ase_deepdensity.network.contract import Output
+from ase_deepdensity.network.system import System
+from ase_deepdensity.system import system_of, whole_of
+
+MOST_IN_BLOCK = 8192
+"""Of one system that the network is asked about at once, if it takes blocks."""
+BYTES_PER_ATOM = 50_000
+"""What the network holds while it works on an atom of a block, about."""
+
+
+class NetworkRunner:
+    """Runs a copy of a model's network.
+
+    Parameters
+    ----------
+    level
+        Whose k-points a network is told that asks for them.
+    device, dtype
+        Of the work.
+    """
+
+    def __init__(self, model: DensityModel, level: Level, device: torch.device, dtype: torch.dtype):
+        self.model, self.level, self.device, self.dtype = model, level, device, dtype
+        with default_device('cpu'):
+            self.network = copy.deepcopy(model.network).to(device=device, dtype=dtype).eval()
+
+    def __call__(self, batch: list[Atoms], extrapolate: bool) -> list[tuple[AtomsCoefficients, np.ndarray]]:
+        """What the network says of several at once, and of which atoms it is finite."""
+        with as_prediction_error(), default_device('cpu'), torch.no_grad():
+            if len(batch) == 1 and len(batch[0]) > MOST_IN_BLOCK and self.network.steps is not None:
+                return [self._in_blocks(batch[0], extrapolate)]
+            system = self.system(batch)
+            output = self.network(system)
+            unfamiliar_a, finite_a = self._strangeness(output, system)
+            return [
+                (
+                    AtomsCoefficients(atoms.copy(), part, unfamiliar_a[rows], self._charge(atoms), extrapolate),
+                    finite_a[rows],
+                )
+                for atoms, part, rows in zip(batch, output.split(system), system.slices, strict=True)
+            ]
+
+    def _in_blocks(self, atoms: Atoms, extrapolate: bool) -> tuple[AtomsCoefficients, np.ndarray]:
+        """The same of a large system, some of whose atoms the network is shown at a time."""
+        self._check_memory(len(atoms))
+        charge = self._charge(atoms)
+        whole = whole_of(atoms, self.network, self.level, charge=charge, electrons=self._valence(atoms) - charge)
+        is_magnetic = self.network.sees_magnetic_moments and whole.magmom_a.any()
+        joined = Joined(atoms.numbers, 2 if is_magnetic else 1)
+        unfamiliar_a, finite_a = np.zeros(len(atoms), np.float32), np.zeros(len(atoms), bool)
+        for core_a in whole.cores(MOST_IN_BLOCK):
+            block = whole.block(core_a, self.network.cutoff, self.network.steps or 0).to(self.device, self.dtype)
+            output = self.network(block)
+            unfamiliar_a[core_a], finite_a[core_a] = self._strangeness(output, block.asked_about())
+            joined.add(core_a, output)
+        coefficients = AtomsCoefficients(atoms.copy(), joined.output(), unfamiliar_a, charge, extrapolate)
+        return coefficients, finite_a
+
+    def _check_memory(self, natoms: int) -> None:
+        """Refuse more atoms than the memory can hold what is said of."""
+        basis, sizes = self.model.architecture.basis, [len(t.D_ii) for t in self.model.atom_types.values()]
+        numbers = basis.number * (basis.lmax + 1) ** 2 + max(sizes) ** 2
+        numbers *= self.network.members * (1 + self.network.sees_magnetic_moments)
+        nbytes = natoms * (numbers + self.network.ninvariants) * self.dtype.itemsize
+        check_memory(nbytes + MOST_IN_BLOCK * BYTES_PER_ATOM, f'what {self.model.name} says of {natoms} atoms')
+
+    def _strangeness(self, output: Output, system: System) -> tuple[np.ndarray, np.ndarray]:
+        """(natoms,) distances from the training data, and of which atoms all is finite."""
+        rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
+        unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
+        return unfamiliar_a, output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
+
+    def _charge(self, atoms: Atoms) -> float:
+        """|e|, that of the training data unless the network is told."""
+        return total_charge(atoms) if self.network.sees_charge else self.model.charge
+
+    def _valence(self, atoms: Atoms) -> float:
+        """Valence electrons of the neutral atoms."""
+        return sum(atom_type.nvalence for atom_type in self.model.types_of(atoms))
+
+    def system(self, frames: list[Atoms], position_av: torch.Tensor | None = None) -> System:
+        """What the network sees of several; ``position_av`` instead of their positions, see :func:`.system_of`."""
+        charges = [self._charge(atoms) for atoms in frames]
+        electrons = [self._valence(atoms) - charge for atoms, charge in zip(frames, charges, strict=True)]
+        system = system_of(
+            frames, self.network, self.level, charges=charges, electrons=electrons, position_av=position_av
+        )
+        return system.to(self.device, self.dtype)
+
+
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """A device that this machine has: 'cpu' (None), 'cuda', or 'cuda:1' for the second GPU.
+
+    Raises
+    ------
+    PredictionError
+        Another device, or a GPU that is not there.
+    """
+    try:
+        checked = torch.device('cpu' if device is None else device)
+    except (RuntimeError, TypeError):
+        raise PredictionError(f'no device {device!r}; use cpu or cuda') from None
+    if checked.type not in ('cpu', 'cuda'):
+        raise PredictionError(f'no device {str(device)!r} for these models; use cpu or cuda')
+    if checked.type == 'cuda' and not torch.cuda.is_available():
+        raise PredictionError(f'no device {str(device)!r}: this machine has no CUDA device; use cpu')
+    if checked.type == 'cuda' and (checked.index or 0) >= torch.cuda.device_count():
+        raise PredictionError(
+            f'no device {str(device)!r}: this machine has {torch.cuda.device_count()}, counted from 0'
+        )
+    return checked

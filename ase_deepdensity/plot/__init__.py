@@ -1,0 +1,1 @@
+"""What a person would rather see: slices, lines, isosurfaces, cards for notebooks."""
