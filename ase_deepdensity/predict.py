@@ -216,11 +216,14 @@ class Predictor:
         for i, atoms in enumerate(frames):
             with naming_frame(i, frames):
                 grid = self.grid(atoms) if grids is None else grids[i]
-                check_grid(grid, atoms)
+                if grids is not None:  # what self.grid does
+                    check_atoms(atoms, self.model)
+                    check_grid(grid, atoms)
                 check_size(grid)
             checked.append(grid)
         densities = []
-        for i, coefficients in enumerate(self.coefficients(frames, extrapolate=extrapolate)):
+        extrapolate = self.extrapolate if extrapolate is None else extrapolate
+        for i, coefficients in enumerate(self._in_batches(frames, extrapolate)):
             with naming_frame(i, frames):
                 densities.append(self.density(coefficients, checked[i]))
         return densities
@@ -235,17 +238,16 @@ class Predictor:
         """
         check_size(grid)
         component_sR = self.evaluate_components(coefficients, grid)
-        self.check(coefficients, Tally.of(component_sR[0], grid))
-        state = PAWDensity(
+        scale = self.check(coefficients, Tally.of(component_sR[0], grid))
+        return PAWDensity(
             coefficients.atoms,
             grid,
-            spins(component_sR, coefficients.nspins),
+            spins(component_sR, coefficients.nspins) * scale,
             coefficients.D_asii(),
             self.level,
             coefficients.charge,
             self.model.types_of(coefficients.atoms),
         )
-        return state.normalized()
 
     def check(self, coefficients: AtomsCoefficients, tally: Tally) -> float:
         """What ñ must be multiplied with for the right number of electrons, if it means anything.

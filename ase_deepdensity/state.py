@@ -276,6 +276,12 @@ class PAWDensity:
 
         return hirshfeld_charges(self, gridrefinement=gridrefinement)
 
+    def bader_charges(self, *, gridrefinement: int = 4) -> np.ndarray:
+        """(natoms,) |e|: see :func:`.bader.bader_charges`."""
+        from ase_deepdensity.analysis.bader import bader_charges
+
+        return bader_charges(self, gridrefinement=gridrefinement)
+
     def voronoi_charges(self, *, deformation: bool = False, gridrefinement: int = 2) -> np.ndarray:
         """(natoms,) |e|: see :func:`.voronoi.voronoi_charges`."""
         from ase_deepdensity.analysis.voronoi import voronoi_charges

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ase_deepdensity.analysis.bader import bader_charges
 from ase_deepdensity.analysis.dipole import origin_caveat
 from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
 from ase_deepdensity.analysis.moments import multipole_moments
@@ -19,6 +20,7 @@ from ase_deepdensity.state import PAWDensity
 
 OF_ATOMS: dict[str, tuple[Callable[..., np.ndarray], str, str]] = {
     'hirshfeld': (hirshfeld_charges, '|e|', 'Hirshfeld charges'),
+    'bader': (bader_charges, '|e|', 'Bader charges'),
     'voronoi': (voronoi_charges, '|e|', 'Voronoi charges'),
     'vdd': (partial(voronoi_charges, deformation=True), '|e|', 'Voronoi deformation density charges'),
     'volumes': (volume_ratios, '', 'Hirshfeld volumes over those of isolated atoms, for TS and MBD dispersion'),
@@ -51,7 +53,7 @@ def slab(state: PAWDensity) -> dict[str, Any]:
     }
 
 
-def overlap(state: PAWDensity, other: PAWDensity, gridrefinement: int) -> dict[str, Any]:
+def overlap(state: PAWDensity, other: PAWDensity, gridrefinement: int = 2) -> dict[str, Any]:
     """Of :func:`.similarity`, and where the atoms are others of :func:`.density_overlap`."""
     figures = {'similarity of ñ': similarity(state, other)}
     if state.atoms != other.atoms:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from ase_deepdensity.analysis.all_electron import all_electron_density
-from ase_deepdensity.analysis.poisson import refine_by_polynomials
+from ase_deepdensity.analysis.poisson import refine_by_polynomials, refine_by_waves
 from ase_deepdensity.analysis.potential import STENCIL
 from ase_deepdensity.arguments import whole
 from ase_deepdensity.codes.gpaw.grid import mode_of
@@ -56,6 +56,18 @@ class Share(NamedTuple):
 def fine_density(state: PAWDensity, gridrefinement: int) -> tuple[Grid, np.ndarray]:
     """The all-electron density, electrons/Å³, and the grid that it is on; points on zero boundaries are left out.
 
+    Raises
+    ------
+    ValueError
+        As :func:`refined`.
+    """
+    state = refined(state, gridrefinement)
+    return state.grid, without_boundaries(state.grid, all_electron_density(state))
+
+
+def refined(state: PAWDensity, gridrefinement: int) -> PAWDensity:
+    """The same state on a grid with so many points per interval.
+
     In real space ñ is refined by polynomials: the Fourier series of a density that ends on a grid rings far outside.
 
     Raises
@@ -65,17 +77,18 @@ def fine_density(state: PAWDensity, gridrefinement: int) -> tuple[Grid, np.ndarr
     """
     if not state.has_matrices:
         raise ValueError('an all-electron density needs atoms with density matrices, which one-dimensional models lack')
-    in_real_space = mode_of(state.level.parameters)['name'] != 'pw'
     refinement = whole('gridrefinement', gridrefinement, least=1, most=16)
-    if in_real_space and refinement not in REFINEMENTS:
-        raise ValueError(f'gridrefinement must be one of {", ".join(map(str, REFINEMENTS))}, not {gridrefinement}')
     check_grid_memory(state.grid, refinement=refinement)
-    while in_real_space and refinement > 1:
+    if mode_of(state.level.parameters)['name'] == 'pw':
+        nt_sR = np.stack([refine_by_waves(nt_R, refinement) for nt_R in state.nt_sR])
+        return state.new(grid=state.grid.new(size_c=refinement * state.grid.size_c), nt_sR=nt_sR)
+    if refinement not in REFINEMENTS:
+        raise ValueError(f'gridrefinement must be one of {", ".join(map(str, REFINEMENTS))}, not {gridrefinement}')
+    while refinement > 1:
         nt_sR = np.stack([_doubled(nt_R, state.grid) for nt_R in state.nt_sR])
         state = state.new(grid=state.grid.new(size_c=2 * state.grid.size_c), nt_sR=nt_sR)
         refinement //= 2
-    grid = state.grid.new(size_c=refinement * state.grid.size_c)
-    return grid, without_boundaries(grid, all_electron_density(state, gridrefinement=refinement))
+    return state
 
 
 def _doubled(nt_R: np.ndarray, grid: Grid) -> np.ndarray:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 QUANTITIES = {
     'hirshfeld': 'Hirshfeld charges',
+    'bader': 'Bader charges',
     'voronoi': 'Voronoi charges',
     'vdd': 'Voronoi deformation density charges',
     'volumes': 'Hirshfeld volumes over those of isolated atoms (TS, MBD)',
@@ -39,9 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--refinement',
         type=int,
-        default=2,
         metavar='N',
-        help='points per interval of the grid, for all-electron densities (default: %(default)s)',
+        help='points per interval of the grid, for all-electron densities (default: 2, of bader 4)',
     )
     add('--extrapolate', action='store_true', help='predict with a warning even where the prediction means nothing')
     add('--json', metavar='FILE', help='write the figures: a list with one entry for each density')
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     model, names = _model_and_names(args)
     if args.json:
         check_output('--json', args.json)
-    whole('--refinement', args.refinement, least=1, most=16)
+    if args.refinement is not None:
+        whole('--refinement', args.refinement, least=1, most=16)
     if ('overlap' in names) != (args.other is not None):
         raise ValueError('overlap, and nothing else, needs another density: analyse A.h5 overlap --other B.h5')
     other = None if args.other is None else read_density_file(args.other)
@@ -77,15 +78,18 @@ def _model_and_names(args: argparse.Namespace) -> tuple[str | None, list[str]]:
     return model, [one_of('the quantity', name, QUANTITIES) for name in dict.fromkeys(names)]
 
 
-def _figures(state: PAWDensity, names: Sequence[str], other: PAWDensity | None, refinement: int) -> dict[str, Any]:
+def _figures(
+    state: PAWDensity, names: Sequence[str], other: PAWDensity | None, refinement: int | None
+) -> dict[str, Any]:
     from ase_deepdensity.analysis.figures import OF_ATOMS, OF_THE_WHOLE, overlap
 
+    options = {} if refinement is None else {'gridrefinement': refinement}
     row: dict[str, Any] = {'formula': state.atoms.get_chemical_formula(), 'atoms': list(state.atoms.symbols)}
     for name in names:
         if name in OF_ATOMS:
-            row[name] = OF_ATOMS[name][0](state, gridrefinement=refinement).tolist()
+            row[name] = OF_ATOMS[name][0](state, **options).tolist()
         elif other is not None and name == 'overlap':
-            row[name] = overlap(state, other, refinement)
+            row[name] = overlap(state, other, **options)
         elif name == 'workfunction':
             row[name] = _work_functions(state)
         else:

@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--start', metavar='MODEL', help="start GPAW's cycles from this model's predictions (a model of the same level)"
     )
     add('--workers', type=int, default=1, metavar='N', help='processes to share the work, one core each (%(default)s)')
+    add(
+        '--scheduler',
+        metavar='ADDRESS|FILE',
+        help='have the workers of a dask.distributed cluster calculate (tcp://HOST:PORT, or its --scheduler-file)',
+    )
     add('--time-limit', type=float, metavar='SECONDS', help='of CPU time: a calculation that takes more has failed')
     add('--retry-failed', action='store_true', help='calculate again what an earlier run recorded as failed')
     add(
@@ -112,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
         retry_failed=args.retry_failed,
         time_limit=args.time_limit,
         workers=args.workers,
+        scheduler=args.scheduler,
         txt=args.txt,
         ranks_per_snapshot=args.ranks_per_snapshot,
         progress=not args.quiet,

@@ -47,8 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         After ``--help`` and ``--version``, and for arguments that cannot be parsed (code 2).
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if '_ARGCOMPLETE' in os.environ:
+        arguments = os.environ.get('COMP_LINE', '').split()[1:]
     _show_any_letter()
     parser = _parser(arguments)
+    _complete(parser)
     args = parser.parse_args(arguments)
     if args.command is None:
         parser.print_help()
@@ -126,6 +129,14 @@ def _parser(arguments: Sequence[str]) -> Parser:
             importlib.import_module(module).add_arguments(command)
         _add_traceback(command)
     return parser
+
+
+def _complete(parser: Parser) -> None:
+    """Answer a shell that asks how a word may go on, where argcomplete is installed; then the process ends."""
+    if '_ARGCOMPLETE' in os.environ:
+        from argcomplete import autocomplete
+
+        autocomplete(parser)
 
 
 def _add_traceback(command: argparse.ArgumentParser) -> None:

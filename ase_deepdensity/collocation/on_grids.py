@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -29,7 +30,7 @@ class GridCollocation:
         self.grid = grid
         self.dtype = dtype
         self.axes_vv = line_axes(grid)
-        self.harmonics_Lq = torch.from_numpy(harmonics_in_powers(self.axes_vv, basis.lmax)).to(dtype)
+        self.harmonics_Lq = torch.from_numpy(_kept_harmonics(self.axes_vv.tobytes(), basis.lmax)).to(dtype)
         self._np_dtype = np.float64 if dtype == torch.float64 else np.float32
         self._arguments = basis.spacing, basis.cutoff, lattice(grid)
 
@@ -139,6 +140,12 @@ def harmonics_in_powers(axes_vv: np.ndarray, lmax: int) -> np.ndarray:
         of_l, of_degree = slice(l * l, (l + 1) ** 2), degree_q == l
         W_Lq[of_l, of_degree] = np.linalg.lstsq(powers_pq[:, of_degree], harmonics_pL[:, of_l], rcond=None)[0].T
     return W_Lq
+
+
+@lru_cache(maxsize=64)
+def _kept_harmonics(axes: bytes, lmax: int) -> np.ndarray:
+    """The same, kept: many grids have the same axes, and a small cell takes no longer than this."""
+    return harmonics_in_powers(np.frombuffer(axes).reshape(3, 3), lmax)
 
 
 def line_axes(grid: Grid) -> np.ndarray:

@@ -15,6 +15,7 @@ from ase_deepdensity.codes.gpaw.mpi import broadcast, broadcast_exception, world
 from ase_deepdensity.dataset.files import read_level
 from ase_deepdensity.dataset.folder import SNAPSHOT_SUFFIX, DatasetError, Failure
 from ase_deepdensity.files import remove_stale_temporaries, whole_files
+from ase_deepdensity.generate.cluster import run_on_cluster
 from ase_deepdensity.generate.jobs import Jobs, failure_path, targets_in
 from ase_deepdensity.generate.workers import run_workers
 from ase_deepdensity.level import Level
@@ -55,6 +56,7 @@ def generate(
     retry_failed: bool = False,
     time_limit: float | None = None,
     workers: int = 1,
+    scheduler: str | None = None,
     txt: str | Path | None = None,
     comm: MPIComm | None = None,
     ranks_per_snapshot: int | None = None,
@@ -79,8 +81,11 @@ def generate(
     ----------
     time_limit
         CPU seconds after which a calculation is given up and recorded as failed.
+    scheduler
+        Address or file of a scheduler of dask.distributed, whose workers calculate while this process writes.
     calculate
-        Stands in for the level's own (:class:`.Code`).  With ``workers`` it must be possible to pickle it.
+        Stands in for the level's own (:class:`.Code`).  With ``workers`` and a scheduler it must be possible to pickle
+        it.
 
     Raises
     ------
@@ -89,11 +94,13 @@ def generate(
     LevelError
         The program refuses the parameters or lacks an element: before any work.
     ValueError
-        Fewer than one worker; several workers, or a time limit, under MPI.
+        Fewer than one worker; several workers, a time limit or a scheduler under MPI; the first two with the last.
+    ClusterError
+        No such scheduler, no workers, or a connection that is lost.
     """
     comm = world_comm() if comm is None else comm
     out = Path(out)
-    _check_ways(workers, time_limit, comm)
+    _check_ways(workers, time_limit, scheduler, comm)
     level = code_of(level).check(level, np.concatenate([np.zeros(0, int), *(frame.numbers for frame in frames)]))
     with broadcast_exception(comm):
         if comm.rank == 0:
@@ -114,7 +121,9 @@ def generate(
             log(f'failed: {result.path.name}: {result.reason}')
         bar.update()
 
-    if workers > 1:
+    if scheduler is not None:
+        run_on_cluster(jobs, mine, scheduler, report)
+    elif workers > 1:
         run_workers(jobs, mine, workers, report, txt)
     else:
         with broadcast_exception(comm):
@@ -124,13 +133,16 @@ def generate(
     return _summary(jobs, done, comm, comm.size // ngroups)
 
 
-def _check_ways(workers: int, time_limit: float | None, comm: MPIComm) -> None:
+def _check_ways(workers: int, time_limit: float | None, scheduler: str | None, comm: MPIComm) -> None:
     """Refuse what does not go together, before any work."""
     if workers < 1:
         raise ValueError(f'workers must be at least 1, not {workers}')
     if time_limit is not None and not time_limit > 0:
         raise ValueError(f'a time limit must be more than 0 seconds, not {time_limit}')
-    for name, given in ('workers', workers > 1), ('a time limit', time_limit is not None):
+    ways = ('workers', workers > 1), ('a time limit', time_limit is not None), ('a scheduler', scheduler is not None)
+    for name, given in ways:
+        if given and name != 'a scheduler' and scheduler is not None:
+            raise ValueError(f'{name} and a scheduler do not go together: a cluster has workers and limits of its own')
         if given and comm.size > 1:
             raise ValueError(
                 f'{name} and MPI do not go together ({comm.size} ranks): start the program without mpiexec'

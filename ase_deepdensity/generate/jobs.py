@@ -31,6 +31,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """Why a calculation has failed."""
+
+    reason: str
+    """In one line."""
+    traceback: str
+
+
+Calculated = Snapshot | Trouble
+
+
+@dataclass(frozen=True)
 class Jobs:
     """One for each geometry.  Can be sent to another process if ``calculate`` can."""
 
@@ -62,30 +74,37 @@ class Jobs:
         with broadcast_exception(comm):
             claim = take(self.targets[i]) if comm.rank == 0 else None
         with claim or nullcontext():
-            if not broadcast(claim is not None and self._is_open(i) if comm.rank == 0 else None, 0, comm):
+            if not broadcast(claim is not None and self.is_open(i) if comm.rank == 0 else None, 0, comm):
                 return None
-            result = self._calculated(i, comm, txt)
+            result = self.store(i, self.compute(self.frames[i], comm, txt), comm)
         gc.collect()  # GPAW's objects are cycles of few, large pieces, which Python would leave for long
         return result
 
-    def _is_open(self, i: int) -> bool:
+    def is_open(self, i: int) -> bool:
+        """Is it still to be calculated by this run?"""
         status = self.status(i)
         if status in ('new', 'done'):
             return status == 'new'
         return self.retry_failed and failure_path(self.targets[i]).stat().st_mtime < self.begin
 
-    def _calculated(self, i: int, comm: MPIComm, txt: str | Path | None) -> Path | Failure:
+    def compute(self, atoms: Atoms, comm: MPIComm, txt: str | Path | None = None) -> Calculated:
+        """The snapshot of some atoms, or why there is none; nothing is written but the log ``txt``."""
         try:
-            check_geometry(self.frames[i])
-            check_grid_memory(code_of(self.level).grid(self.level, self.frames[i]))
+            check_geometry(atoms)
+            check_grid_memory(code_of(self.level).grid(self.level, atoms))
             with _time_limit(self.time_limit):
-                snapshot = self.calculate(self.frames[i], self.level, txt=txt, comm=comm)
+                return self.calculate(atoms, self.level, txt=txt, comm=comm)
         except Exception as error:
-            return self.record_failure(i, _reason(error), comm.rank == 0, traceback=traceback.format_exc())
+            return Trouble(_reason(error), traceback.format_exc())
+
+    def store(self, i: int, result: Calculated, comm: MPIComm) -> Path | Failure:
+        """Write what :meth:`compute` has found."""
+        if isinstance(result, Trouble):
+            return self.record_failure(i, result.reason, comm.rank == 0, traceback=result.traceback)
         with broadcast_exception(comm):
             if comm.rank == 0:
-                info = noted(self.frames[i]) | snapshot.info
-                write_snapshot(self.targets[i], replace(snapshot, info=info))
+                info = noted(self.frames[i]) | result.info
+                write_snapshot(self.targets[i], replace(result, info=info))
                 failure_path(self.targets[i]).unlink(missing_ok=True)
         return self.targets[i]
 

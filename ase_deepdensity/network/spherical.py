@@ -83,9 +83,7 @@ class SphereProducts(torch.nn.Module):
         points_vg, weight_g = lebedev_rule(_lebedev_degree(4 * lmax))
         points_gv = torch.from_numpy(points_vg.T.copy())
         Y_gm = solid_harmonics(points_gv, lmax)
-        jacobian_gmv = torch.autograd.functional.jacobian(
-            lambda x: solid_harmonics(x, lmax).sum(0), points_gv, vectorize=True
-        ).permute(1, 0, 2)
+        jacobian_gmv = _harmonics_gradient(points_gv, lmax)
         gradient_tgm = torch.einsum('gmv, tgv -> tgm', jacobian_gmv, _tangents(points_gv))
         dtype = torch.get_default_dtype()
         self.register_buffer('Y_gm', Y_gm.to(dtype), persistent=False)
@@ -111,6 +109,16 @@ class SphereProducts(torch.nn.Module):
         a1_gx, a2_gx = (gradient_gm @ a_mx for gradient_gm in self.gradient_tgm)
         b1_gx, b2_gx = (gradient_gm @ b_mx for gradient_gm in self.gradient_tgm)
         return self.back_mg @ (a1_gx * b2_gx - a2_gx * b1_gx)
+
+
+def _harmonics_gradient(points_gv: torch.Tensor, lmax: int) -> torch.Tensor:
+    """∇Y_m, (g, m, 3).  (``torch.autograd.functional.jacobian`` in one go imports SymPy.)"""
+    with torch.enable_grad():
+        points_gv = points_gv.detach().requires_grad_()
+        Y_gm = solid_harmonics(points_gv, lmax)
+        total_m = Y_gm.sum(0).unbind()
+        parts = [torch.autograd.grad(total, points_gv, retain_graph=True)[0] for total in total_m]
+    return torch.stack(parts, dim=1)
 
 
 def _tangents(points_gv: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from ase_deepdensity.grid import Grid
 from ase_deepdensity.state import PAWDensity
 
 
-def add_cusps(state: PAWDensity, n_sR: np.ndarray, *, skip_core: bool = False) -> np.ndarray:
+def add_cusps(state: PAWDensity, n_sR: np.ndarray, *, skip_core: bool = False, add_missing: bool = True) -> np.ndarray:
     """ñ and what PAW puts back at the atoms, (nspins, n0, n1, n2), electrons/Å³: the all-electron density.
 
         n = ñ + Σ_a [Σ_ij D^a_ij (φ_i φ_j − φ̃_i φ̃_j) + n_c^a − ñ_c^a]
@@ -26,8 +26,10 @@ def add_cusps(state: PAWDensity, n_sR: np.ndarray, *, skip_core: bool = False) -
     n_sR
         ñ on all points of a periodic grid in the cell, electrons/Å³.
     skip_core
-        Leave out the core electrons.  Otherwise the electrons that a grid misses at a cusp are added to the nearest
-        point, so that their number is right.
+        Leave out the core electrons.
+    add_missing
+        Unless these are left out, add the electrons that a grid misses at a cusp to the nearest point, so that their
+        number is right.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def add_cusps(state: PAWDensity, n_sR: np.ndarray, *, skip_core: bool = False) -
         added_sp += of_atom.core_density(np.linalg.norm(vector_pv, axis=1)) / state.nspins
         for n_r, added_p in zip(n_sr, added_sp, strict=True):
             np.add.at(n_r, index_p, added_p)
-        if not skip_core:
+        if add_missing and not skip_core:
             electrons_s = sqrt(4 * pi) * np.einsum('sij, ij -> s', D_sii, setup.Delta_iiL[:, :, 0])
             electrons_s += of_atom.core_electrons / state.nspins - added_sp.sum(axis=1) * grid.dv
             nearest_c = np.around(grid.size_c * relpos_c).astype(int) % grid.size_c

@@ -1,0 +1,150 @@
+"""The snapshots of a folder on a cluster of dask.distributed, whoever has started that.
+
+Workers calculate, the process that leads writes: they need no disk in common, and a worker that dies leaves no claim
+and no half-written file behind.  What it was at is done anew by another one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+
+from ase_deepdensity.arguments import reason
+from ase_deepdensity.codes.gpaw.mpi import serial_comm
+from ase_deepdensity.generate.claims import Claim, take
+from ase_deepdensity.generate.jobs import Calculated, Jobs, Trouble
+from ase_deepdensity.generate.workers import Result
+from ase_deepdensity.packages import require
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+TIMEOUT = 20.0
+"""Seconds in which a scheduler must answer, and the first worker be there."""
+AHEAD = 2
+"""Snapshots for each thread of the workers that are sent before results are there."""
+_one_at_a_time = threading.Lock()
+
+
+class ClusterError(ConnectionError):
+    """No scheduler, no workers, or a connection that is lost."""
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Client]:
+    """A client of a scheduler.
+
+    Parameters
+    ----------
+    scheduler
+        Its address, ``tcp://host:8786``, or the file in which it has noted it (``dask scheduler --scheduler-file``).
+
+    Raises
+    ------
+    ClusterError
+        Nobody answers, or there are no workers.
+    MissingPackageError
+        dask.distributed is not installed.
+    """
+    require('distributed', 'large', 'calculations on a cluster')
+    from distributed import Client
+
+    is_file = '://' not in scheduler and ':' not in scheduler
+    if is_file and not Path(scheduler).is_file():
+        raise ClusterError(f'--scheduler {scheduler}: no such file; give an address, tcp://HOST:PORT, or a file')
+    where = {'scheduler_file': scheduler} if is_file else {'address': scheduler}
+    try:
+        client = Client(**where, timeout=TIMEOUT, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(f'--scheduler {scheduler}: no scheduler of dask answers there: {error}') from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=TIMEOUT)
+        except TimeoutError:
+            raise ClusterError(
+                f'--scheduler {scheduler}: there is no worker after {TIMEOUT:g} s; start some: dask worker {scheduler}'
+            ) from None
+        yield client
+
+
+def run_on_cluster(jobs: Jobs, todo: Sequence[int], scheduler: str, report: Callable[[Result], None]) -> None:
+    """Do the jobs ``todo``, in about this order; ``report`` is told of each result.
+
+    Raises
+    ------
+    ClusterError
+        See :func:`connected`; a connection that is lost: what is written stays, and the next run goes on.
+    OSError
+        A full disk.
+    """
+    with connected(scheduler) as client:
+        _Run(jobs, client, report).do(list(todo))
+
+
+class _Run:
+    """Submits, waits and writes."""
+
+    def __init__(self, jobs: Jobs, client: Client, report: Callable[[Result], None]):
+        self.jobs, self.client, self.report = jobs, client, report
+        self.without_frames = replace(jobs, frames=(), targets=())  # what each worker needs
+        self.under_way: dict[Future[Any], tuple[int, Claim]] = {}
+
+    def do(self, todo: list[int]) -> None:
+        from distributed import as_completed
+
+        todo.reverse()
+        finished = as_completed(loop=self.client.loop)
+        try:
+            self._fill(todo, finished)
+            for future in finished:
+                self._receive(future)
+                self._fill(todo, finished)
+        finally:
+            for future, (_, claim) in self.under_way.items():
+                with suppress(Exception):  # the scheduler may be gone
+                    future.cancel()
+                claim.release()
+
+    def _fill(self, todo: list[int], finished: Any) -> None:
+        """Keep all workers busy, those that have come in the meantime too."""
+        room = AHEAD * max(1, sum(self.client.nthreads().values())) if todo else 0
+        while todo and len(self.under_way) < room:
+            i = todo.pop()
+            claim = take(self.jobs.targets[i])
+            if claim is None or not self.jobs.is_open(i):
+                if claim is not None:
+                    claim.release()
+                self.report(None)
+                continue
+            future = self.client.submit(_calculate, self.jobs.frames[i], self.without_frames, pure=False)
+            self.under_way[future] = i, claim
+            finished.add(future)
+
+    def _receive(self, future: Future[Any]) -> None:
+        """Write what has come, or why nothing has."""
+        from distributed import KilledWorker
+
+        i = self.under_way[future][0]
+        try:
+            calculated = future.result()
+        except KilledWorker as error:
+            calculated = Trouble('the workers that were at it died, one after the other (out of memory?)', str(error))
+        except Exception as error:
+            raise ClusterError(
+                f'the cluster gives no results any more: {reason(error)}; the same command goes on where this one ends'
+            ) from error
+        result = self.jobs.store(i, calculated, serial_comm())
+        self.under_way.pop(future)[1].release()
+        self.report(result)
+
+
+def _calculate(atoms: Atoms, jobs: Jobs) -> Calculated:
+    """What a worker does: one calculation at a time, however many threads it has."""
+    with _one_at_a_time:
+        return jobs.compute(atoms, serial_comm())
