@@ -56,7 +56,7 @@ def replacing_path(path: str | Path) -> Iterator[Path]:
         No such folder, a folder of this name, no permission, a full disk; it names ``path``.
     """
     target = Path(os.path.realpath(path))
-    with _named(path):
+    with naming(path):
         permissions = _check_target(target)
         if permissions is None:
             with _copied(target) as temporary:
@@ -93,7 +93,10 @@ def remove_stale_temporaries(folder: Path) -> None:
         _, _, host, process, _ = temporary.name.split('.', 4)
         pid = process.partition('-')[0]
         if host == _host() and pid.isdigit() and not is_running(int(pid)):
-            temporary.unlink(missing_ok=True)
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
 def is_running(pid: int) -> bool:
@@ -183,7 +186,7 @@ def _copied(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _named(path: str | Path) -> Iterator[None]:
+def naming(path: str | Path) -> Iterator[None]:
     """Errors of the disk, which name a temporary file or none, name ``path``."""
     disk = (
         errno.ENOSPC,

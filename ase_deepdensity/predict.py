@@ -73,13 +73,21 @@ class Predictor:
         extrapolate: bool = False,
     ):
         self.model = model
-        self.level = model.level if level is None else model.at(level)
         self.device = checked_device(device)
         self.dtype = dtype
         self.extrapolate = extrapolate
-        self._runner = NetworkRunner(model, self.level, self.device, dtype)
+        self._runner = NetworkRunner(model, model.level if level is None else model.at(level), self.device, dtype)
         self.evaluator = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
+
+    @property
+    def level(self) -> Level:
+        """Of the calculation whose density is wanted; may be set."""
+        return self._runner.level
+
+    @level.setter
+    def level(self, level: Level) -> None:
+        self._runner.level = level
 
     @property
     def network(self) -> DensityNetwork:

@@ -23,7 +23,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_deepdensity.files import temporary_path
+from ase_deepdensity.files import naming, remove_stale_temporaries, temporary_path
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.packages import require
@@ -57,9 +57,11 @@ def check_zarr_target(path: Path) -> None:
 def _replacing_folder(path: Path) -> Iterator[Path]:
     """A folder that takes the place of ``path`` when the block ends; after an error nothing is left of it."""
     check_zarr_target(path)
+    remove_stale_temporaries(path.parent)
     new = temporary_path(path)
     try:
-        yield new
+        with naming(path):
+            yield new
         if path.exists():
             old = temporary_path(path)
             os.rename(path, old)

@@ -154,10 +154,7 @@ class ModelSeed(Seed):
         return self.model.types_of(atoms)
 
     def use_kpoints(self, level: Level) -> None:
-        from ase_deepdensity.predict import Predictor
-
-        self.level = self.model.at(level)
-        self.predictor = Predictor(self.model, level=self.level)
+        self.level = self.predictor.level = self.model.at(level)
         self._coefficients = None
 
     def coefficients(self, atoms: Atoms) -> AtomsCoefficients:

@@ -1,6 +1,9 @@
 """Densities as Zarr: written slab by slab, read by xarray, replaced only where they are ours."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import xarray
 from ase import Atoms
 
 from ase_deepdensity.dataset.zarr_folder import check_zarr_target, read_zarr, write_zarr
+from ase_deepdensity.files import temporary_path
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 
@@ -60,9 +64,9 @@ def test_after_an_error_all_is_as_before(tmp_path):
 
     def broken():
         yield next(slabs())
-        raise OSError(28, 'No space left on device')
+        raise OSError(28, 'No space left on device', str(tmp_path / '.tmp.here' / 'c'))
 
-    with pytest.raises(OSError, match='No space left'):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/n\.zarr'"):
         write(path, broken())
     assert [path.name for path in tmp_path.iterdir()] == ['n.zarr']
     np.testing.assert_array_equal(read_zarr(path)[2][:], NT_SR)
@@ -73,6 +77,17 @@ def test_an_older_one_is_replaced(tmp_path):
     write(tmp_path / 'n.zarr', ((slab, 2 * nt_sR) for slab, nt_sR in slabs()))
     np.testing.assert_array_equal(read_zarr(tmp_path / 'n.zarr')[2][:], 2 * NT_SR)
     assert [path.name for path in tmp_path.iterdir()] == ['n.zarr']
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    finished = subprocess.Popen([sys.executable, '-c', ''])
+    finished.wait()
+    left = tmp_path / temporary_path(tmp_path / 'n.zarr').name.replace(f'.{os.getpid()}-', f'.{finished.pid}-')
+    (left / 'c').mkdir(parents=True)
+    ours = temporary_path(tmp_path / 'm.zarr')
+    ours.mkdir()
+    write(tmp_path / 'n.zarr')
+    assert {path.name for path in tmp_path.iterdir()} == {'n.zarr', ours.name}
 
 
 @pytest.mark.parametrize('kind', ['folder', 'file', 'other zarr'])
