@@ -13,7 +13,7 @@ from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level, LevelError, without_charge
 from ase_deepdensity.model_files import ModelError
-from ase_deepdensity.paw import AtomType
+from ase_deepdensity.paw import OPTIONAL, AtomType
 
 Content = tuple[dict[str, Any], dict[str, np.ndarray]]
 """Header and arrays."""
@@ -52,7 +52,7 @@ def _with_atom_types(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> C
             raise ValueError(f'its projectors of {atom_type.symbol}, {l_j}, are not those of the dataset')
         step, cutoff = tables[name]
         nt = RadialTable(step, cutoff, arrays[f'superposition.{name}'].astype(float))
-        upgraded = replace(atom_type, nt=nt).to_arrays()
+        upgraded = replace(atom_type, nt=nt, N0_ii=None).to_arrays()
         kept |= {f'atom_types.{name}.{key}': array for key, array in upgraded.items()}
     return header | {'architecture': architecture}, kept
 
@@ -77,5 +77,12 @@ def _same_types(level: Level, species: Sequence[int]) -> list[AtomType]:
     return atom_types
 
 
-UPGRADES: dict[int, Upgrade] = {2: _sealed, 3: _with_atom_types}
+def _with_overlaps(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Content:
+    """Atom types of version 5 may hold overlaps of partial waves; those of earlier files do not know them."""
+    if strange := [name for name in arrays if name.startswith('atom_types.') and name.endswith(f'.{OPTIONAL}')]:
+        raise ValueError(f'arrays that there were not yet: {", ".join(strange)}')
+    return header, arrays
+
+
+UPGRADES: dict[int, Upgrade] = {2: _sealed, 3: _with_atom_types, 4: _with_overlaps}
 """version → what makes a file of that version one of the next."""

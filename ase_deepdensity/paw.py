@@ -24,7 +24,9 @@ MOST_ELECTRONS = 1000
 FLOATS = 'nvalence', 'Delta0', 'core_charge', 'rcgauss'
 SHELLS = 'l_j', 'n_j', 'f_j', 'eps_j'
 ARRAYS = (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_step', 'nt_cutoff', 'nt_xp')
-"""Names of the arrays of :meth:`AtomType.to_arrays`."""
+"""Names of the arrays of :meth:`AtomType.to_arrays` that there are always."""
+OPTIONAL = 'N0_ii'
+"""Name of the one that there may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +65,12 @@ class AtomType:
     """(ni, ni) density matrix of the same atom."""
     fingerprint: str = ''
     """MD5 of the dataset's file; empty: there is none."""
+    N0_ii: np.ndarray | None = None
+    """(ni, ni) overlaps of the all-electron partial waves inside the augmentation sphere: what a density matrix holds
+    there, in electrons.  None: not known, as in files from before there were spins."""
 
     def __post_init__(self) -> None:
-        for name in 'Delta_iiL', 'D_ii':
+        for name in 'Delta_iiL', 'D_ii', *([OPTIONAL] if self.N0_ii is not None else []):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
         if not (type(self.number) is int and 0 < self.number < len(chemical_symbols)):
             raise ValueError(f'an atom type needs an atomic number, not {self.number!r}')
@@ -86,12 +91,15 @@ class AtomType:
             )
         if self.D_ii.shape != (self.ni, self.ni):
             raise ValueError(f'{self.symbol}: D_ii must have the shape ({self.ni}, {self.ni}), not {self.D_ii.shape}')
+        if self.N0_ii is not None and self.N0_ii.shape != (self.ni, self.ni):
+            raise ValueError(f'{self.symbol}: N0_ii must have the shape ({self.ni}, {self.ni}), not {self.N0_ii.shape}')
         for name in SHELLS:
             if len(getattr(self, name)) != len(self.l_j):
                 raise ValueError(f'{self.symbol}: {name} must have {len(self.l_j)} values, not {getattr(self, name)}')
 
     def _check_values(self) -> None:
-        for name in ('Delta0', 'core_charge', 'f_j', 'eps_j', 'Delta_iiL', 'D_ii'):
+        names = 'Delta0', 'core_charge', 'f_j', 'eps_j', 'Delta_iiL', 'D_ii'
+        for name in names if self.N0_ii is None else (*names, OPTIONAL):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f'{self.symbol}: {name} must be finite, not {getattr(self, name)}')
         if not 0 <= self.nvalence <= MOST_ELECTRONS:
@@ -118,14 +126,15 @@ class AtomType:
         return same and np.array_equal(self.Delta_iiL, other.Delta_iiL) and self.Delta0 == other.Delta0
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything but number and fingerprint as float64 arrays, for files: see :data:`ARRAYS`.
+        """Everything but number and fingerprint as float64 arrays, for files: see :data:`ARRAYS`, :data:`OPTIONAL`.
 
         No shape of the compensation charges is ``rcgauss`` = 0.
         """
         arrays = {name: np.array(getattr(self, name) or 0.0, dtype=float) for name in FLOATS}
         arrays |= {name: np.array(getattr(self, name), dtype=float) for name in SHELLS}
         nt = {'nt_step': np.array(self.nt.x_step), 'nt_cutoff': np.array(self.nt.cutoff), 'nt_xp': self.nt.table_xp}
-        return arrays | {'Delta_iiL': self.Delta_iiL, 'D_ii': self.D_ii} | nt
+        known = {} if self.N0_ii is None else {OPTIONAL: self.N0_ii}
+        return arrays | {'Delta_iiL': self.Delta_iiL, 'D_ii': self.D_ii} | known | nt
 
     @classmethod
     def from_arrays(cls, number: int, arrays: Mapping[str, np.ndarray], fingerprint: str = '') -> AtomType:
@@ -136,17 +145,17 @@ class AtomType:
         ValueError
             Something else: names, shapes and values that do not fit.
         """
-        if arrays.keys() != set(ARRAYS):
+        if arrays.keys() - {OPTIONAL} != set(ARRAYS):
             raise ValueError(f'an atom type has the arrays {", ".join(ARRAYS)}, not {", ".join(sorted(arrays))}')
         for name, array in arrays.items():
-            naxes = {'Delta_iiL': 3, 'D_ii': 2, 'nt_xp': 2}.get(name, 1 if name in SHELLS else 0)
+            naxes = {'Delta_iiL': 3, 'D_ii': 2, OPTIONAL: 2, 'nt_xp': 2}.get(name, 1 if name in SHELLS else 0)
             if array.ndim != naxes or array.dtype != np.float64:
                 raise ValueError(f'{name} of an atom type has {array.ndim} axes and the type {array.dtype}')
         nt = RadialTable(float(arrays['nt_step']), float(arrays['nt_cutoff']), arrays['nt_xp'])
         values: dict[str, Any] = {name: float(arrays[name]) for name in FLOATS}
         values |= {name: _whole(arrays[name]) for name in ('l_j', 'n_j')}
         values |= {name: tuple(arrays[name].tolist()) for name in ('f_j', 'eps_j')}
-        values |= {'rcgauss': values['rcgauss'] or None, 'nt': nt}
+        values |= {'rcgauss': values['rcgauss'] or None, 'nt': nt, OPTIONAL: arrays.get(OPTIONAL)}
         return cls(number, **values, Delta_iiL=arrays['Delta_iiL'], D_ii=arrays['D_ii'], fingerprint=fingerprint)
 
 
@@ -211,6 +220,33 @@ def pseudo_electrons(D_asii: Iterable[np.ndarray], atom_types: Sequence[AtomType
     """
     holes = sum(atom_type.core_charge for atom_type in atom_types)
     return -(total_compensation_charge(D_asii, atom_types) + charge + holes)
+
+
+def magnetic_moments(D_asii: Sequence[np.ndarray], atom_types: Sequence[AtomType]) -> np.ndarray:
+    """(natoms,) magnetic moment inside the augmentation sphere of each atom, μB: GPAW's ``get_magnetic_moments()``.
+
+        m_a = Σ_ij (D^a_↑ij − D^a_↓ij) ⟨φ_i|φ_j⟩ inside the sphere
+
+    What lies between the spheres belongs to no atom, so that they do not add up to the moment of the cell.
+
+    Parameters
+    ----------
+    D_asii
+        For each atom (nspins, ni, ni); zeros come out of spin-paired ones.
+
+    Raises
+    ------
+    ValueError
+        An atom type that does not know the overlaps.
+    """
+    moment_a = np.zeros(len(D_asii))
+    for a, (D_sii, atom_type) in enumerate(zip(D_asii, atom_types, strict=True)):
+        if len(D_sii) == 1:
+            continue
+        if atom_type.N0_ii is None:
+            raise ValueError(f'the moment of atom {a} needs overlaps of partial waves that its {atom_type} lacks')
+        moment_a[a] = np.vdot(D_sii[0] - D_sii[1], atom_type.N0_ii)
+    return moment_a
 
 
 def pseudo_electrons_of_sums(matrices: Mapping[AtomType, tuple[int, np.ndarray]], charge: float = 0.0) -> float:

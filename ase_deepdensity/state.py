@@ -13,7 +13,15 @@ from ase import Atoms
 
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
-from ase_deepdensity.paw import AtomType, compensation_charges, pseudo_electrons, total_compensation_charge
+from ase_deepdensity.paw import (
+    AtomType,
+    compensation_charges,
+    magnetic_moments,
+    pseudo_electrons,
+    spin_compensation_charges,
+    total_compensation_charge,
+)
+from ase_deepdensity.spin import components, spins
 
 if TYPE_CHECKING:
     from gpaw.new.ase_interface import ASECalculator
@@ -234,6 +242,49 @@ class PAWDensity:
         self.check_whole('number_of_electrons')
         nvalence = sum(atom_type.nvalence for atom_type in self.types())
         return float(self.integral() + self.compensation_charge() + nvalence)
+
+    def magnetic_moment(self) -> float:
+        """Of the cell, μB: electrons with spin up minus those with spin down, GPAW's ``get_magnetic_moment()``."""
+        self.check_whole('magnetic_moment')
+        if self.nspins == 1:
+            return 0.0
+        charges = spin_compensation_charges(self.D_asii, self.types())
+        Q_s = sqrt(4 * pi) * np.sum([Q_sL[:, 0] for Q_sL in charges], axis=0) + self.nt_sR.sum((1, 2, 3)) * self.grid.dv
+        return float(Q_s[0] - Q_s[1])
+
+    def magnetic_moments(self) -> np.ndarray:
+        """(natoms,) inside the augmentation sphere of each atom, μB: see :func:`.paw.magnetic_moments`.
+
+        Raises
+        ------
+        ValueError
+            A spin-polarised state from an old file whose datasets the level's code does not have.
+        """
+        types = self.types()
+        if self.nspins == 2 and any(atom_type.N0_ii is None for atom_type in types):
+            from ase_deepdensity.codes import code_of
+
+            installed = code_of(self.level).atom_types(self.level, self.atoms.numbers)
+            types = [new if new.is_like(old) else old for new, old in zip(installed, types, strict=True)]
+        return magnetic_moments(self.D_asii, types)
+
+    def with_spins(self, nspins: int) -> PAWDensity:
+        """With two spin densities, which are the same where it was spin-paired; or with the sum of both.
+
+        Raises
+        ------
+        ValueError
+            A number that is not 1 or 2.
+        """
+        if nspins not in (1, 2):
+            raise ValueError(f'there are 1 or 2 spin densities, not {nspins}')
+        if nspins == self.nspins:
+            return self
+
+        def changed(x_s: np.ndarray) -> np.ndarray:
+            return spins(components(x_s)[:1], nspins)
+
+        return self.new(nt_sR=changed(self.nt_sR), D_asii=[changed(D_sii) for D_sii in self.D_asii])
 
     def dipole_moment(self) -> np.ndarray:
         """(3,) dipole moment of the cell, e·Å, as GPAW's ``Density.calculate_dipole_moment`` has it.

@@ -63,6 +63,8 @@ def test_free_atom(oxygen):
         ({'l_j': (0, 1, 0, 1, 5)}, 'O: an element has at most 32 projectors with angular momenta of 0 to 4'),
         ({'l_j': (0, 1)}, r'Delta_iiL must have the shape \(4, 4, 1, 4, 9 or 16 …\), not \(13, 13, 9\)'),
         ({'D_ii': np.zeros((13, 12))}, r'D_ii must have the shape \(13, 13\), not \(13, 12\)'),
+        ({'N0_ii': np.zeros((12, 12))}, r'N0_ii must have the shape \(13, 13\), not \(12, 12\)'),
+        ({'N0_ii': np.full((13, 13), np.nan)}, 'N0_ii must be finite'),
         ({'eps_j': (1.0,)}, 'eps_j must have 5 values'),
         ({'Delta0': float('nan')}, 'Delta0 must be finite, not nan'),
         ({'nvalence': -1.0}, 'nvalence must be from 0 to 1000, not -1.0'),

@@ -18,7 +18,7 @@ from scipy.interpolate import CubicHermiteSpline
 
 from ase_deepdensity.arguments import real, whole
 from ase_deepdensity.basis import RadialTable
-from ase_deepdensity.paw import FLOATS, SHELLS, AtomType
+from ase_deepdensity.paw import FLOATS, OPTIONAL, SHELLS, AtomType
 
 SPACING = 0.01
 """Å."""
@@ -41,8 +41,10 @@ def packed(types: Sequence[AtomType]) -> tuple[str, np.ndarray]:
         arrays = atom_type.to_arrays()
         numbers += [arrays[name].ravel() for name in (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_step', 'nt_cutoff')]
         numbers += [*_thinned(atom_type.nt)]
+        numbers += [arrays[OPTIONAL].ravel()] if OPTIONAL in arrays else []
         nj, _, nL = len(atom_type.l_j), *arrays['Delta_iiL'].shape[1:]
-        entries.append({'number': atom_type.number, 'fingerprint': atom_type.fingerprint, 'nj': nj, 'nL': nL})
+        entry = {'number': atom_type.number, 'fingerprint': atom_type.fingerprint, 'nj': nj, 'nL': nL}
+        entries.append(entry | ({OPTIONAL: True} if OPTIONAL in arrays else {}))
     return json.dumps(entries), np.concatenate(numbers).astype(float)
 
 
@@ -99,7 +101,8 @@ def _read(entry: dict[str, Any], reader: _Reader) -> AtomType:
     intervals = whole('intervals of an atom type', round(min(cutoff**2 / step, 1e9)), least=1, most=MOST_INTERVALS)
     node_k = _nodes(intervals, cutoff)
     table = _table(intervals, step, node_k, reader.take(len(node_k)), reader.take(len(node_k)))
-    return AtomType.from_arrays(number, arrays | {'nt_xp': table}, entry['fingerprint'])
+    arrays |= {'nt_xp': table} | ({OPTIONAL: reader.take(ni, ni)} if entry.get(OPTIONAL, False) is True else {})
+    return AtomType.from_arrays(number, arrays, entry['fingerprint'])
 
 
 def _nodes(intervals: int, cutoff: float) -> np.ndarray:

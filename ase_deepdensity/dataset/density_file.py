@@ -8,7 +8,7 @@ from ase_deepdensity.dataset import files, hdf5
 from ase_deepdensity.dataset.contents import SINCE, STATE, read_state, write_state
 from ase_deepdensity.state import PAWDensity
 
-FORMAT, VERSION = 'ase-deepdensity density', 3
+FORMAT, VERSION = 'ase-deepdensity density', 4
 
 
 class DensityFileError(ValueError):

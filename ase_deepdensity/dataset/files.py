@@ -17,6 +17,9 @@ data set            shape              content
 Attributes: ``level`` (JSON: every GPAW parameter and the versions), ``charge`` (|e|), ``geometry`` (hash),
 ``atom_types`` (JSON: element, MD5 and sizes of each), ``energy`` (eV), ``niter``,
 ``seconds``, ``info`` (JSON, free).  How files are sealed: :mod:`.hdf5`.
+
+Files of versions 1 to 3 are read.  Those have no overlaps of partial waves (:attr:`.AtomType.N0_ii`), from which the
+moments of atoms are counted; before version 3 there are no atom types.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ __all__ = [
     'write_snapshot',
 ]
 
-FORMAT, VERSION = 'ase-deepdensity snapshot', 3
+FORMAT, VERSION = 'ase-deepdensity snapshot', 4
 
 
 class SnapshotError(ValueError):

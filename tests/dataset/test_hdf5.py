@@ -48,6 +48,21 @@ def test_files_of_version_2_are_read():
     assert second.density.number_of_electrons() == pytest.approx(8, abs=1e-6)
 
 
+def test_files_of_version_3_are_read(monkeypatch):
+    """They have atom types that do not know how much of a density matrix lies inside the spheres."""
+    snapshot, density = read_snapshot(SHARED / 'snapshot-3.h5'), read_density(SHARED / 'density-3.h5')
+    assert snapshot.info == {'note': 'of version 3'} and np.array_equal(snapshot.density.nt_sR, density.nt_sR)
+    assert {atom_type.N0_ii for atom_type in density.types()} == {None}
+    assert density.magnetic_moments().tolist() == [0, 0]
+    up = np.array([0.5, 0.0])
+    polarised = density.with_spins(2).new(D_asii=[up[:, None, None] * D_sii for D_sii in density.D_asii])
+    moment_a = polarised.magnetic_moments()
+    assert moment_a == pytest.approx(polarised.new(atom_types=None).magnetic_moments()) and moment_a[1] > 0.1
+    monkeypatch.setattr('ase_deepdensity.paw.AtomType.is_like', lambda *others: False)
+    with pytest.raises(ValueError, match='the moment of atom 0 needs overlaps of partial waves that its AtomType'):
+        polarised.magnetic_moments()
+
+
 def test_a_charge_of_old_files_is_one_of_the_system(old):
     level = json.dumps({'name': 'ion', 'parameters': {'mode': 'lcao', 'charge': 1.0}})
     change(old, attribute('level', level))
@@ -183,10 +198,10 @@ def test_nothing_larger_than_the_file_is_allocated(new, shape):
 
 def test_the_seal_tells_the_version_first(new):
     whole = new.read_bytes()
-    new.write_bytes(whole.replace(b'snapshot 3 sha', b'snapshot 4 sha', 1))
-    with pytest.raises(SnapshotError, match='new.h5: format version 4; this program reads up to 3: update it'):
+    new.write_bytes(whole.replace(b'snapshot 4 sha', b'snapshot 5 sha', 1))
+    with pytest.raises(SnapshotError, match='new.h5: format version 5; this program reads up to 4: update it'):
         read_snapshot(new)
-    new.write_bytes(whole.replace(b'snapshot 3 sha', b'snapshot 1 sha', 1))
+    new.write_bytes(whole.replace(b'snapshot 4 sha', b'snapshot 1 sha', 1))
     with pytest.raises(SnapshotError, match='new.h5: '):
         read_snapshot(new)
 

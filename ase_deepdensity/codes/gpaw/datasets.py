@@ -95,6 +95,8 @@ def _atom_type(parameters: str, number: int) -> AtomType:
 
 def atom_type(setup: Setup) -> AtomType:
     """What a dataset says of its element."""
+    from gpaw.utilities import unpack_hermitian
+
     data, shape = setup.data, setup.data.shape_function
     f_sI = setup.calculate_initial_occupation_numbers(0.0, False, charge=0.0, nspins=1)
     bound_j = [n > 0 for n in setup.n_j]
@@ -112,6 +114,7 @@ def atom_type(setup: Setup) -> AtomType:
         nt=RadialTable.fit(*free_atom(setup, f_sI[0])),
         D_ii=unpacked(setup.initialize_density_matrix(f_sI)[0]),
         fingerprint=setup.fingerprint or '',
+        N0_ii=unpack_hermitian(setup.N0_p),
     )
 
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
     from gpaw.new.ase_interface import ASECalculator
 
+MAGNETIC_MIXER = {'method': 'difference', 'beta': 0.05, 'nmaxold': 5, 'weight': 50.0}
+"""For spin-polarised calculations that do not converge otherwise: total and magnetisation are mixed each by itself,
+where GPAW's default (``'sum'``) lets the magnetisation go as it comes."""
+PATIENCE = 100
+"""Iterations with GPAW's default mixer before that one is taken, unless the level has a ``maxiter``."""
+
 
 def calculate(
     atoms: Atoms,
@@ -32,6 +38,10 @@ def calculate(
     calculator: Callable[..., ASECalculator] | None = None,
 ) -> Snapshot:
     """The self-consistent ground state of ``atoms``, whose charge is :func:`.total_charge`.
+
+    It is spin-polarised where GPAW has it so: for atoms with initial magnetic moments, and at a level with ``spinpol``
+    or ``hund``.  The atoms of the snapshot have the moments that it began with.  A spin-polarised calculation that does
+    not converge, at a level without a mixer, is done anew with :data:`MAGNETIC_MIXER`, which its ``info`` then names.
 
     Parameters
     ----------
@@ -48,22 +58,45 @@ def calculate(
         Too many iterations.
     """
     require_gpaw('a reference calculation')
+    from gpaw import KohnShamConvergenceError
     from gpaw.new.ase_interface import GPAW
 
     gpaw_parameters(level)
     atoms = atoms.copy()
-    calc = (calculator or GPAW)(**level.keywords(charge=total_charge(atoms)), txt=txt, communicator=comm)
+    keywords = level.keywords(charge=total_charge(atoms)) | {'txt': txt, 'communicator': comm}
+    info: dict[str, Any] = {}
     niter = 0
 
     def count(ctx: Any) -> None:
         nonlocal niter
-        niter = ctx.niter
+        niter += 1
 
-    calc.hooks['scf_step'] = count
+    def converged(changes: dict[str, Any]) -> ASECalculator:
+        calc = (calculator or GPAW)(**keywords | changes)
+        calc.hooks['scf_step'] = count
+        calc.get_potential_energy(atoms)
+        return calc
+
     start = time.perf_counter()
-    calc.get_potential_energy(atoms)
+    if _is_polarised(atoms, level) and not level.parameters.get('mixer'):
+        try:
+            calc = converged({'maxiter': keywords.get('maxiter') or PATIENCE})
+        except KohnShamConvergenceError:
+            info['mixer'] = MAGNETIC_MIXER
+            calc = converged({'mixer': MAGNETIC_MIXER})
+    else:
+        calc = converged({})
     seconds = time.perf_counter() - start
-    return snapshot_from_calculator(calc, niter=niter, seconds=seconds, level=with_versions(level, atoms.numbers))
+    full = with_versions(level, atoms.numbers)
+    return snapshot_from_calculator(calc, niter=niter, seconds=seconds, level=full, info=info)
+
+
+def _is_polarised(atoms: Atoms, level: Level) -> bool:
+    """Will GPAW's calculation have two spins?"""
+    given = [level.parameters.get(name) for name in ('spinpol', 'hund')]
+    moments = level.parameters.get('magmoms')
+    moment_a = atoms.get_initial_magnetic_moments() if moments is None else np.asarray(moments)
+    return any(given) or bool(moment_a.any())
 
 
 def snapshot_from_gpw(path: str | Path) -> Snapshot:

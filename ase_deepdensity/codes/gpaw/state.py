@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from ase.units import Bohr
 
 from ase_deepdensity.codes.gpaw.datasets import setups, types_of
@@ -40,8 +41,10 @@ def state_of_calculator(calc: ASECalculator, *, level: Level | None = None) -> P
         raise ValueError('non-collinear spins are not supported: use collinear or no magnetic moments')
     nt_sR = density.nt_sR.gather(broadcast=True)
     D_asii = density.D_asii.gather(broadcast=True)
+    atoms = calc.dft.atoms.copy()
+    atoms.set_initial_magnetic_moments(assumed_moments(calc) if density.ncomponents == 2 else None)
     return PAWDensity(
-        atoms=calc.dft.atoms,
+        atoms=atoms,
         grid=grid_of(nt_sR.desc),
         nt_sR=nt_sR.data * Bohr**-3,
         D_asii=[(D_asii[a] + D_asii[a].swapaxes(1, 2)) / 2 for a in range(len(calc.dft.atoms))],
@@ -49,6 +52,22 @@ def state_of_calculator(calc: ASECalculator, *, level: Level | None = None) -> P
         charge=float(calc.params.charge),
         atom_types=types_of(calc.dft.setups),
     )
+
+
+def assumed_moments(calc: ASECalculator) -> np.ndarray | None:
+    """(natoms,) μB: what a spin-polarised calculation began with, from ``magmoms=``, ``hund=True`` or its atoms.
+
+    None where they are all zero, as GPAW may be told with ``spinpol=True``.
+    """
+    from gpaw.new.builder import normalize_initial_magmoms
+
+    params, atoms = calc.params, calc.dft.atoms
+    if params.hund:
+        charge = params.charge / len(atoms)
+        moment_a = np.array([setup.get_hunds_rule_moment(charge) for setup in calc.dft.setups])
+    else:
+        moment_a = normalize_initial_magmoms(atoms, params.magmoms)[0][:, 2]
+    return moment_a if moment_a.any() else None
 
 
 def grid_of(desc: UGDesc) -> Grid:
