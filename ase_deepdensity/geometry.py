@@ -32,13 +32,15 @@ def check_geometry(atoms: Atoms, *, overlap: bool = True) -> None:
     Raises
     ------
     GeometryError
-        No atoms, positions or cell that are not finite, a flat, tiny or absurdly large cell, overlapping atoms.
+        No atoms, ghosts, positions or cell that are not finite, a flat, tiny or absurdly large cell, overlapping atoms.
     """
     if len(atoms) == 0:
         raise GeometryError('there are no atoms')
     if not np.isfinite(atoms.positions).all():
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(1)).tolist()
         raise GeometryError(f'the positions of atoms {bad[:10]} are not finite')
+    if ghosts := np.flatnonzero(atoms.numbers == 0).tolist():
+        raise GeometryError(f'atom {ghosts[0]} is a ghost (X), which has no density: leave ghosts out')
     _check_cell(atoms.cell.array)
     if overlap:
         _check_overlap(atoms)

@@ -1,0 +1,46 @@
+"""What ASE learns of this package when it is installed: the format of its files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from ase.utils.plugins import ExternalIOFormat
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+io = ExternalIOFormat(
+    desc='ase_deepdensity: a density or a snapshot', code='1S', module='ase_deepdensity.ase_plugin', ext='h5'
+)
+"""Entry point ``deepdensity`` of ``ase.ioformats``: for ``ase.io.read('n.h5')``, ``ase gui``, ``ase convert``."""
+
+
+def read_deepdensity(filename: str) -> Atoms:
+    """The atoms of a density or of a snapshot, with what is known of energy (eV), forces (eV/Å) and dipole (e·Å).
+
+    Raises
+    ------
+    ValueError
+        No such file of this package, or a damaged one.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from ase_deepdensity.dataset.density_file import read_density
+    from ase_deepdensity.dataset.files import LAYOUT, read_snapshot
+    from ase_deepdensity.dataset.hdf5 import opened
+
+    density = read_density(filename)
+    atoms = cast('Atoms', density.atoms.copy())
+    try:
+        with opened(filename, LAYOUT):
+            pass
+    except ValueError:  # a density without a snapshot's energy and forces
+        results: dict[str, Any] = {'dipole': density.dipole_moment()} if density.grid.is_whole else {}
+    else:
+        snapshot = read_snapshot(filename)
+        results = {'energy': snapshot.energy, 'forces': snapshot.forces, 'dipole': snapshot.dipole}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.calc.name = 'deepdensity'
+    if density.charge:
+        atoms.info['charge'] = density.charge
+    return atoms
