@@ -49,7 +49,8 @@ class SeededGPAW(ASECalculator):
         file of a finished calculation of them, ``.gpw``, to start from.  Default: the shipped model that knows the
         atoms best (:func:`.choose`), which the log names; another one when the elements change.
     on_mismatch
-        What to do when the parameters are not those of the model's level of theory: 'error', or 'warn' and go on.
+        What to do when the PAW datasets are not those that the seed is for: 'error', or 'warn' and try it.  Any other
+        difference from the seed's level of theory is a line in the log.
     txt
         Where the log goes, as for GPAW.  A file is opened when a calculation is set up and its first iteration is
         next: what ends in an error before leaves it alone.
@@ -65,7 +66,7 @@ class SeededGPAW(ASECalculator):
     Raises
     ------
     LevelError
-        Parameters that are not those of the level; the message names each.
+        Datasets with other projectors or electrons than the seed's; the message names each.  Meta-GGAs, spins, GPUs.
     ImportError
         A GPAW that is too old.
     PredictionError
@@ -101,7 +102,9 @@ class SeededGPAW(ASECalculator):
         if not isinstance(self.seed, ChosenSeed):  # it has no atoms yet
             compatible.check_charge(params, self.seed.charge, self.seed.name)
             self.seed.use_kpoints(compatible.level_of(params))
-            self._report_differences(compatible.parameter_differences(self.seed.level, params))
+            compatible.report_datasets(
+                compatible.setup_differences(self.seed.level, params), self.seed.name, on_mismatch
+            )
         log, self._open_log = seams.deferred_logger(txt, communicator)
         super().__init__(params, log=log)
         self._starter = Starter(self.seed, self.protocol, self.log)
@@ -186,15 +189,16 @@ class SeededGPAW(ASECalculator):
     def _prepare(self, builder: DFTComponentsBuilder) -> None:
         """Check the components of a calculation, and let its first density be the seed."""
         compatible.check_electrons(builder, self.seed.name)
-        self._report_differences(compatible.differences(self.seed.level, builder))
+        datasets = compatible.setup_differences(self.seed.level, self.params)
+        datasets += compatible.dataset_differences(self.seed.types_of(builder.atoms), builder)
+        compatible.report_datasets(datasets, self.seed.name, self.on_mismatch)
+        if differences := compatible.differences(self.seed.level, builder):
+            self.log(f'\nSeed of another level of theory (seed against calculation): {"; ".join(differences)}')
         self.seed.check_grid(grid_of(builder.grid.new(comm=serial_comm)))
         self._starter.use(builder)
         seams.on_potential_calculator(
             builder, lambda pot_calc: self._starter.seed_next_potential(pot_calc, builder.atoms)
         )
-
-    def _report_differences(self, differences: list[str]) -> None:
-        compatible.report_differences(differences, self.seed.name, self.on_mismatch)
 
     def _start_of_loop(self) -> Start | None:
         """Give the new calculation a loop that knows of seeds."""

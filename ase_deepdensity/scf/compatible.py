@@ -1,9 +1,14 @@
-"""Does a calculation belong to the level of theory of a seed?  All that can differ, named before any work is done."""
+"""Is a seed one for a calculation?  All in which the levels of theory differ, named before any work is done.
+
+A seed is put to the test in any case (see :mod:`.protocol`), so that another cutoff, grid, mode, functional, other
+k-points or smearing cost iterations at most, and mostly still save some: they are told in the log.  Only density
+matrices of other projectors mean nothing.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +18,7 @@ from ase_deepdensity.codes.gpaw.grid import grid
 from ase_deepdensity.codes.gpaw.kpoints import kpoints
 from ase_deepdensity.codes.gpaw.parameters import with_versions
 from ase_deepdensity.level import Level, LevelError
+from ase_deepdensity.paw import AtomType
 from ase_deepdensity.spelling import PHYSICAL
 
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ OnMismatch = Literal['error', 'warn']
 
 
 class LevelWarning(UserWarning):
-    """A seed of another level of theory than the calculation's."""
+    """A seed for other PAW datasets than the calculation's."""
 
 
 def check_gpaw() -> None:
@@ -49,9 +55,32 @@ def check_gpaw() -> None:
         )
 
 
-def parameter_differences(level: Level, params: Parameters) -> list[str]:
-    """One line for each physical parameter that is not the level's, but for those that depend on the atoms."""
-    return _without_resolved(level).differences(_without_resolved(level_of(params)))
+def setup_differences(level: Level, params: Parameters) -> list[str]:
+    """A line if other datasets are asked for than the level has."""
+    mine, theirs = (
+        Level({'mode': 'pw', 'setups': each.parameters.get('setups')}) for each in (level, level_of(params))
+    )
+    return mine.differences(theirs)
+
+
+def dataset_differences(atom_types: Sequence[AtomType], builder: DFTComponentsBuilder) -> list[str]:
+    """One line for each element whose dataset has other projectors, or another number of electrons.
+
+    Parameters
+    ----------
+    atom_types
+        Of the seed, for each atom.
+    """
+    lines = [
+        f'{atom_type.symbol}: {_described(atom_type.nvalence, atom_type.l_j)} against {_described(setup.Nv, setup.l_j)}'
+        for atom_type, setup in zip(atom_types, builder.setups, strict=True)
+        if (atom_type.nvalence, tuple(atom_type.l_j)) != (setup.Nv, tuple(setup.l_j))
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _described(nvalence: float, l_j: Sequence[int]) -> str:
+    return f'{nvalence:g} valence electrons, projectors {"".join("spdfg"[l] for l in l_j) or "none"}'
 
 
 def differences(level: Level, builder: DFTComponentsBuilder) -> list[str]:
@@ -74,8 +103,8 @@ def _resolved_differences(level: Level, builder: DFTComponentsBuilder) -> Iterat
         yield f'grid of these atoms: {level_size_c.tolist()} against {size_c.tolist()}'
 
 
-def report_differences(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
-    """Raise or warn of differences, if there are any.
+def report_datasets(found: list[str], name: str, on_mismatch: OnMismatch) -> None:
+    """Raise or warn of other datasets, if there are any.
 
     Raises
     ------
@@ -85,10 +114,10 @@ def report_differences(found: list[str], name: str, on_mismatch: OnMismatch) -> 
     if not found:
         return
     message = (
-        f'the calculation is not at the level of theory of the {name} (seed against calculation): {"; ".join(found)}'
+        f'the {name} is for other PAW datasets than the calculation (seed against calculation): {"; ".join(found)}'
     )
     if on_mismatch == 'error':
-        raise LevelError(f"{message}. Use the level's parameters, or on_mismatch='warn' to seed all the same")
+        raise LevelError(f"{message}. Use those of the seed, or on_mismatch='warn' to try it all the same")
     warnings.warn(message, LevelWarning, stacklevel=3)
 
 

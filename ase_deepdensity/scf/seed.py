@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ase_deepdensity.choice import USUAL, Choice, choose, kind
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.paw import AtomType
 from ase_deepdensity.scf.bounds import agreed, described, may_be_refused
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
@@ -53,6 +55,10 @@ class Seed(ABC):
         PredictionError
             For the reason that the message tells.
         """
+
+    @abstractmethod
+    def types_of(self, atoms: Atoms) -> Sequence[AtomType]:
+        """For each atom the PAW dataset that the density matrices are for."""
 
     @abstractmethod
     def use_kpoints(self, level: Level) -> None:
@@ -144,6 +150,9 @@ class ModelSeed(Seed):
 
         check_atoms(atoms, self.model)
 
+    def types_of(self, atoms: Atoms) -> Sequence[AtomType]:
+        return self.model.types_of(atoms)
+
     def use_kpoints(self, level: Level) -> None:
         self.level = self.predictor.level = self.model.at(level)
         self._coefficients = None
@@ -210,6 +219,9 @@ class StateSeed(Seed):
             raise PredictionError(f'the given state is of {mine.symbols}, not of {atoms.symbols}')
         if not np.allclose(mine.positions, atoms.positions, rtol=0, atol=1e-6):
             raise PredictionError('the given state is of other positions of the atoms')
+
+    def types_of(self, atoms: Atoms) -> Sequence[AtomType]:
+        return self.state.types()
 
     def use_kpoints(self, level: Level) -> None:
         """The state has its own k-points."""

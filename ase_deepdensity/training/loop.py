@@ -118,7 +118,7 @@ class Trainer:
         self.start, self.rows, self.best, self.finished = 0, list[Row](), -1, False
         self.best_network, self.best_familiarity = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         if saved is None:
-            initialize(self.network, self.training, self.evaluate, self.level, self.atom_types, init, config.seed)
+            initialize(self.network, self.training, self.evaluate, self.atom_types, init, config.seed)
         self.descent = Descent(self.network, config, self.clock)
         if saved is None:
             self.files.checkpoint.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityMode
     Raises
     ------
     TrainingError
-        There are such elements, and its network cannot take them.
+        There are such elements, and its network cannot take them; or datasets with other projectors than the model's.
     """
     l_j = {number: atom_type.l_j for number, atom_type in dataset.atom_types.items()}
     if init is None:
@@ -50,6 +50,16 @@ def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityMode
             f'the data set has {", ".join(unknown)}, which {init.name} does not know (it knows '
             f'{", ".join(init.symbols)}), and its network ({init.architecture.network}) cannot take new elements: '
             'start from a model that knows them, or without --init'
+        )
+    others = [
+        f'{chemical_symbols[Z]} ({list(known)} in {init.name}, {list(l_j[Z])} in the data)'
+        for Z, known in zip(init.species, init.architecture.projectors, strict=True)
+        if Z in l_j and tuple(l_j[Z]) != tuple(known)
+    ]
+    if others:
+        raise TrainingError(
+            f'the data are of PAW datasets with other projectors than those that {init.name} knows: '
+            f'{", ".join(others)}; train without --init'
         )
     l_j = dict(sorted((l_j | dict(zip(init.species, init.architecture.projectors, strict=True))).items()))
     return replace(init.architecture, species=tuple(l_j), projectors=tuple(l_j.values()))
@@ -80,18 +90,19 @@ def initialize(
     network: DensityNetwork,
     data: TrainingData,
     evaluate: DensityEvaluator,
-    level: Level,
     atom_types: Mapping[int, AtomType],
     init: DensityModel | None,
     seed: int,
 ) -> None:
-    """Weights of another model, or random ones; scales from the data unless that model is of their level."""
+    """Weights and scales of another model, or random weights and scales from the data.
+
+    At another level, too, a model is nearer to the data with the scales that its weights were trained with.
+    """
     if init is not None:
         new = {Z: atom_type for Z, atom_type in atom_types.items() if Z not in init.species}
         first = init.network.with_elements(new) if new else init.network
         network.load_state_dict(first.state_dict())
-        if init.level == level:
-            return
+        return
     device = next(network.parameters()).device
     chosen = some_of_each_element(data, network.species, SCALE_ATOMS, seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -88,8 +89,6 @@ def test_set_up_once(tiny_model, small_water, monkeypatch):
 
 def test_kpoints_are_told_to_models_that_ask(tiny_model, tiny_metal, small_water):
     kpts = {'kpts': (2, 1, 1)}
-    with pytest.raises(LevelError, match='k-points of these atoms: 1 .* against 2'):
-        SeededGPAW(tiny_model, txt=None, **DZP, **kpts).create_new_calculation(small_water)
     calc = SeededGPAW(tiny_metal, txt=None, **DZP, **kpts)
     calc.create_new_calculation(small_water)
     grid = calc.seed.predictor.grid(small_water)
@@ -291,28 +290,55 @@ def test_file_and_fixed_density_work_as_gpaws(oracle, small_water, tmp_path):
     assert bands.get_homo_lumo() == pytest.approx(atoms.calc.get_homo_lumo(), abs=1e-3)
 
 
-def test_another_level_is_an_error_that_names_each_difference(tiny_model, tmp_path):
-    log = tmp_path / 'log.txt'
-    log.write_text('precious')
-    with pytest.raises(LevelError, match=r'xc: "PBE" against "LDA".*on_mismatch'):
-        SeededGPAW(tiny_model, txt=log, **{**DZP, 'xc': 'LDA'})
-    assert log.read_text() == 'precious'
-    with pytest.warns(LevelWarning, match='xc'):
-        SeededGPAW(tiny_model, txt=None, on_mismatch='warn', **{**DZP, 'xc': 'LDA'})
-
-
 @pytest.mark.parametrize(
     ('changes', 'message'),
-    [({'h': 0.3}, 'grid of these atoms'), ({'kpts': (2, 1, 1)}, 'k-points of these atoms: 1 .* against 2')],
+    [
+        ({'h': 0.3}, r'h: 0.2 against 0.3|grid of these atoms: \[16, 16, 16\] against'),
+        ({'kpts': (2, 1, 1)}, 'k-points of these atoms: 1 .* against 2'),
+        ({'xc': 'LDA'}, 'xc: "PBE" against "LDA"; .*version of the H dataset'),
+        ({'mode': 'fd'}, 'mode: .*"lcao".* against .*"fd"'),
+    ],
 )
-def test_grid_and_k_points_are_compared_for_the_atoms(tiny_model, small_water, changes, message, tmp_path):
-    atoms = small_water.copy()
+def test_another_level_is_a_line_in_the_log(tiny_model, small_water, changes, message, tmp_path):
+    calc = SeededGPAW(tiny_model, txt=tmp_path / 'log.txt', **DZP | changes)
+    calc.create_new_calculation(small_water)
+    calc.log.fd.flush()
+    lines = [
+        line for line in (tmp_path / 'log.txt').read_text().splitlines() if line.startswith('Seed of another level')
+    ]
+    assert len(lines) == 1 and re.search(message, lines[0])
+
+
+def test_another_level_finds_its_own_energy(tiny_model, small_water):
+    """A seed from LCAO at a finer grid, in plane waves with another functional."""
+    parameters = {'mode': {'name': 'pw', 'ecut': 250}, 'xc': 'RPBE'}
+    expected, _ = iterations(GPAW(txt=None, **parameters), small_water)
+    assert iterations(SeededGPAW(tiny_model, txt=None, **parameters), small_water)[0] == pytest.approx(
+        expected, abs=2e-3
+    )
+
+
+@pytest.mark.parametrize('setups', ['hgh', 'sg15', {'O': ':p,1.0'}])
+def test_other_datasets_are_an_error_that_names_them(tiny_model, setups, tmp_path):
     log = tmp_path / 'log.txt'
     log.write_text('precious')
-    atoms.calc = SeededGPAW(tiny_model, txt=log, **{**DZP, **changes})
-    with pytest.raises(LevelError, match=message):
-        atoms.get_potential_energy()
+    with pytest.raises(LevelError, match=r'model tiny is for other PAW datasets .*setups: null against .*on_mismatch'):
+        SeededGPAW(tiny_model, txt=log, setups=setups, **DZP)
     assert log.read_text() == 'precious'
+    with pytest.warns(LevelWarning, match='setups'):
+        SeededGPAW(tiny_model, txt=None, on_mismatch='warn', setups=setups, **DZP)
+
+
+def test_other_projectors_are_an_error_that_names_the_element(tiny_model, small_water, monkeypatch, tmp_path):
+    """As where datasets of the same name have changed."""
+    hydrogen = tiny_model.atom_types[1]
+    calc = SeededGPAW(tiny_model, txt=tmp_path / 'log.txt', **DZP)
+    monkeypatch.setitem(calc.seed.model.atom_types, 1, replace(hydrogen, nvalence=3.0))
+    with pytest.raises(
+        LevelError, match='H: 3 valence electrons, projectors ssp against 1 valence electrons, projectors ssp'
+    ):
+        calc.create_new_calculation(small_water)
+    assert not (tmp_path / 'log.txt').exists()
 
 
 def test_grid_that_is_the_levels_own_is_accepted(oracle, small_water):
@@ -432,8 +458,8 @@ def test_log_is_left_alone_until_the_calculation_begins(oracle, small_water, tmp
     log = tmp_path / 'log.txt'
     log.write_text('precious')
     coarse = {**DZP, 'h': 0.25}
-    calc = SeededGPAW(oracle, txt=log, on_mismatch='warn', **coarse)
-    with pytest.warns(LevelWarning), pytest.raises(PredictionError, match='another grid'):
+    calc = SeededGPAW(oracle, txt=log, **coarse)
+    with pytest.raises(PredictionError, match='another grid'):
         iterations(calc, small_water)
     calc = SeededGPAW(oracle, txt=log, **DZP)
     monkeypatch.setattr('gpaw.new.density.Density.from_superposition', lambda **_: 1 / 0)

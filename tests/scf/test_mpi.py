@@ -28,7 +28,7 @@ atoms = water_box((1, 1, 1), seed=3)
 figures = []
 for cls in SeededGPAW, OnePassGPAW:
     more = {} if cls is SeededGPAW else {'until': {}}
-    atoms.calc = cls(model, txt=None, on_mismatch='warn', **level, **more)
+    atoms.calc = cls(model, txt=None, **level, **more)
     for step in range(2):
         figures += [atoms.get_potential_energy(), atoms.calc.get_number_of_iterations(), atoms.get_forces().tolist()]
         figures.append((atoms.calc.seed_report if cls is SeededGPAW else atoms.calc.report).residual)

@@ -81,7 +81,6 @@ def test_forces_are_the_derivative_of_the_energy(name, system, request):
     assert abs(error - grid_error) < 2 * SAME_FORCE
 
 
-@pytest.mark.filterwarnings('ignore::ase_deepdensity.scf.compatible.LevelWarning')
 def test_stress_is_the_derivative_of_the_energy(dense):
     """Of a cell that grows with its grid and its plane waves, so that their number stays."""
     model = DensityModel.load('water-pbe-pw400')
@@ -93,7 +92,7 @@ def test_stress_is_the_derivative_of_the_energy(dense):
         atoms.set_cell(factor * atoms.cell.array, scale_atoms=True)
         mode = {'name': 'pw', 'ecut': 400 / factor**2}
         level = {'mode': mode, 'gpts': gpts, 'xc': 'PBE'}
-        atoms.calc = OnePassGPAW(model, txt=None, until={}, on_mismatch='warn', **level, **tight)
+        atoms.calc = OnePassGPAW(model, txt=None, until={}, **level, **tight)
         return atoms
 
     atoms, h = scaled(1), 0.002
