@@ -72,7 +72,7 @@ class DeepDensity(Calculator):
         Both ``gpts`` and ``h``, or values that are no grid.
     """
 
-    implemented_properties = ['dipole', 'charges']
+    implemented_properties = ['dipole', 'charges', 'magmom', 'magmoms']
     default_parameters = {'gpts': None, 'h': None, 'kpts': None, 'device': None, 'extrapolate': False}
     discard_results_on_any_change = True
 
@@ -268,6 +268,15 @@ class DeepDensity(Calculator):
         """
         return pseudo_density(self._predict(), spin=spin, gridrefinement=gridrefinement)
 
+    def get_spin_density(self, gridrefinement: int = 1) -> np.ndarray:
+        """Pseudo density of spin up minus that of spin down, electrons/Å³: its integral is ``get_magnetic_moment()``.
+
+        Zeros of a spin-paired prediction.
+        """
+        density = self._predict().with_spins(2)
+        up_R, down_R = (pseudo_density(density, spin=spin, gridrefinement=gridrefinement) for spin in (0, 1))
+        return up_R - down_R
+
     def get_all_electron_density(
         self, spin: int | None = None, gridrefinement: int = 1, broadcast: bool = True, skip_core: bool = False
     ) -> np.ndarray:
@@ -304,6 +313,8 @@ class DeepDensity(Calculator):
         with self._lock:
             density = self._predict(atoms)
             self.results['dipole'] = dipole_moment(density)
+            if {'magmom', 'magmoms'} & set(properties):
+                self.results |= {'magmom': density.magnetic_moment(), 'magmoms': density.magnetic_moments()}
             if 'charges' in properties:
                 self.results['charges'] = hirshfeld_charges(density)
 

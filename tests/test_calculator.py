@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.db import connect
@@ -18,10 +19,11 @@ import ase_deepdensity
 from ase_deepdensity import DeepDensity, PAWDensity
 from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.checks import UnfamiliarWarning
 from ase_deepdensity.level import LevelError
 from ase_deepdensity.model import ModelError
 from ase_deepdensity.predict import PredictionError, Predictor
-from tests.tiny import water_box
+from tests.tiny import build_model, water_box
 from tests.tolerances import EXACT
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
@@ -60,6 +62,27 @@ def test_density_methods_have_gpaws_meaning(calc, water):
     assert calc.get_number_of_spins() == 1 and not calc.get_spin_polarized()
     with pytest.raises(ValueError, match='spin must be None or 0 to 0, not 1'):
         calc.get_pseudo_density(spin=1)
+
+
+def test_moments_and_spin_densities_belong_together(tiny_model):
+    """Spheres hold a part of the moment, the spin density all of it."""
+    model = build_model(tiny_model.level, network='universal', magnetic=True)
+    atoms = molecule('H2O')
+    atoms.center(vacuum=2.0)
+    atoms.set_initial_magnetic_moments([2.0, 0.5, 0.5])
+    atoms.calc = DeepDensity(model, h=0.3, extrapolate=True)
+    with pytest.warns(UnfamiliarWarning):
+        moment = atoms.get_magnetic_moment()
+    m_R, density = atoms.calc.get_spin_density(), atoms.calc.predict()
+    assert density.nspins == 2 and abs(moment) > 1e-5
+    assert m_R.sum() * atoms.get_volume() / m_R.size == pytest.approx(moment, rel=1e-5)
+    assert atoms.get_magnetic_moments() == pytest.approx(density.magnetic_moments(), rel=EXACT)
+    assert abs(atoms.get_magnetic_moments()).max() > 1e-5, 'small, but no rounding'
+    assert {'magmom', 'magmoms'} <= atoms.calc.results.keys()
+
+    atoms.set_initial_magnetic_moments(None)
+    assert atoms.get_magnetic_moment() == 0.0 and atoms.get_magnetic_moments().tolist() == [0, 0, 0]
+    assert not atoms.calc.get_spin_density().any()
 
 
 def test_dipole(calc, water):

@@ -528,6 +528,8 @@ def test_magnetisation(universal, water):
     water.set_initial_magnetic_moments(-water.get_initial_magnetic_moments())
     down = universal.predict(water)
     assert up.nspins == 2 and up.number_of_electrons() == pytest.approx(64, rel=EXACT)
+    assert up.magnetic_moments() == pytest.approx(-down.magnetic_moments(), abs=1e-9)
+    assert up.magnetic_moment() == pytest.approx(-down.magnetic_moment(), abs=1e-9) and abs(up.magnetic_moment()) > 1e-5
     np.testing.assert_array_equal(up.nt_sR, down.nt_sR[::-1])
     for D_up, D_down in zip(up.D_asii, down.D_asii, strict=True):
         np.testing.assert_array_equal(D_up, D_down[::-1])

@@ -14,7 +14,7 @@ TOO_CLOSE = 0.5
 def density_overlap(state: PAWDensity, other: PAWDensity, *, gridrefinement: int = 2) -> float:
     """∫ n_A n_B dr of two all-electron densities, electrons²/Å³, such as those of two molecules.
 
-    A measure of the repulsion between closed shells (doi:10.1063/1.441822).
+    A measure of the repulsion between closed shells.
 
     Parameters
     ----------
