@@ -24,13 +24,22 @@ def in_vacuum(name: str) -> Atoms:
 
 
 @pytest.fixture
-def with_general(tmp_path, monkeypatch):
-    """The shipped models and one more, which is that of organic molecules by a name that comes before it."""
-    folder = shutil.copytree(SHIPPED, tmp_path / 'models')
+def special(tmp_path, monkeypatch):
+    """A folder of models as if only those for few elements were shipped."""
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    for name in 'aluminium-pbe-pw400', 'organics-pbe-pw400', 'water-pbe-dzp', 'water-pbe-pw400':
+        shutil.copy(SHIPPED / f'{name}.safetensors', folder)
+    monkeypatch.setattr('ase_deepdensity.model_files.SHIPPED', folder)
+    return folder
+
+
+@pytest.fixture
+def with_general(special):
+    """One more, which is that of organic molecules by a name that comes before it."""
     general = DensityModel.load('organics-pbe-pw400')
     general.card['name'] = 'general'
-    general.save(folder / 'general.safetensors')
-    monkeypatch.setattr('ase_deepdensity.model_files.SHIPPED', folder)
+    general.save(special / 'general.safetensors')
 
 
 @pytest.mark.parametrize(
@@ -74,7 +83,7 @@ def test_order(far, level, name, with_general, monkeypatch):
     assert ('(not familiar' in str(choice)) == (choice.distance > MAX_UNFAMILIAR)
 
 
-def test_elements_that_no_model_knows(tmp_path, capsys):
+def test_elements_that_no_model_knows(special, tmp_path, capsys):
     with pytest.raises(PredictionError, match=r'no shipped model knows Na, Cl together \(aluminium-pbe-pw400 lacks .*'):
         choose(in_vacuum('NaCl')[::-1])
     with pytest.raises(PredictionError, match='knows H, C, Al together .*organics-pbe-pw400 lacks Al; water-pbe-dzp'):
@@ -92,7 +101,7 @@ def test_a_charge_is_the_reason_where_no_model_can_be_told_of_it():
         choose(water)
 
 
-def test_calculator_chooses_again_when_the_elements_change(capsys):
+def test_calculator_chooses_again_when_the_elements_change(special, capsys):
     atoms, calc = in_vacuum('H2O'), DeepDensity()
     with pytest.raises(PredictionError, match='no atoms yet'):
         _ = calc.model
@@ -113,7 +122,7 @@ def test_calculator_chooses_again_when_the_elements_change(capsys):
     assert calc.model.name == 'organics-pbe-pw400'
 
 
-def test_lists_have_a_model_for_each_kind_of_atoms():
+def test_lists_have_a_model_for_each_kind_of_atoms(special):
     frames = [in_vacuum('CH4'), in_vacuum('H2O'), bulk('Al', cubic=True), in_vacuum('C2H2')]
     densities = DeepDensity(h=0.25).predict(frames)
     assert [density.atoms for density in densities] == frames
@@ -122,6 +131,14 @@ def test_lists_have_a_model_for_each_kind_of_atoms():
     assert same[1].nt_sR == pytest.approx(densities[3].nt_sR, rel=1e-5, abs=1e-6)
     with pytest.raises(PredictionError, match=r'frame 1 \(Xe\): no shipped model'):
         DeepDensity().predict([frames[0], Atoms('Xe', cell=[4, 4, 4])])
+
+
+def test_the_general_model_speaks_where_no_special_one_knows_the_atoms():
+    for atoms in bulk('NaCl', 'rocksalt', a=5.64), bulk('Si'), in_vacuum('N2'):
+        assert choose(atoms).model.name == 'general-pbe-pw400'
+    assert choose(in_vacuum('CH3CH2OH')).model.name == 'organics-pbe-pw400'
+    with pytest.raises(PredictionError, match='no shipped model knows Ce'):
+        choose(bulk('Ce', 'fcc', a=5.16))
 
 
 def test_command_line_says_which(tmp_path, monkeypatch, capsys):

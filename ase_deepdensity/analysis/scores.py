@@ -76,12 +76,17 @@ def reference_spreads(snapshots: Iterable[Snapshot], means: Mapping[int, np.ndar
 
 
 def mean_scores(scores: Sequence[Scores]) -> dict[str, Any]:
-    """Means over snapshots; ε_D is that of all snapshots together (None: not defined)."""
+    """Means over snapshots; ε_D is that of all snapshots together (None: not defined).
+
+    The error of the magnetisation is the mean over those that have one, None if there are none.
+    """
     squares: dict[str, tuple[float, float]] = {}
     for row in scores:
         for symbol, (error2, spread2) in row.comparison.matrix_squares.items():
             before = squares.get(symbol, (0.0, 0.0))
             squares[symbol] = before[0] + error2, before[1] + spread2
+
+    magnetic = [error for row in scores if (error := row.comparison.magnetisation_nmae) is not None]
 
     def mean(values: Iterable[float]) -> float:
         return float(np.mean(list(values)))
@@ -91,6 +96,7 @@ def mean_scores(scores: Sequence[Scores]) -> dict[str, Any]:
         'nmae': mean(row.comparison.nmae for row in scores),
         'epsilon_D': {symbol: _or_none(value) for symbol, value in epsilon_D(squares).items()},
         'dipole_error': mean(row.comparison.dipole_error for row in scores),
+        'magnetisation_nmae': mean(magnetic) if magnetic else None,
         'electron_error': mean(abs(row.comparison.electron_error) for row in scores),
         'seconds': mean(row.seconds for row in scores),
     }

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f'the data set has {", ".join(unknown)}; {model.name} knows {", ".join(model.symbols)} only')
     means = model_means(model)
     spreads = reference_spreads(dataset, means)
+    polarised = any(dataset.outline(i).nspins == 2 for i in range(len(dataset)))
     with warnings.catch_warnings(action='ignore'):  # loads and compiles; the other still has its warnings to give
         warm_up.predict(dataset[0].atoms, dataset[0].density.grid)
 
@@ -75,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
         with plain_warnings():
             rows.append(score(predictor.predict, snapshot, means, file.stem, spreads))
         if len(rows) == 1:
-            print('\n'.join(_head(rows[0])))
-        print(_line(rows[-1]), flush=True)
+            print('\n'.join(_head(rows[0], polarised)))
+        print(_line(rows[-1], polarised), flush=True)
     summary = mean_scores(rows)
-    print(_mean_line(summary))
+    print(_mean_line(summary, polarised))
     if args.json:
         _write_json(args.json, model, dataset, differences, rows, summary)
     if args.plot:
@@ -104,32 +105,33 @@ def check_level(model: DensityModel, level: Level, *, warn: bool) -> list[str]:
 WIDTH = 24
 
 
-def _head(row: Scores) -> Iterator[str]:
+def _head(row: Scores, polarised: bool) -> Iterator[str]:
+    of_m, percent = (f'{"NMAE of m":>11}', f'{"%":>11}') if polarised else ('', '')
     symbols = ''.join(f'{f"ε_D {symbol}":>11}' for symbol in row.comparison.epsilon_D)
-    yield f'{"snapshot":{WIDTH}}{"atoms":>6}{"NMAE":>10}{symbols}{"dipole":>11}{"electrons":>13}{"time":>9}'
-    yield f'{"":{WIDTH}}{"":6}{"%":>10}{"":{11 * len(row.comparison.epsilon_D)}}{"e·Å":>11}{"":13}{"s":>9}'
+    yield f'{"snapshot":{WIDTH}}{"atoms":>6}{"NMAE":>10}{of_m}{symbols}{"dipole":>11}{"electrons":>13}{"time":>9}'
+    yield f'{"":{WIDTH}}{"":6}{"%":>10}{percent}{"":{11 * len(row.comparison.epsilon_D)}}{"e·Å":>11}{"":13}{"s":>9}'
 
 
-def _line(row: Scores) -> str:
+def _line(row: Scores, polarised: bool) -> str:
     c = row.comparison
     return (
-        f'{row.name:{WIDTH}}{row.natoms:6}{c.nmae:10.4f}{_epsilons(c.epsilon_D)}'
+        f'{row.name:{WIDTH}}{row.natoms:6}{c.nmae:10.4f}'
+        f'{_columns({"m": c.magnetisation_nmae} if polarised else {})}{_columns(c.epsilon_D)}'
         f'{c.dipole_error:11.4f}{row.electrons:13.5f}{row.seconds:9.3f}'
     )
 
 
-def _mean_line(summary: dict[str, Any]) -> str:
+def _mean_line(summary: dict[str, Any], polarised: bool) -> str:
     label = f'mean of {summary["snapshots"]}'
     return (
-        f'{label:{WIDTH}}{"":6}{summary["nmae"]:10.4f}{_epsilons(summary["epsilon_D"])}'
+        f'{label:{WIDTH}}{"":6}{summary["nmae"]:10.4f}'
+        f'{_columns({"m": summary["magnetisation_nmae"]} if polarised else {})}{_columns(summary["epsilon_D"])}'
         f'{summary["dipole_error"]:11.4f}{"":13}{summary["seconds"]:9.3f}'
     )
 
 
-def _epsilons(epsilon_D: Mapping[str, float | None]) -> str:
-    return ''.join(
-        f'{"–":>11}' if value is None or value != value else f'{value:11.4f}' for value in epsilon_D.values()
-    )
+def _columns(values: Mapping[str, float | None]) -> str:
+    return ''.join(f'{"–":>11}' if value is None or value != value else f'{value:11.4f}' for value in values.values())
 
 
 def _record(label: str, name_or_path: str, summary: dict[str, Any]) -> None:
@@ -143,6 +145,8 @@ def _record(label: str, name_or_path: str, summary: dict[str, Any]) -> None:
         'ε_D': {symbol: round(value, 4) for symbol, value in summary['epsilon_D'].items() if value is not None},
         'dipole, e·Å': round(summary['dipole_error'], 4),
     }
+    if summary['magnetisation_nmae'] is not None:
+        measured['NMAE of m, %'] = round(summary['magnetisation_nmae'], 4)
     model.card['measured'] = model.card.get('measured', {}) | {label: measured}
     model.save(model_path(name_or_path))
     print(f'recorded in the card of {model.name}')

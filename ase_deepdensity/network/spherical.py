@@ -115,10 +115,9 @@ def _harmonics_gradient(points_gv: torch.Tensor, lmax: int) -> torch.Tensor:
     """∇Y_m, (g, m, 3).  (``torch.autograd.functional.jacobian`` in one go imports SymPy.)"""
     with torch.enable_grad():
         points_gv = points_gv.detach().requires_grad_()
-        Y_gm = solid_harmonics(points_gv, lmax)
-        total_m = Y_gm.sum(0).unbind()
-        parts = [torch.autograd.grad(total, points_gv, retain_graph=True)[0] for total in total_m]
-    return torch.stack(parts, dim=1)
+        totals = solid_harmonics(points_gv, lmax).sum(0).unbind()[1:]  # the first is a constant
+        parts = [torch.autograd.grad(total, points_gv, retain_graph=True)[0] for total in totals]
+    return torch.stack([torch.zeros_like(points_gv), *parts], dim=1).detach()
 
 
 def _tangents(points_gv: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from ase_deepdensity.analysis.compare import compare, density_matrix_error, element_means, nmae
+from ase_deepdensity.analysis.compare import (
+    compare,
+    density_matrix_error,
+    element_means,
+    element_spreads,
+    magnetisation_nmae,
+    nmae,
+)
 from ase_deepdensity.state import PAWDensity
 from tests.tolerances import EXACT
 
@@ -58,3 +65,34 @@ def test_states_that_cannot_be_compared(reference, magnetic_calc):
         density_matrix_error([PAWDensity.from_gpaw(magnetic_calc)], [reference])
     with pytest.raises(ValueError, match='no mean density matrix for O'):
         density_matrix_error([reference], [reference], {1: reference.D_asii[1]})
+
+
+def test_error_of_the_magnetisation(magnetic_calc):
+    reference = PAWDensity.from_gpaw(magnetic_calc)
+    flipped = reference.new(nt_sR=reference.nt_sR[::-1], D_asii=[D_sii[::-1] for D_sii in reference.D_asii])
+    assert compare(reference, reference).magnetisation_nmae == 0
+    assert compare(flipped, reference).magnetisation_nmae == pytest.approx(200)
+    paired = reference.with_spins(1)
+    assert magnetisation_nmae(paired, reference) == pytest.approx(100)
+    assert magnetisation_nmae(reference, paired) is None and compare(paired, paired).magnetisation_nmae is None
+    small = paired.new(
+        nt_sR=paired.nt_sR * np.array([0.5 + 1e-7, 0.5 - 1e-7])[:, None, None, None], D_asii=flipped.D_asii
+    )
+    assert magnetisation_nmae(reference, small) is None, 'noise is no magnetisation'
+    with pytest.raises(ValueError, match='2 and 1 spin components'):
+        nmae(reference, paired)
+
+
+def test_matrices_of_states_with_and_without_spin(magnetic_calc):
+    """The magnetisation counts as an error of its own, and spin-paired halves as their sum."""
+    reference = PAWDensity.from_gpaw(magnetic_calc)
+    paired = reference.with_spins(1)
+    up_ii, down_ii = reference.D_asii[0]
+    means = element_means([paired])
+    assert element_spreads([reference], means)[7] == pytest.approx(np.sum((up_ii - down_ii) ** 2))
+    assert element_spreads([paired.with_spins(2)], element_means([paired.with_spins(2)]))[7] == 0
+    assert compare(paired, reference, means).epsilon_D['N'] == pytest.approx(1)
+    assert compare(reference, reference, means).epsilon_D['N'] == 0
+    np.testing.assert_allclose(
+        element_means([paired, reference])[7], (0.5 * reference.D_asii[0] + 0.25 * (up_ii + down_ii))
+    )

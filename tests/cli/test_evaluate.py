@@ -92,6 +92,29 @@ def test_json(folder):
     assert content['mean']['snapshots'] == 2
 
 
+def test_error_of_the_magnetisation(folder, tiny_model, capsys):
+    """A spin-paired model misses all of it; where there is none the figure is missing."""
+    polarised = snapshot(tiny_model, 2).density.with_spins(2)
+    share_s = np.array([1.2, 0.8])
+    polarised = polarised.new(
+        nt_sR=polarised.nt_sR * share_s[:, None, None, None],
+        D_asii=[D_sii * share_s[:, None, None] for D_sii in polarised.D_asii],
+    )
+    spin = Snapshot(polarised, 0.0, np.zeros((24, 3)), np.zeros(3), niter=9, seconds=1.0)
+    write_snapshot(folder / 'data' / 'spin.h5', spin)
+    assert main(['evaluate', 'tiny.safetensors', 'data', '--json', 'a.json', '--record', 'spin']) == 0
+    _, head, units, *rows = capsys.readouterr().out.splitlines()
+    assert 'NMAE of m' in head and units.split() == ['%', '%', 'e·Å', 's']
+    values = {row.split()[0]: row.split() for row in rows}
+    assert values['same'][3] == '–' and float(values['spin'][3]) == pytest.approx(100)
+    content = json.loads((folder / 'a.json').read_text())
+    errors = {row['name']: row['magnetisation_nmae'] for row in content['snapshots']}
+    assert errors['same'] is None and errors['spin'] == content['mean']['magnetisation_nmae'] == pytest.approx(100)
+    same, spin = (content['snapshots'][i]['epsilon_D']['total'] for i in (0, 1))
+    assert same < 1e-4 and spin > 0.05
+    assert DensityModel.load('tiny.safetensors').card['measured']['spin']['NMAE of m, %'] == pytest.approx(100)
+
+
 def test_picture(folder, capsys):
     assert main(['evaluate', 'tiny.safetensors', 'data', '--plot', 'a.png']) == 0
     assert 'wrote a.png' in capsys.readouterr().out
