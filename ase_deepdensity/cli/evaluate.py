@@ -163,6 +163,7 @@ def _plot(path: str, predictor: Predictor, snapshot: Snapshot) -> None:
     position = heights_a[abs(heights_a - 0.5).argmin()]
     with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):  # it has been given with the errors
         predicted = predictor.predict(snapshot.atoms, snapshot.density.grid)
+    predicted = predicted.with_spins(snapshot.density.nspins)
     plot_difference(predicted, snapshot.density, position=position).savefig(path, dpi=120)
     print(f'wrote {path}')
 

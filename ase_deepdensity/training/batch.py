@@ -78,10 +78,22 @@ class Batches:
         size = self.config.batch
         chosen = [self._snapshot(size * step + i) for i in range(size)]
         rng = np.random.default_rng((self.config.seed, 1, step))
-        samples, targets = [self.data[t] for t in chosen], [self.data.target(t) for t in chosen]
+        samples = [self._sample(t, size * step + i) for i, t in enumerate(chosen)]
+        targets = [self.data.target(t) for t in chosen]
         if self.config.points is None:
             return cosets(samples, targets, self.cutoff, self.config.stride, rng)
         return random_points(samples, targets, self.cutoff, self.config.points, rng)
+
+    def _sample(self, t: int, count: int) -> Sample:
+        """A snapshot after ``count`` others, with all its moments times one random factor.
+
+        The moments that a calculation begins with are a guess, and what it ends with does not tell how large they were.
+        """
+        sample, scatter = self.data[t], self.config.moment_scatter
+        if not (scatter and sample.system.is_spin_polarized):
+            return sample
+        factor = np.random.default_rng((self.config.seed, 3, count)).uniform(1 - scatter, 1 + scatter)
+        return replace(sample, system=replace(sample.system, magmom_a=sample.system.magmom_a * factor))
 
     def _snapshot(self, count: int) -> int:
         """The snapshot to take after ``count``: each once per epoch, in an order that seed and epoch fix."""

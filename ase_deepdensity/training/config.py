@@ -51,6 +51,10 @@ class TrainingConfig:
     """Each step takes so many random grid points of each snapshot (all, if it has fewer), instead of ``stride``."""
     matrix_weight: float = 5.0
     """Weight of ε_D (1 is the trivial model; mean of the elements in a step) beside the NMAE in %."""
+    magnetisation_weight: float = 1.0
+    """Weight of the errors of the magnetisation, on the grid and of matrices, beside those of the total."""
+    moment_scatter: float = 0.5
+    """Each step multiplies the moments that a snapshot began with by a random factor between 1 − this and 1 + this."""
     smoothing: float = 0.002
     """Below this error, electrons/Å³, the loss on the grid is quadratic instead of linear."""
     trained: str = 'all'
@@ -93,12 +97,13 @@ class TrainingConfig:
                 whole(name, getattr(self, name), least=1)
         for name in ('learning_rate', 'smoothing', 'clip'):
             real(name, getattr(self, name), above=0)
-        for name in ('weight_decay', 'matrix_weight'):
+        for name in ('weight_decay', 'matrix_weight', 'magnetisation_weight'):
             real(name, getattr(self, name), least=0)
         if self.minutes is not None:
             real('minutes', self.minutes, above=0)
-        if not 0 <= real('averaging', self.averaging) < 1:
-            raise ValueError(f'averaging must be in [0, 1), not {self.averaging!r}')
+        for name in ('averaging', 'moment_scatter'):
+            if not 0 <= real(name, getattr(self, name)) < 1:
+                raise ValueError(f'{name} must be in [0, 1), not {getattr(self, name)!r}')
 
     @classmethod
     def load(

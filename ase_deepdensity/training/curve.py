@@ -24,6 +24,8 @@ class Row:
     """ε_D, likewise (``total``)."""
     learning_rate: float
     """Of the last step."""
+    magnetisation_validation: float = 0.0
+    """NMAE of the magnetisation, %, of the averaged weights on those validation snapshots that have one, or 0."""
 
     def to_list(self) -> list[float]:
         return list(astuple(self))
@@ -47,12 +49,13 @@ def _draw(files: Files, rows: list[Row]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout='constrained')
-    panels = [('nmae', 'NMAE of ñ, %'), ('matrix', 'ε_D')]
+    panels = [('nmae', 'NMAE of ñ, %'), ('matrix', 'ε_D'), ('magnetisation', 'NMAE of m, %')]
     shown = [(name, label) for name, label in panels if any(getattr(row, f'{name}_validation') for row in rows)]
     steps = [row.step for row in rows]
     for axes, (name, label) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for part in 'training', 'validation':
-            axes.semilogy(steps, [getattr(row, f'{name}_{part}') for row in rows], label=part)
+            if hasattr(rows[0], f'{name}_{part}'):
+                axes.semilogy(steps, [getattr(row, f'{name}_{part}') for row in rows], label=part)
         axes.set_xlabel('step')
         axes.set_ylabel(label)
         axes.legend()

@@ -24,6 +24,9 @@ from ase_deepdensity.system import system_of
 SHARE = 0.25
 """Of the machine's memory, for densities."""
 
+SMALLEST_MOMENT = 1e-3
+"""Difference of an occupation of spin up and spin down that counts as a magnetisation, electrons."""
+
 Kept = TypeVar('Kept')
 
 
@@ -90,7 +93,8 @@ class TrainingData(Sequence[Sample]):
     Raises
     ------
     ValueError
-        When it is asked for: a spin-polarised snapshot, where the network puts out no magnetisation.
+        When it is asked for: a spin-polarised snapshot, where the network puts out no magnetisation; or one that has a
+        magnetisation and no initial moments.
     """
 
     def __init__(self, dataset: Dataset, network: DensityNetwork, atom_types: Mapping[int, AtomType], cache: Cache):
@@ -154,12 +158,17 @@ def sample_of(
     Raises
     ------
     ValueError
-        It is spin-polarised, and the network puts out no magnetisation.
+        It is spin-polarised, and the network puts out no magnetisation; or it has one and no initial moments.
     """
     if state.nspins != 1 and not network.sees_magnetic_moments:
         raise ValueError(
             f'{name}: spin-polarised, but this network puts out no magnetisation: leave such snapshots out, or '
             'train a network that is told the magnetic moments of atoms'
+        )
+    if not state.atoms.get_initial_magnetic_moments().any() and _has_moments(state.D_asii):
+        raise ValueError(
+            f'{name}: there is a magnetisation, but its atoms have no initial magnetic moments, from which a network '
+            'predicts it: calculate it from atoms with moments (atoms.set_initial_magnetic_moments), or leave it out'
         )
     electrons = sum(atom_types[Z].nvalence for Z in state.atoms.numbers.tolist()) - state.charge
     system = system_of(state.atoms, network, state.level, charges=[state.charge], electrons=[electrons])
@@ -167,3 +176,8 @@ def sample_of(
     D_asii = [torch.from_numpy(components(D_sii)).float() for D_sii in state.D_asii]
     D_zsaii = {Z: torch.stack([D_asii[a] for a in system.atoms_of(Z).tolist()], 1) for Z in system.numbers}
     return Sample(name, system, state.grid, D_zsaii)
+
+
+def _has_moments(D_asii: Sequence[np.ndarray]) -> bool:
+    """Whether some matrix of spin up differs from that of spin down by more than an SCF cycle leaves."""
+    return any(len(D_sii) == 2 and bool((abs(D_sii[0] - D_sii[1]) > SMALLEST_MOMENT).any()) for D_sii in D_asii)

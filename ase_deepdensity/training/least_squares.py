@@ -41,6 +41,8 @@ def fit_coefficients(
     gradient = transpose(residual_p)
     direction, square = gradient, _dot(gradient, gradient)
     for _ in range(iterations):
+        if square == 0:  # nothing is left, as of a magnetisation that is zero
+            break
         with torch.no_grad():
             image_p = image(direction)
             step = square / image_p.square().sum()

@@ -205,7 +205,7 @@ class Trainer:
         reached = self.score(averaged, self.validation)
         nmae = float(np.mean([losses.nmae.item() for losses in recent]))
         matrix_error = total_matrix_error(losses.squares_zsx for losses in recent)
-        row = Row(step, nmae, matrix_error, reached.nmae, reached.matrix_error, rate)
+        row = Row(step, nmae, matrix_error, reached.nmae, reached.matrix_error, rate, reached.magnetisation_nmae)
         better = row.nmae_validation < (self.rows[self.best].nmae_validation if self.best >= 0 else math.inf)
         self.rows.append(row)
         if better:
@@ -250,12 +250,15 @@ class Trainer:
     def _card(self) -> dict[str, Any]:
         row = self.rows[self.best]
         steps = self.config.steps if self.config.minutes is None else row.step
+        reached = {'step': row.step, 'NMAE of ñ, %': row.nmae_validation, 'ε_D': row.matrix_validation}
+        if row.magnetisation_validation:
+            reached['NMAE of m, %'] = row.magnetisation_validation
         return {
             'name': self.files.model.stem,
             'training': self.config.to_dict() | {'steps': steps},
             'snapshots': {'training': len(self.training), 'validation': len(self.validation)},
             'atoms per snapshot': sorted({sample.system.natoms for sample in self.training}),
-            'validation': {'step': row.step, 'NMAE of ñ, %': row.nmae_validation, 'ε_D': row.matrix_validation},
+            'validation': reached,
         }
 
     def _restore(self, saved: Checkpoint) -> None:

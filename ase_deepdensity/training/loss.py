@@ -17,9 +17,12 @@ def charbonnier(error: torch.Tensor, smoothing: float) -> torch.Tensor:
     return (error.square() + smoothing**2).sqrt() - smoothing
 
 
-def density_loss(error_esp: torch.Tensor, weight_p: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Σ_p w (charbonnier of the error of the total, and of the magnetisation); mean over members."""
-    return (charbonnier(error_esp, smoothing).sum((0, 1)) * weight_p).sum() / len(error_esp)
+def density_loss(
+    error_esp: torch.Tensor, weight_p: torch.Tensor, smoothing: float, magnetisation_weight: float = 1.0
+) -> torch.Tensor:
+    """Σ_p w (charbonnier of the error of the total, and weight times that of the magnetisation); mean over members."""
+    loss_sp = charbonnier(error_esp, smoothing).sum(0)
+    return ((_weights(loss_sp, magnetisation_weight) @ loss_sp) * weight_p).sum() / len(error_esp)
 
 
 def absolute_error(error_esp: torch.Tensor, weight_p: torch.Tensor) -> torch.Tensor:
@@ -93,13 +96,22 @@ def mean_spreads(
     return torch.where(spread_zs > 0, spread_zs, 1.0)
 
 
-def matrix_loss(squares_zsx: torch.Tensor, spread_zs: torch.Tensor) -> torch.Tensor:
-    """RMS(D − D_ref) / √spread, mean over what occurs of species and components; a zero if nothing has a matrix."""
+def matrix_loss(squares_zsx: torch.Tensor, spread_zs: torch.Tensor, magnetisation_weight: float = 1.0) -> torch.Tensor:
+    """RMS(D − D_ref) / √spread, mean over what occurs of species and components; a zero if nothing has a matrix.
+
+    Those of the magnetisation are multiplied by their weight.
+    """
     occurring = squares_zsx[..., 2] > 0
     if not occurring.any():
         return squares_zsx.new_zeros(())
     mean_i = squares_zsx[occurring][:, 0] / squares_zsx[occurring][:, 2]
-    return (mean_i / spread_zs[occurring] + 1e-12).sqrt().mean()
+    weight_zs = _weights(spread_zs[0], magnetisation_weight).expand_as(spread_zs)
+    return (weight_zs[occurring] * (mean_i / spread_zs[occurring] + 1e-12).sqrt()).mean()
+
+
+def _weights(x_s: torch.Tensor, magnetisation_weight: float) -> torch.Tensor:
+    """(components,) 1 for the total, and that of the magnetisation; ``x_s``: anything with that first axis."""
+    return x_s.new_tensor([1.0, magnetisation_weight][: len(x_s)])
 
 
 def total_matrix_error(squares_tzsx: Iterable[torch.Tensor]) -> float:

@@ -57,6 +57,7 @@ class Objective(torch.nn.Module):
         self.network = network
         self.evaluate = evaluate
         self.smoothing, self.matrix_weight = config.smoothing, config.matrix_weight
+        self.magnetisation_weight = config.magnetisation_weight
         self.register_buffer('spread_zs', spread_zs, persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
@@ -65,8 +66,8 @@ class Objective(torch.nn.Module):
         density_esp = density_at(output, batch, self.evaluate)
         error_esp = difference(density_esp, batch.target_sp)
         squares_zsx = matrix_squares(output.D_zesaii, batch.D_zsaii, self.network.mean_zii, self.network.species)
-        total = density_loss(error_esp, batch.weight_p, self.smoothing)
-        total = total + self.matrix_weight * matrix_loss(squares_zsx, self.spread_zs)
+        total = density_loss(error_esp, batch.weight_p, self.smoothing, self.magnetisation_weight)
+        total = total + self.matrix_weight * matrix_loss(squares_zsx, self.spread_zs, self.magnetisation_weight)
         return Losses(total, absolute_error(error_esp.detach(), batch.weight_p), squares_zsx.detach())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ase_deepdensity.analysis.compare import epsilon_D, matrix_squares, nmae
+from ase_deepdensity.analysis.compare import epsilon_D, magnetisation_nmae, matrix_squares, nmae
 from ase_deepdensity.atoms_coefficients import atomic_matrices
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import DensityNetwork
@@ -29,24 +29,29 @@ class Score:
     """Σ|ñ − ñ_ref| / Σ ñ_ref of normalised densities, %, mean over snapshots; infinite if one cannot be normalised."""
     matrix_error: float
     """ε_D of all elements together, see :func:`.density_matrix_error`; 0 where atoms have no matrices."""
+    magnetisation_nmae: float = 0.0
+    """Σ|m − m_ref| / Σ|m_ref| of normalised densities, %, mean over snapshots with a magnetisation; 0 without any."""
 
 
 @torch.no_grad()
 def score(network: DensityNetwork, data: TrainingData, evaluate: DensityEvaluator, device: torch.device) -> Score:
     """Errors of the mean over a network's members on all snapshots."""
-    errors = list[float]()
+    errors, magnetic = list[float](), list[float]()
     squares: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for t in range(len(data)):
         reference = data.reference(t)
         state = predicted(network, data[t], reference, data.target_of(reference), evaluate, device)
         if state is None:
             return Score(float('inf'), float('inf'))
-        errors.append(_normalized_nmae(state, reference))
+        scaled = state.normalized() if state.integral() > 0 else None
+        errors.append(float('inf') if scaled is None else nmae(scaled, reference))
+        if scaled is not None and (error := magnetisation_nmae(scaled, reference)) is not None:
+            magnetic.append(error)
         means = spin_means(network, reference.nspins)
         for symbol, (error2, spread2) in matrix_squares([state], [reference], means).items():
             squares[symbol] = squares[symbol][0] + error2, squares[symbol][1] + spread2
     total = epsilon_D(squares)['total'] if any(spread2 for _, spread2 in squares.values()) else 0.0
-    return Score(float(np.mean(errors)), total)
+    return Score(float(np.mean(errors)), total, float(np.mean(magnetic)) if magnetic else 0.0)
 
 
 def predicted(
@@ -71,10 +76,6 @@ def predicted(
     error_sR = error_sp.double().cpu().numpy().reshape(ncomponents, *reference.grid.shape)
     D_asii = atomic_matrices(output, reference.atoms.numbers, reference.nspins)
     return reference.new(nt_sR=reference.nt_sR + spins(error_sR, reference.nspins), D_asii=D_asii)
-
-
-def _normalized_nmae(state: PAWDensity, reference: PAWDensity) -> float:
-    return nmae(state.normalized(), reference) if state.integral() > 0 else float('inf')
 
 
 def spin_means(network: DensityNetwork, nspins: int) -> Mapping[int, np.ndarray]:

@@ -102,8 +102,10 @@ def test_error_of_the_magnetisation(folder, tiny_model, capsys):
     )
     spin = Snapshot(polarised, 0.0, np.zeros((24, 3)), np.zeros(3), niter=9, seconds=1.0)
     write_snapshot(folder / 'data' / 'spin.h5', spin)
-    assert main(['evaluate', 'tiny.safetensors', 'data', '--json', 'a.json', '--record', 'spin']) == 0
-    _, head, units, *rows = capsys.readouterr().out.splitlines()
+    assert (
+        main(['evaluate', 'tiny.safetensors', 'data', '--json', 'a.json', '--record', 'spin', '--plot', 'a.png']) == 0
+    )
+    _, head, units, *rows, _, _, _ = capsys.readouterr().out.splitlines()
     assert 'NMAE of m' in head and units.split() == ['%', '%', 'e·Å', 's']
     values = {row.split()[0]: row.split() for row in rows}
     assert values['same'][3] == '–' and float(values['spin'][3]) == pytest.approx(100)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,15 +17,15 @@ from ase_deepdensity.predict import Predictor
 from ase_deepdensity.spin import spins
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.system import system_of
-from ase_deepdensity.training.batch import Batches
+from ase_deepdensity.training.batch import Batches, cosets
 from ase_deepdensity.training.config import TrainingConfig
-from ase_deepdensity.training.data import Cache, TrainingData
+from ase_deepdensity.training.data import Cache, TrainingData, sample_of
 from ase_deepdensity.training.loop import Trainer
 from ase_deepdensity.training.loss import mean_spreads
 from ase_deepdensity.training.step import Objective
 from ase_deepdensity.training.validation import predicted
 from tests.tiny import BASIS, HYPERS, SPECIES, water_box
-from tests.training.conftest import SETTINGS
+from tests.training.conftest import SETTINGS, curve
 
 MOMENT = 0.5
 UNIVERSAL = HYPERS | {'element_size': 8, 'neighbor_size': 4}
@@ -87,6 +89,11 @@ def test_a_magnetisation_is_learned(polarised, tmp_path):
     start = error(trainer.network)
     model = trainer.run()
     assert error(model.network) < min(0.5, 0.5 * start)
+    rows = curve(tmp_path / 'm.csv')
+    is_magnetic = trainer.validation.reference(0).nspins == 2
+    assert all((row[-1] > 0) == is_magnetic for row in rows)
+    assert ('NMAE of m, %' in model.card['validation']) == is_magnetic
+    assert trainer.score(model.network, data).magnetisation_nmae < 50
 
 
 def test_flipped_moments_are_a_flipped_magnetisation(polarised, tiny_model):
@@ -108,6 +115,87 @@ def test_flipped_moments_are_a_flipped_magnetisation(polarised, tiny_model):
         flipped = objective(batch)
     torch.testing.assert_close(flipped.total, losses.total, rtol=1e-4, atol=1e-5)
     assert wrong.total > 1.1 * losses.total
+
+
+def test_weight_of_the_magnetisation(polarised, tiny_model):
+    """Both losses are linear in it, and that of spin-paired snapshots does not depend on it."""
+    network = known_network(tiny_model, magnetic=True)
+    data = TrainingData(polarised, network, tiny_model.atom_types, Cache())
+    spread_zs = mean_spreads((sample.D_zsaii for sample in data), network.mean_zii, SPECIES)
+
+    def losses(t: int, weight: float, matrix_weight: float = 5.0) -> float:
+        config = TrainingConfig(magnetisation_weight=weight, matrix_weight=matrix_weight)
+        batch = cosets([data[t]], [data.target(t)], network.cutoff, 2)
+        if t:  # far from what the network says
+            D_zsaii = {Z: torch.stack([D_saii[0], D_saii[1] + 0.05]) for Z, D_saii in batch.D_zsaii.items()}
+            batch = replace(batch, target_sp=batch.target_sp + torch.tensor([[0.0], [0.05]]), D_zsaii=D_zsaii)
+        with torch.no_grad():
+            return float(Objective(network, DensityEvaluator(BASIS), spread_zs, config)(batch).total)
+
+    for matrix_weight in 0.0, 5.0:
+        none, one, three = (losses(1, weight, matrix_weight) for weight in (0.0, 1.0, 3.0))
+        assert one > 1.01 * none and three - none == pytest.approx(3 * (one - none), rel=1e-3)
+    assert losses(1, 1.0) - losses(1, 0.0) > 1.1 * (losses(1, 1.0, 0.0) - losses(1, 0.0, 0.0)), 'matrices count too'
+    assert losses(0, 0.0) == losses(0, 3.0)
+
+
+def test_moments_are_scattered(polarised, tiny_model):
+    """By one factor for a snapshot, another one each time, the same one for the same seed; data stay as they are."""
+    network = known_network(tiny_model, magnetic=True)
+    data = TrainingData(polarised, network, tiny_model.atom_types, Cache())
+    before = [sample.system.magmom_a.clone() for sample in data]
+    batches = Batches(data, TrainingConfig(batch=5), network.cutoff)
+    factors = []
+    for step in range(20):
+        system, names = batches[step].system, batches[step].names
+        for t, name in enumerate(names):
+            moment_a = system.magmom_a[system.slices[t]]
+            given_a = before[[file.name for file in polarised.files].index(name)]
+            if given_a.any():
+                factor_a = moment_a[given_a != 0] / given_a[given_a != 0]
+                torch.testing.assert_close(factor_a, factor_a[:1].expand_as(factor_a))
+                factors.append(float(factor_a[0]))
+            else:
+                assert not moment_a.any()
+    assert len(set(factors)) == len(factors) == 80
+    assert 0.5 <= min(factors) < 0.55 and 1.45 < max(factors) <= 1.5
+    assert torch.equal(
+        batches[3].system.magmom_a, Batches(data, TrainingConfig(batch=5), network.cutoff)[3].system.magmom_a
+    )
+    assert not torch.equal(
+        batches[3].system.magmom_a, Batches(data, TrainingConfig(batch=5, seed=1), network.cutoff)[3].system.magmom_a
+    )
+    assert all(torch.equal(sample.system.magmom_a, moment_a) for sample, moment_a in zip(data, before, strict=True))
+
+
+def test_a_magnetisation_without_moments_is_refused(polarised, tiny_model):
+    network, snapshot = known_network(tiny_model, magnetic=True), polarised[1]
+    atoms = snapshot.atoms.copy()
+    atoms.set_initial_magnetic_moments(None)
+    density = snapshot.density
+    D_asii = [np.stack([D_sii[0] + 0.01, D_sii[1]]) for D_sii in density.D_asii]
+    without = PAWDensity(atoms, density.grid, density.nt_sR, D_asii, density.level)
+    with pytest.raises(
+        ValueError, match='1.h5: there is a magnetisation, but its atoms have no initial magnetic moments'
+    ):
+        sample_of(without, '1.h5', network, tiny_model.atom_types)
+    paired = without.with_spins(1).with_spins(2)
+    assert sample_of(paired, '1.h5', network, tiny_model.atom_types).system.magmom_a.sum() == 0
+
+
+def test_moments_that_vanish_are_trained_on(polarised, tiny_model, tmp_path):
+    """Nothing of their magnetisation can be normalised by its own size."""
+    for t in range(1, 5):
+        snapshot = polarised[t]
+        density = snapshot.density.with_spins(1).with_spins(2)
+        write_snapshot(tmp_path / f'{t}.h5', Snapshot(density, 0.0, np.zeros((12, 3)), np.zeros(3), 1, 1.0))
+    config = TrainingConfig(network='universal', steps=20, **SETTINGS | {'hypers': UNIVERSAL | {'magnetic': True}})
+    trainer = Trainer(Dataset(tmp_path), tmp_path / 'm.safetensors', config, progress=False)
+    model = trainer.run()
+    rows = np.array(curve(tmp_path / 'm.csv'))
+    assert np.isfinite(rows).all() and (rows[:, -1] == 0).all()
+    density = Predictor(model, extrapolate=True).predict(polarised[1].atoms)
+    assert density.nspins == 2 and np.abs(magnetisation(density)).sum() < 0.05 * density.nt_sR.sum()
 
 
 def test_the_members_of_an_ensemble_learn_and_differ(dataset, tmp_path):
