@@ -80,8 +80,9 @@ def check_pictures(args: argparse.Namespace, frames: Iterable[Atoms]) -> list[Pa
 
 def _check_range(args: argparse.Namespace) -> None:
     low, high = args.range
-    if not low < high < float('inf') or (low <= 0 and not args.difference) or low == -float('inf'):
-        least = 'the lower one first' if args.difference else 'above 0 (colours are logarithmic), the lower one first'
+    signed = args.difference or args.quantity == 'spin'
+    if not low < high < float('inf') or (low <= 0 and not signed) or low == -float('inf'):
+        least = 'the lower one first' if signed else 'above 0 (colours are logarithmic), the lower one first'
         raise ValueError(f'--range must be two numbers, {least}, not {low:g} {high:g}')
 
 
@@ -104,6 +105,8 @@ def write_plot(path: Path, args: argparse.Namespace, density: PAWDensity, n_R: n
     of_the_plane = {'plane': args.plane or 'ab', 'through': through, 'limits': args.range}
     if args.difference:
         figure = plot_state(density, 'smooth', 'atoms', **of_the_plane)
+    elif args.quantity == 'spin':
+        figure = plot_state(density, 'spin', None, **of_the_plane)
     else:
         inner_R = without_boundaries(density.grid, n_R)
         figure = plot_slice(inner_R, grid=density.grid, atoms=density.atoms, **of_the_plane)

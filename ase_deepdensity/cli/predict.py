@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_KPTS = 10**5
 """More k-points take minutes and gigabytes and tell a model nothing new."""
-QUANTITY_NAMES = ('pseudo', 'all-electron', 'smooth')
+QUANTITY_NAMES = ('pseudo', 'all-electron', 'smooth', 'spin')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=QUANTITY_NAMES,
         default='pseudo',
         help="what cube, CHGCAR and picture show. pseudo: valence density with compensation charges, as GPAW's "
-        "get_pseudo_density(); all-electron; smooth: GPAW's dft.density.nt_sR (default: %(default)s)",
+        "get_pseudo_density(); all-electron; smooth: GPAW's dft.density.nt_sR; spin: the smooth one of spin up minus "
+        'that of spin down (default: %(default)s)',
     )
     grid = parser.add_mutually_exclusive_group()
     grid.add_argument('--gpts', type=int, nargs=3, metavar='N', help='grid intervals along the lattice vectors')
@@ -103,6 +104,8 @@ def _predictors(
     from ase_deepdensity.predict import Predictor
 
     def predictor_of(model: DensityModel) -> Predictor:
+        if args.quantity == 'spin' and not model.network.sees_magnetic_moments:
+            raise ValueError(f'--quantity spin: {model.name} predicts no magnetisation; its densities are spin-paired')
         level = model.at_kpoints(args.kpts) if args.kpts else model.level
         dtype = torch.float64 if args.float64 else torch.float32
         return Predictor(model, level=level, device=args.device, dtype=dtype, extrapolate=args.extrapolate)
@@ -137,7 +140,12 @@ def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
     _check_outputs(args, frames)
-    for atoms in frames:
+    for i, atoms in enumerate(frames):
+        if args.quantity == 'spin' and not atoms.get_initial_magnetic_moments().any():
+            raise ValueError(
+                f'--quantity spin: frame {i} of {args.geometry} has no initial magnetic moments, from which a model '
+                'predicts the magnetisation; extended XYZ has them as the column initial_magmoms'
+            )
         check_size(args.gpts, args.h, float(atoms.cell.lengths().max()))
     return path, frames
 
@@ -180,12 +188,12 @@ def _predict(
 
 def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray | None:
     """(n0, n1, n2) electrons/Å³ what cube, CHGCAR and picture show; None where nobody asks for it."""
-    from ase_deepdensity.analysis.quantities import QUANTITIES
+    from ase_deepdensity.plot.shown import shown_density
 
     kinds = _kinds(args) + ['picture'] * bool(args.plot)
     if args.quantity == 'pseudo' and not {*kinds} - {'h5'}:
         return None
-    return QUANTITIES[args.quantity][0](density)
+    return shown_density(density, args.quantity)
 
 
 def _report(
@@ -203,11 +211,13 @@ def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarra
     from ase_deepdensity.analysis.dipole import dipole_moment, origin_caveat
 
     valence = f'{density.number_of_electrons():.6f}'
-    if quantity == 'pseudo' or shown_R is None:
+    if quantity in ('pseudo', 'spin') or shown_R is None:
         yield f'electrons  {valence}'
     else:
         shown = shown_R.mean() * density.atoms.cell.volume
         yield f'electrons  {shown:.6f} in the {quantity} density; there are {valence} valence electrons'
+    if density.nspins == 2:
+        yield f'moment     {density.magnetic_moment():.4f} μB'
     x, y, z = dipole_moment(density)
     yield f'dipole     ({x:.4f}, {y:.4f}, {z:.4f}) e·Å'
     if caveat := origin_caveat(density):
@@ -327,10 +337,10 @@ def _check_zarr(args: argparse.Namespace, nframes: int, drawn: bool) -> None:
     from ase_deepdensity.dataset.zarr_folder import check_zarr_target
     from ase_deepdensity.packages import require
 
-    if len(args.out) > 1 or drawn or args.quantity == 'all-electron':
+    if len(args.out) > 1 or drawn or args.quantity in ('all-electron', 'spin'):
         raise ValueError(
             '--out FILE.zarr is written slab by slab and holds the smooth density with the matrices of the atoms: '
-            'it goes with no other --out, no picture and no --quantity all-electron'
+            'it goes with no other --out, no picture and no --quantity all-electron or spin'
         )
     require('zarr', 'large', 'Zarr files')
     path = Path(args.out[0])

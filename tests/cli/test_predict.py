@@ -11,7 +11,7 @@ from ase_deepdensity.dataset.volumetric import read_cube
 from ase_deepdensity.dataset.zarr_folder import read_zarr
 from ase_deepdensity.predict import Predictor
 from tests.test_predict import lone_molecule
-from tests.tiny import water_box
+from tests.tiny import build_model, water_box
 from tests.tolerances import EXACT, FLOAT32
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
@@ -56,6 +56,43 @@ def test_report_and_files(folder, water, tiny_model, capsys):
     assert chgcar.chg[0] == pytest.approx(n_R, rel=1e-6)
     assert sorted(chgcar.atoms[0].symbols) == sorted(water.symbols)
     assert (folder / 'water.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_spin(folder, tiny_model, capsys):
+    """What is written is up minus down; models and geometries without are refused before any prediction."""
+    model = build_model(tiny_model.level, network='universal', magnetic=True)
+    model.save('spin.safetensors')
+    atoms = water_box((1, 1, 1))
+    write('none.xyz', atoms)
+    atoms.set_initial_magnetic_moments([2.0, 0.5, 0.5])
+    write('spin.xyz', atoms)
+    outs = [
+        '--extrapolate',
+        '--out',
+        'spin.cube',
+        '--plot',
+        'spin.png',
+        '--range',
+        '-0.01',
+        '0.01',
+        '--view',
+        'spin.html',
+    ]
+    assert predict('spin.xyz', 'spin.safetensors', '--quantity', 'spin', *outs) == 0
+    report = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    density = Predictor(model, extrapolate=True).predict(read('spin.xyz'))
+    m_R = density.nt_sR[0] - density.nt_sR[1]
+    assert np.abs(m_R).max() > 1e-6
+    assert read_cube('spin.cube')[1] == pytest.approx(m_R, rel=1e-4, abs=1e-5 * np.abs(m_R).max())
+    assert report['moment'] == f'{density.magnetic_moment():.4f} μB' and float(report['electrons']) == pytest.approx(8)
+    assert (folder / 'spin.png').exists() and (folder / 'spin.html').exists()
+
+    for geometry, name, message in [
+        ('none.xyz', 'spin.safetensors', '--quantity spin: frame 0 of none.xyz has no initial magnetic moments'),
+        ('spin.xyz', 'tiny.safetensors', '--quantity spin: tiny predicts no magnetisation'),
+    ]:
+        assert predict(geometry, name, '--quantity', 'spin', '--out', 'no.cube') == 2
+        assert message in capsys.readouterr().err and not (folder / 'no.cube').exists()
 
 
 @pytest.mark.parametrize(('quantity', 'electrons'), [('pseudo', 8), ('all-electron', 10), ('smooth', None)])
