@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from ase.data import chemical_symbols
+
     from ase_deepdensity.arguments import real
     from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.dataset import Dataset
@@ -36,8 +38,10 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.training.checkpoint import Files
     from ase_deepdensity.training.config import TrainingConfig
     from ase_deepdensity.training.loop import Trainer
+    from ase_deepdensity.training.start import tuning_defaults
 
-    config = TrainingConfig.load(args.config, steps=args.steps, minutes=args.minutes, seed=args.seed)
+    changes = {name: getattr(args, name) for name in ('steps', 'minutes', 'seed')}
+    TrainingConfig.load(args.config, **changes)  # what is wrong there is told before anything is read
     out = Path(args.out.removesuffix(SUFFIX) + SUFFIX)
     if not out.name.removesuffix(SUFFIX):
         raise ValueError(f'--out must be the name of a model file, not {args.out!r}')
@@ -46,15 +50,20 @@ def run(args: argparse.Namespace) -> int:
     init = None if args.init is None else DensityModel.load(args.init)
     cache = None if args.memory is None else 2**30 * real('--memory', args.memory, least=0, unit='GiB')
     dataset = Dataset(args.dataset)
+    defaults = tuning_defaults(dataset, init)
+    config = TrainingConfig.load(args.config, defaults=defaults, **changes)
     files = Files(out)
     trainer = Trainer(
         dataset, out, config, init=init, device=args.device, progress=not args.quiet, restart=args.restart, cache=cache
     )
     if trainer.start:
         print(f'continuing {files.checkpoint} at step {trainer.start}')
+    if config.trained == 'elements':
+        names = ', '.join(chemical_symbols[Z] for Z in dataset.numbers)
+        print(f'only weights of {names} alone are trained; all others stay as they are in {args.init}')
     print(
         f'{len(trainer.training)} snapshots to train on, {len(trainer.validation)} to validate on, '
-        f'{sum(p.numel() for p in trainer.network.parameters())} parameters'
+        f'{sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)} parameters'
     )
     try:
         model = trainer.run()

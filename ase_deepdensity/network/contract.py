@@ -275,6 +275,16 @@ class DensityNetwork(torch.nn.Module, ABC):
             Elements that it does not know.
         """
 
+    def parameters_of(self, numbers: Sequence[int]) -> list[torch.nn.Parameter]:
+        """Weights that belong to these elements alone, by atomic number: what it says of others does not see them.
+
+        Raises
+        ------
+        ValueError
+            A network without such weights.
+        """
+        raise ValueError(f'the elements of {type(self).__name__} have no weights of their own')
+
     def last_layer(self) -> LastLayer:
         """Its linear read-outs, whose weights may be changed; of the total density.
 

@@ -205,6 +205,9 @@ class UniversalNetwork(DensityNetwork):
         )
         return _output([total, magnetisation], (up.invariants_ac + down.invariants_ac) / 2)
 
+    def parameters_of(self, numbers: Sequence[int]) -> list[torch.nn.Parameter]:
+        return [weight for heads in self._heads for Z in numbers for weight in heads.of(Z)[0].parameters()]
+
     def last_layer(self) -> LastLayer:
         return self._heads[0].last_layer()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ase_deepdensity.arguments import did_you_mean, real, whole
 from ase_deepdensity.basis import SplineBasis
 
 SPLITS = 'snapshots', 'compounds'
+TRAINED = 'all', 'elements'
 
 
 class ConfigError(ValueError):
@@ -55,6 +57,8 @@ class TrainingConfig:
     """Each step multiplies the moments that a snapshot began with by a random factor between 1 − this and 1 + this."""
     smoothing: float = 0.002
     """Below this error, electrons/Å³, the loss on the grid is quadratic instead of linear."""
+    trained: str = 'all'
+    """Which weights: 'all', or only those that the 'elements' of the data have for themselves (fine-tuning)."""
     averaging: float = 0.998
     """Decay per step of the running average of the weights, which is the model."""
     clip: float = 5.0
@@ -73,6 +77,8 @@ class TrainingConfig:
             self._check_numbers()
             if self.split not in SPLITS:
                 raise ValueError(f'split must be {" or ".join(SPLITS)}, not {self.split!r}')
+            if self.trained not in TRAINED:
+                raise ValueError(f'trained must be {" or ".join(TRAINED)}, not {self.trained!r}')
             if not isinstance(self.hypers, dict):
                 raise ValueError(f'hypers must be a dictionary of hyper-parameters, not {self.hypers!r}')
         except ValueError as error:
@@ -100,8 +106,15 @@ class TrainingConfig:
                 raise ValueError(f'{name} must be in [0, 1), not {getattr(self, name)!r}')
 
     @classmethod
-    def load(cls, path: str | Path | None, **changes: Any) -> TrainingConfig:
+    def load(
+        cls, path: str | Path | None, *, defaults: Mapping[str, Any] | None = None, **changes: Any
+    ) -> TrainingConfig:
         """From a JSON file (or the defaults), with ``changes`` that are not None on top.
+
+        Parameters
+        ----------
+        defaults
+            Of settings that are neither in the file nor in ``changes``, instead of those of the class.
 
         Raises
         ------
@@ -125,7 +138,7 @@ class TrainingConfig:
                 f'{did_you_mean(unknown[0], allowed)}'
             )
         try:
-            return replace(cls(**data), **{k: v for k, v in changes.items() if v is not None})
+            return replace(cls(**dict(defaults or {}) | data), **{k: v for k, v in changes.items() if v is not None})
         except TypeError as error:
             raise ConfigError(f'{path}: {error}') from None
 

@@ -41,6 +41,10 @@ def averaged(weights: torch.nn.ParameterList, decay: float) -> AveragedModel:
     return AveragedModel(weights, multi_avg_fn=average)
 
 
+def _trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [weight for weight in network.parameters() if weight.requires_grad]
+
+
 class Descent:
     """Takes the weights of a network down a loss.
 
@@ -50,6 +54,8 @@ class Descent:
         Whose weights change in place; its buffers must not change any more.
     clock
         Tells the scheduler how much of the training is over.
+    trained
+        The weights that change; default: all.  The others are frozen.
 
     Attributes
     ----------
@@ -57,16 +63,26 @@ class Descent:
         The same network with the running average of the weights.
     """
 
-    def __init__(self, network: DensityNetwork, config: TrainingConfig, clock: Clock):
+    def __init__(
+        self,
+        network: DensityNetwork,
+        config: TrainingConfig,
+        clock: Clock,
+        trained: Sequence[torch.nn.Parameter] | None = None,
+    ):
         self.network, self.clip = network, config.clip
+        if trained is not None:
+            network.requires_grad_(False)
+            for weight in trained:
+                weight.requires_grad_(True)
+        self._weights = torch.nn.ParameterList(_trained(network))  # to go through modules takes longer than the sums
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+            self._weights, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         self.scheduler = LambdaLR(self.optimizer, lambda step: relative_rate(step, config.warmup, clock.fraction(step)))
-        self._weights = torch.nn.ParameterList(network.parameters())  # to go through modules takes longer than the sums
         self.average = averaged(self._weights, config.averaging)
         self.averaged_network = copy.deepcopy(network)
-        for weight, average in zip(self.averaged_network.parameters(), self.average.module.parameters(), strict=True):
+        for weight, average in zip(_trained(self.averaged_network), self.average.module.parameters(), strict=True):
             weight.data = average.data  # the same memory from now on
 
     @property
@@ -78,7 +94,7 @@ class Descent:
         """Take the gradient of a loss and clip it; returns the norm that it had."""
         self.optimizer.zero_grad()
         loss.backward()
-        return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+        return torch.nn.utils.clip_grad_norm_(self._weights, self.clip)
 
     def advance(self) -> None:
         """Move the weights along the gradient, and their average and the learning rate with them."""
@@ -98,7 +114,7 @@ class Descent:
     def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
         """Go on where another one was."""
         self.network.load_state_dict(state['network'])
-        self.averaged_network.load_state_dict(state['network'])  # for its buffers
+        self.averaged_network.load_state_dict(state['network'])  # for what does not change
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.scheduler.load_state_dict(state['scheduler'])

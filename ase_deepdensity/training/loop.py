@@ -33,6 +33,7 @@ from ase_deepdensity.training.start import (
     fit_familiarity,
     initialize,
     level_for,
+    trained_weights,
 )
 from ase_deepdensity.training.step import Losses, Objective
 from ase_deepdensity.training.validation import Score, score
@@ -119,7 +120,7 @@ class Trainer:
         self.best_network, self.best_familiarity = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         if saved is None:
             initialize(self.network, self.training, self.evaluate, self.atom_types, init, config.seed)
-        self.descent = Descent(self.network, config, self.clock)
+        self.descent = Descent(self.network, config, self.clock, trained_weights(self.network, config, dataset, init))
         if saved is None:
             self.files.checkpoint.unlink(missing_ok=True)
         else:
@@ -210,7 +211,7 @@ class Trainer:
         if better:
             self.best = len(self.rows) - 1
             self.best_network = {k: v.clone() for k, v in averaged.state_dict().items()}
-            familiarity = fit_familiarity(averaged, self.training, self.init, self.config.seed)
+            familiarity = fit_familiarity(averaged, self.training, self.init, self.config)
             self.best_familiarity = familiarity.state_dict()
         Checkpoint(
             self.identity, step, self.clock.seconds, self.finished, self.descent.state_dict(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,21 @@ SCALE_ATOMS = 100
 
 FAMILIAR_ATOMS = 20000
 """Atoms of each element whose environments count as familiar, likewise."""
+
+
+FEW_SNAPSHOTS = 5
+"""Up to so many, fine-tuning is by default that of :data:`TUNING`."""
+
+TUNING: Mapping[str, Any] = {
+    'trained': 'elements',
+    'steps': 300,
+    'learning_rate': 0.01,
+    'warmup': 10,
+    'averaging': 0.97,
+    'smoothing': 0.0003,
+    'validate_every': 50,
+}
+"""Settings for a few snapshots, of which the elements' own weights learn in a minute."""
 
 
 class TrainingError(ValueError):
@@ -63,6 +79,32 @@ def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityMode
         )
     l_j = dict(sorted((l_j | dict(zip(init.species, init.architecture.projectors, strict=True))).items()))
     return replace(init.architecture, species=tuple(l_j), projectors=tuple(l_j.values()))
+
+
+def tuning_defaults(dataset: Dataset, init: DensityModel | None) -> Mapping[str, Any]:
+    """Settings instead of the usual ones where few snapshots are for a model whose elements have own weights."""
+    few = init is not None and init.network.takes_elements and len(dataset) <= FEW_SNAPSHOTS
+    return TUNING if few else {}
+
+
+def trained_weights(
+    network: DensityNetwork, config: TrainingConfig, dataset: Dataset, init: DensityModel | None
+) -> list[torch.nn.Parameter] | None:
+    """What a training may change, None: all weights.
+
+    Raises
+    ------
+    TrainingError
+        The elements' own weights are asked for, and there is no model to begin with, or it has none.
+    """
+    if config.trained == 'all':
+        return None
+    if init is None:
+        raise TrainingError(f'trained: {config.trained!r} is for fine-tuning: name a model to start from (--init)')
+    try:
+        return network.parameters_of(dataset.numbers)
+    except ValueError as error:
+        raise TrainingError(f'{init.name} cannot be trained with trained: {config.trained!r}: {error}') from None
 
 
 def level_for(dataset: Dataset, init: DensityModel | None) -> Level:
@@ -131,13 +173,19 @@ def some_of_each_element(data: TrainingData, species: Sequence[int], natoms: int
 
 @torch.no_grad()
 def fit_familiarity(
-    network: DensityNetwork, data: TrainingData, init: DensityModel | None, seed: int
+    network: DensityNetwork, data: TrainingData, init: DensityModel | None, config: TrainingConfig
 ) -> EnvironmentDistance:
-    """From environments in the training data; of elements that are not in them, what the first model knew."""
+    """From environments in the training data; of elements that are not in them, what the first model knew.
+
+    Where only weights of elements are trained, features mean what they meant to the first model: what it knew stays.
+    """
+    keeps = init.species if init is not None and config.trained == 'elements' else ()
+    if init is not None and keeps == network.species:
+        return init.familiarity
     device = next(network.parameters()).device
-    chosen = some_of_each_element(data, network.species, FAMILIAR_ATOMS, seed)
+    chosen = some_of_each_element(data, network.species, FAMILIAR_ATOMS, config.seed)
     invariants_zac = invariants_by_species(network, [data[t].system.to(device) for t in sorted(chosen)])
-    met = [z for z, x_ac in enumerate(invariants_zac) if len(x_ac)]
+    met = [z for z, x_ac in enumerate(invariants_zac) if len(x_ac) and network.species[z] not in keeps]
     familiarity = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):
         return familiarity
