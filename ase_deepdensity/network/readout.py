@@ -142,8 +142,3 @@ def split(
         for Z, L, pseudo in last_layer.readouts
         if Z in rows_z
     }
-
-
-def gram(features: Features) -> Weights:
-    """Σ over atoms and m of x xᵀ for each kind, (channels, channels), float64."""
-    return {key: torch.einsum('mac, mad -> cd', x_mac.double(), x_mac.double()) for key, x_mac in features.items()}
