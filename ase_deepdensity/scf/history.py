@@ -26,7 +26,7 @@ from ase_deepdensity.scf.default_start import State
 if TYPE_CHECKING:
     from gpaw.new.density import Density
 
-DEPTH = 1
+DEPTH = 3
 """Steps that are remembered."""
 RIDGE = 1e-3
 """λ."""
