@@ -25,6 +25,9 @@ OF_THE_READER = {Path('docs/howto.md'): ['a.gpw', 'b.gpw', 'runs/c.gpw']}
 """Files that a page takes for granted."""
 
 
+pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
+
+
 class ParsedError(Exception):
     """The arguments of a script are what it takes."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from ase_deepdensity.analysis.bader import bader_charges
 from ase_deepdensity.analysis.dipole import origin_caveat
 from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
+from ase_deepdensity.analysis.mbis import mbis_charges
 from ase_deepdensity.analysis.moments import multipole_moments
 from ase_deepdensity.analysis.overlap import TOO_CLOSE, density_overlap, nearest_nuclei, similarity
 from ase_deepdensity.analysis.slab import slab_potential
@@ -21,6 +22,7 @@ from ase_deepdensity.state import PAWDensity
 OF_ATOMS: dict[str, tuple[Callable[..., np.ndarray], str, str]] = {
     'hirshfeld': (hirshfeld_charges, '|e|', 'Hirshfeld charges'),
     'bader': (bader_charges, '|e|', 'Bader charges'),
+    'mbis': (mbis_charges, '|e|', 'minimal-basis iterative stockholder charges'),
     'voronoi': (voronoi_charges, '|e|', 'Voronoi charges'),
     'vdd': (partial(voronoi_charges, deformation=True), '|e|', 'Voronoi deformation density charges'),
     'volumes': (volume_ratios, '', 'Hirshfeld volumes over those of isolated atoms, for TS and MBD dispersion'),

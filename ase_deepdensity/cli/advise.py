@@ -71,7 +71,7 @@ def lines(model: DensityModel, advice: Advice, wanted: float | None) -> Iterator
     for n, error in zip(curve.sizes, curve.errors, strict=True):
         yield f'{n:12}{error:10.3f}   its last layer fitted to them'
     if curve.is_flat:
-        yield 'more such snapshots would bring the last layer nothing that can be seen; fine-tune, or look at other atoms'
+        yield 'more such snapshots would bring the last layer nothing that can be seen: fine-tune, or take others'
     else:
         for n in advice.numbers_ahead:
             error, spread = curve.expected(n)

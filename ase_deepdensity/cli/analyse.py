@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 QUANTITIES = {
     'hirshfeld': 'Hirshfeld charges',
     'bader': 'Bader charges',
+    'mbis': 'minimal-basis iterative stockholder charges',
     'voronoi': 'Voronoi charges',
     'vdd': 'Voronoi deformation density charges',
     'volumes': 'Hirshfeld volumes over those of isolated atoms (TS, MBD)',
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--refinement',
         type=int,
         metavar='N',
-        help='points per interval of the grid, for all-electron densities (default: 2, of bader 4)',
+        help='points per interval of the grid, for all-electron densities (default: 2, of bader 4, of mbis 1)',
     )
     add('--extrapolate', action='store_true', help='predict with a warning even where the prediction means nothing')
     add('--plot', metavar='FILE', help='picture of the potential across a slab: PNG, PDF or SVG; of the first density')
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if ('overlap' in names) != (args.other is not None):
         raise ValueError('overlap, and nothing else, needs another density: analyse A.h5 overlap --other B.h5')
     other = None if args.other is None else read_density_file(args.other)
-    rows = []
+    rows = list[dict[str, Any]]()
     for state in states(args.source, model, extrapolate=args.extrapolate):
         row = _figures(state, names, other, args.refinement)
         print('\n'.join(_lines(row)), flush=True)

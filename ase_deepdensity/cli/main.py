@@ -25,7 +25,7 @@ COMMANDS = {
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
     'advise': (
         'ase_deepdensity.cli.advise',
-        'Tell what more snapshots would bring, and which environments a model lacks',
+        'Tell what more snapshots would bring, and what is new to a model',
     ),
     'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),

@@ -1,4 +1,4 @@
-"""What more data would bring: how the error of a model falls with snapshots, and atoms that it has not seen the like of.
+"""What more data would bring: how the error of a model falls with snapshots, and which atoms are new to it.
 
 The learning curve is that of the last layer in closed form (:mod:`.adapt`): it is fitted to growing parts of the data
 and measured on the rest, several times with other parts.  The network below it stays as it is.  A fine-tuning changes

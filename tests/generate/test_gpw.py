@@ -50,9 +50,8 @@ def test_import(files, tmp_path, capsys):
     assert 'has not converged' in refused['failed'] and 'no such file' in refused['missing']
     assert 'is not a file of GPAW' in refused['text']
     dataset = Dataset(out)
-    assert [file.name[:6] for file in dataset.files] == ['00000-', '00001-', '00002-'] and dataset.level.parameters[
-        'h'
-    ] == 0.3
+    assert [file.name[:6] for file in dataset.files] == ['00000-', '00001-', '00002-']
+    assert dataset.level.parameters['h'] == 0.3
     calc = GPAW(files / 'b.gpw', txt=None)
     assert dataset[1].energy == pytest.approx(calc.results['energy']) and dataset[1].info['source'].endswith('b.gpw')
     assert dataset[1].forces == pytest.approx(calc.results['forces'])
