@@ -42,9 +42,25 @@ class State:
         return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))
 
     def electrons(self, density: Density) -> float:
-        """∫ |ñ| dr over the whole grid."""
-        grid = density.nt_sR.desc
-        return float(grid.comm.sum_scalar(float(np.abs(self.nt_sR).sum())) * grid.dv)
+        """∫ |ñ| dr over the whole grid, of both spins."""
+        return _integral_of_size(self.nt_sR, density)
+
+    def total_electrons(self, density: Density) -> float:
+        """The same of the total of both spins."""
+        return _integral_of_size(self.nt_sR.sum(axis=0), density)
+
+    def without_magnetisation(self) -> State:
+        """The same total, its spins alike."""
+        D_asii = self.D_asii.copy()
+        for D_sii in D_asii.values():
+            D_sii[:] = D_sii.mean(axis=0)
+        return State(np.broadcast_to(self.nt_sR.mean(axis=0), self.nt_sR.shape).copy(), D_asii)
+
+
+def _integral_of_size(x_X: np.ndarray, density: Density) -> float:
+    """∫ |x| dr over the whole grid."""
+    grid = density.nt_sR.desc
+    return float(grid.comm.sum_scalar(float(np.abs(x_X).sum())) * grid.dv)
 
 
 @dataclass

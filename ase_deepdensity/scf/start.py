@@ -18,7 +18,7 @@ from ase_deepdensity.scf.bounds import described, may_be_refused
 from ase_deepdensity.scf.default_start import DefaultStart, State
 from ase_deepdensity.scf.occupations import NaturalOccupations
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
-from ase_deepdensity.scf.seed import Seed, SeedError
+from ase_deepdensity.scf.seed import Seed, SeedError, with_moments
 
 if TYPE_CHECKING:
     from gpaw.new.builder import DFTComponentsBuilder
@@ -40,11 +40,18 @@ class Starter:
         self.start: Start | None = None
         """Of the calculation at hand; None: the seed has not been asked yet."""
         self._predicted: State | None = None
+        self._complete = True
+        """The last seed knew the magnetisation too, if there is one."""
 
     def use(self, builder: DFTComponentsBuilder) -> None:
         """Take on the components of a new calculation."""
         self.builder = builder
+        self._moment_a = builder.initial_magmom_av[:, 2].copy() if builder.ncomponents == 2 else None
         self._occupations = NaturalOccupations(builder.setups)
+
+    def told(self, atoms: Atoms) -> Atoms:
+        """A copy with the initial moments of the calculation at hand, wherever these come from."""
+        return with_moments(atoms, self._moment_a)
 
     def seed_next_potential(
         self, pot_calc: Any, atoms: Atoms, dft: DFT | None = None, carried: State | None = None
@@ -99,7 +106,8 @@ class Starter:
         """What the cycle that has just ended has added to the prediction."""
         if self._predicted is None or not dft.results:
             return None
-        return State.of(dft.density).minus(self._predicted)
+        correction = State.of(dft.density).minus(self._predicted)
+        return correction if self._complete else correction.without_magnetisation()
 
     def _begin(
         self, start: Start, density: Density, atoms: Atoms, background_charge: float, carried: State | None
@@ -118,7 +126,8 @@ class Starter:
             start.default.density.put(density)
         report.seconds = time.perf_counter() - begin
         self.log(
-            f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}, '
+            f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}'
+            f'{"" if self._complete else ", with the magnetisation of GPAW"}, '
             f'level of theory {self.seed.level.name or "unnamed"}, in {report.seconds:.3f} s\n'
             + (f"seed refused: {report.reason}; GPAW's own start is taken\n" if start.untouched else '')
         )
@@ -134,7 +143,7 @@ class Starter:
             On all ranks, where there is no seed or where it is no density.
         """
         self._predicted = None
-        self.seed.fill(density, atoms, self.builder.communicators['D'])
+        self._complete = self.seed.fill(density, self.told(atoms), self.builder.communicators['D'])
         integral = _integral(density)
         density.normalize(background_charge)
         factor = _integral(density) / integral if integral else float('inf')
