@@ -33,10 +33,15 @@ class State:
         density.nt_sR.data[:] = self.nt_sR
         density.D_asii.data[:] = self.D_asii.data
 
-    def add_to(self, density: Density) -> None:
-        """Add it to a density whose atoms may have gone to other ranks meanwhile."""
-        density.nt_sR.data += self.nt_sR
-        density.D_asii.data += self.D_asii.moved(density.D_asii.layout.atomdist).data
+    def add_to(self, density: Density, factor: float = 1.0) -> None:
+        """Add some of it to a density whose atoms may have gone to other ranks meanwhile."""
+        density.nt_sR.data += factor * self.nt_sR
+        density.D_asii.data += factor * self.D_asii.moved(density.D_asii.layout.atomdist).data
+
+    def add(self, other: State, factor: float) -> None:
+        """Add some of another one with atoms on the same ranks."""
+        self.nt_sR += factor * other.nt_sR
+        self.D_asii.data += factor * other.D_asii.data
 
     def minus(self, other: State) -> State:
         return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))
@@ -48,13 +53,6 @@ class State:
     def total_electrons(self, density: Density) -> float:
         """The same of the total of both spins."""
         return _integral_of_size(self.nt_sR.sum(axis=0), density)
-
-    def without_magnetisation(self) -> State:
-        """The same total, its spins alike."""
-        D_asii = self.D_asii.copy()
-        for D_sii in D_asii.values():
-            D_sii[:] = D_sii.mean(axis=0)
-        return State(np.broadcast_to(self.nt_sR.mean(axis=0), self.nt_sR.shape).copy(), D_asii)
 
 
 def _integral_of_size(x_X: np.ndarray, density: Density) -> float:

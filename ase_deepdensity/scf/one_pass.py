@@ -79,8 +79,6 @@ class PassLoop(SeededLoop):
 
     is_good_enough: Callable[[Start, Output, bool], bool]
     """Is a seed good enough, after one more step of the eigensolver?  The last argument: its residual has settled."""
-    kept = False
-    """The state is that of one pass."""
 
     def iterate(self, *args: Any, **kwargs: Any) -> Iterator[SCFContext]:
         """GPAW's."""
@@ -124,7 +122,7 @@ class OnePassGPAW(SeededGPAW):
 
     A prediction is judged by its residual: the share of the electrons that move when the density is built anew from the
     orbitals at it.  Where that is too large, and where nothing can be predicted, energy and forces are those of an SCF
-    cycle, and the log says so.  So are those of spin-polarised calculations if the model is not told magnetic moments.
+    cycle, and the log says so.  So are those of all spin-polarised calculations.
     Where the one takes over from the other, the energy has a step as large as its error.
 
     Parameters

@@ -36,6 +36,7 @@ from ase_deepdensity.training.start import (
     trained_weights,
 )
 from ase_deepdensity.training.step import Losses, Objective
+from ase_deepdensity.training.tensorboard import TensorBoard
 from ase_deepdensity.training.validation import Score, score
 
 __all__ = ['Trainer', 'TrainingError']
@@ -62,6 +63,8 @@ class Trainer:
     cache
         Bytes of memory for densities; those that do not fit are read again for each step.  Default: a quarter of the
         machine's memory.
+    tensorboard
+        A folder for what TensorBoard shows of the learning curve.
 
     Raises
     ------
@@ -69,6 +72,8 @@ class Trainer:
         Another training writes to ``out``.
     CheckpointError
         A checkpoint of another training at ``out``, or a damaged one.
+    MissingPackageError
+        TensorBoard is asked for and not installed.
     ValueError
         Too few snapshots, spin polarisation where the network has none, elements that ``init`` can not take.
     """
@@ -84,7 +89,9 @@ class Trainer:
         progress: bool = True,
         restart: bool = False,
         cache: float | None = None,
+        tensorboard: str | Path | None = None,
     ):
+        self.board = None if tensorboard is None else TensorBoard(tensorboard)
         self.clock = Clock(config.steps, config.minutes)
         self.config, self.init = config, init
         self.files = Files(Path(out))
@@ -230,6 +237,8 @@ class Trainer:
         if model:
             self._model().save(self.files.model)
         write_curve(self.files, self.rows)
+        if self.board is not None:
+            self.board.write(self.rows)
 
     def _is_written(self) -> bool:
         """Whether the model file is that of the best row; what has been added to its card since then may stay."""
