@@ -28,6 +28,7 @@ COMMANDS = {
         'Tell what more snapshots would bring, and what is new to a model',
     ),
     'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
+    'learn': ('ase_deepdensity.cli.learn', 'Teach a model what it knows least of a pool, until it is good enough'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
     'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),
