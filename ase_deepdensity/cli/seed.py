@@ -59,23 +59,18 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     """The runs, and the report and energy of one pass."""
     from functools import partial
 
-    from ase_deepdensity.checks import check_atoms
-    from ase_deepdensity.choice import choose
     from ase_deepdensity.codes.gpaw.mpi import mpi_rank
-    from ase_deepdensity.model import DensityModel
     from ase_deepdensity.scf.calculator import SeededGPAW
     from ase_deepdensity.scf.compare import default_gpaw
     from ase_deepdensity.scf.one_pass import OnePassGPAW
+    from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed
     from ase_deepdensity.state import PAWDensity
 
-    if args.model is None:
-        choice = choose(atoms)
-        model = choice.model
-        if not mpi_rank():
-            print(f'model: {choice}')
-    else:
-        model = DensityModel.load(args.model)
-    check_atoms(atoms, model)  # before GPAW's own start takes its time
+    seed = ChosenSeed(None) if args.model is None else ModelSeed(args.model)
+    seed.check(atoms)  # before GPAW's own start takes its time
+    model = seed.model
+    if isinstance(seed, ChosenSeed) and not mpi_rank():
+        print(f'model: {seed.choice}')
     parameters = model.level.general().keywords()
     mixer = {} if args.mixer is None else {'mixer': {'beta': args.mixer}}
     run_one = partial(_run_one, atoms=atoms, quiet=args.quiet)

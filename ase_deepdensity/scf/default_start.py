@@ -47,9 +47,18 @@ class State:
         return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))
 
     def electrons(self, density: Density) -> float:
-        """∫ |ñ| dr over the whole grid."""
-        grid = density.nt_sR.desc
-        return float(grid.comm.sum_scalar(float(np.abs(self.nt_sR).sum())) * grid.dv)
+        """∫ |ñ| dr over the whole grid, of both spins."""
+        return _integral_of_size(self.nt_sR, density)
+
+    def total_electrons(self, density: Density) -> float:
+        """The same of the total of both spins."""
+        return _integral_of_size(self.nt_sR.sum(axis=0), density)
+
+
+def _integral_of_size(x_X: np.ndarray, density: Density) -> float:
+    """∫ |x| dr over the whole grid."""
+    grid = density.nt_sR.desc
+    return float(grid.comm.sum_scalar(float(np.abs(x_X).sum())) * grid.dv)
 
 
 @dataclass

@@ -245,8 +245,9 @@ def test_criteria_can_be_changed_on_the_way(mode):
     assert dft.scf_loop.convergence == criteria
 
 
-def test_change_of_the_density_is_what_gpaw_reports(mode):
-    dft = new_calculation(mode).dft
+@pytest.mark.parametrize('moments', [None, [0.5, 0.5]])
+def test_change_of_the_density_is_what_gpaw_reports(mode, moments):
+    dft = new_calculation(mode, magmoms=moments).dft
     density, changes, reported = dft.density, [], []
     for context in islice(iterate(dft), 4):
         reported.append(context.dens.error)
