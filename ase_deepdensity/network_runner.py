@@ -42,6 +42,11 @@ class NetworkRunner:
         with default_device('cpu'):
             self.network = copy.deepcopy(model.network).to(device=device, dtype=dtype).eval()
 
+    def update(self, model: DensityModel) -> None:
+        """Go on with other weights of the same network."""
+        self.network.load_state_dict(model.network.state_dict())
+        self.model = model
+
     def __call__(self, batch: list[Atoms], extrapolate: bool) -> list[tuple[AtomsCoefficients, np.ndarray]]:
         """What the network says of several at once, and of which atoms it is finite."""
         with as_prediction_error(), default_device('cpu'), torch.no_grad():

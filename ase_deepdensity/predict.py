@@ -89,6 +89,11 @@ class Predictor:
     def level(self, level: Level) -> None:
         self._runner.level = level
 
+    def update(self, model: DensityModel) -> None:
+        """Go on with other weights of the same network."""
+        self._runner.update(model)
+        self.model = model
+
     @property
     def network(self) -> DensityNetwork:
         """A copy of the model's, on the device and in the precision of the work."""

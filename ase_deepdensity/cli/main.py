@@ -23,6 +23,10 @@ COMMANDS = {
     'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
     'import': ('ase_deepdensity.cli.import_gpw', 'Make a data set from finished calculations of GPAW'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
+    'advise': (
+        'ase_deepdensity.cli.advise',
+        'Tell what more snapshots would bring, and what is new to a model',
+    ),
     'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--init', metavar='MODEL', help='fine-tune this model (a name or a file) instead of starting from scratch')
     add('--device', default='cpu', help='cpu or cuda (default: %(default)s)')
     add('--memory', type=float, metavar='GIB', help='for densities; others are read again (default: a quarter of all)')
+    add('--tensorboard', metavar='FOLDER', help='write the learning curve there for TensorBoard, too')
     add('--restart', action='store_true', help='forget a checkpoint of an earlier run at --out')
     add('--quiet', action='store_true', help='no progress bar')
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.training.loop import Trainer
     from ase_deepdensity.training.ranks import torchrun_ranks
     from ase_deepdensity.training.start import tuning_defaults
+    from ase_deepdensity.training.tensorboard import require_tensorboard
 
     changes = {name: getattr(args, name) for name in ('steps', 'minutes', 'seed')}
     TrainingConfig.load(args.config, **changes)  # what is wrong there is told before anything is read
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     if not out.name.removesuffix(SUFFIX):
         raise ValueError(f'--out must be the name of a model file, not {args.out!r}')
     check_output('--out', str(out))
+    if args.tensorboard is not None:
+        require_tensorboard()
     checked_device(args.device)
     init = None if args.init is None else DensityModel.load(args.init)
     cache = None if args.memory is None else 2**30 * real('--memory', args.memory, least=0, unit='GiB')
@@ -56,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     with torchrun_ranks(args.device) as (ranks, device):
         trainer = Trainer(
             dataset, out, config, init=init, device=device, progress=not args.quiet, restart=args.restart, cache=cache,
-            ranks=ranks,
+            ranks=ranks, tensorboard=args.tensorboard,
         )  # fmt: skip
         if ranks.is_first:
             _announce(trainer, args.init)

@@ -15,8 +15,8 @@ from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Fit, 
 from ase_deepdensity.network.element_heads import ElementHeads, kind_of
 from ase_deepdensity.network.element_layer import ElementLayer
 from ase_deepdensity.network.elements import NDESCRIPTORS, Element, ElementVectors
-from ase_deepdensity.network.equivariant import Edges, Message
 from ase_deepdensity.network.heads import OrthonormalFunctions, tensors_shape
+from ase_deepdensity.network.messages import Edges, Message
 from ase_deepdensity.network.readout import Features as ReadFeatures
 from ase_deepdensity.network.readout import LastLayer, split
 from ase_deepdensity.network.sizes import check_hypers

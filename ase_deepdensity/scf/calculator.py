@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from ase import Atoms
 from gpaw.dft import Parameters
 from gpaw.mpi import serial_comm
 from gpaw.new.ase_interface import ASECalculator
+from gpaw.new.scf import SCFContext
 
 from ase_deepdensity.choice import Choice
 from ase_deepdensity.codes.gpaw import seams
@@ -18,12 +21,14 @@ from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf import compatible
 from ase_deepdensity.scf.bounds import described
 from ase_deepdensity.scf.compatible import OnMismatch
+from ase_deepdensity.scf.learning import Learning
 from ase_deepdensity.scf.loop import SeededLoop
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
 from ase_deepdensity.scf.response import Residual
 from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, Seed, as_seed, grid_of
 from ase_deepdensity.scf.start import Starter
 from ase_deepdensity.state import PAWDensity
+from ase_deepdensity.training.learn import Learner, LearnError
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
@@ -60,6 +65,9 @@ class SeededGPAW(ASECalculator):
         Figures of the first steps.
     carry
         Let a new geometry start from the prediction plus what the last cycle has added to it.
+    learn
+        Let the model learn each converged state before the next one is predicted, in at most
+        :data:`.learning.SHARE` of the time of the cycles; see :attr:`learned`.  The given model is not changed.
     parameters
         Of GPAW; none: those of the level of theory, and the charge of the state.
 
@@ -85,6 +93,7 @@ class SeededGPAW(ASECalculator):
         communicator: MPIComm | None = None,
         protocol: Protocol | None = None,
         carry: bool = True,
+        learn: bool = False,
         legacy_gpaw: bool = False,
         **parameters: Any,
     ):
@@ -108,6 +117,7 @@ class SeededGPAW(ASECalculator):
         log, self._open_log = seams.deferred_logger(txt, communicator)
         super().__init__(params, log=log)
         self._starter = Starter(self.seed, self.protocol, self.log)
+        self._learning = self._begin_to_learn() if learn else None
 
     def __del__(self) -> None:
         if hasattr(self, 'timer'):  # else it was refused before there was a calculator
@@ -117,6 +127,38 @@ class SeededGPAW(ASECalculator):
     def seed_report(self) -> SeedReport | None:
         """How the last start went; None: there was none."""
         return self._starter.report
+
+    @property
+    def learned(self) -> Learning:
+        """What was learned: ``.save('mine.safetensors')``, ``.model``, ``.steps``.
+
+        Raises
+        ------
+        LearnError
+            A calculator without ``learn=True``.
+        """
+        if self._learning is None:
+            raise LearnError('this calculator does not learn: SeededGPAW(…, learn=True)')
+        return self._learning
+
+    def _begin_to_learn(self) -> Learning:
+        if not isinstance(self.seed, ModelSeed):
+            raise ValueError(f'learn=True needs a model, not the {self.seed.name}')
+        if not isinstance(self.seed, ChosenSeed):
+            Learner(self.seed.model)  # it refuses a network that cannot learn
+        return Learning(self.seed, self.log, self.comm)
+
+    def iconverge(self, atoms: Atoms | None, *, need_wfs: bool = False) -> Generator[SCFContext]:
+        """GPAW's; what comes of it is learned, where that is asked for."""
+        begin, calculated = time.perf_counter(), False
+        for context in super().iconverge(atoms, need_wfs=need_wfs):
+            calculated = True
+            yield context
+        if not calculated or self._learning is None or self.dft.scf_loop.kept:
+            return
+        if self._learning.take(self, time.perf_counter() - begin):
+            self._starter.predict_again(self.dft, self.atoms)
+        self.log.fd.flush()
 
     def create_new_calculation(self, atoms: Atoms) -> None:
         """GPAW's, whose first density is the seed.
@@ -128,6 +170,7 @@ class SeededGPAW(ASECalculator):
             return
         self._check(atoms)
         self._starter.start = None
+        self._starter.history.clear()
         try:
             with seams.altered_builders(self.params, self._prepare):
                 super().create_new_calculation(atoms)
@@ -147,6 +190,7 @@ class SeededGPAW(ASECalculator):
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
         """GPAW's, which takes the wave functions along to another cell; the density there is the seed."""
         self._check(atoms)
+        self._starter.history.clear()
         with seams.altered_builders(self.params, self._prepare):
             super().create_new_calculation_from_old(atoms)
         self._keep_orbitals(self._start_of_loop())
@@ -155,8 +199,9 @@ class SeededGPAW(ASECalculator):
         """GPAW's, in which the moved density is replaced by a seed."""
         self._check(atoms)
         dft = self.dft
-        carried = self._starter.correction(dft) if self.carry else None
-        call_off = self._starter.seed_next_potential(dft.pot_calc, atoms, dft, carried)
+        if self.carry:
+            self._starter.remember(dft, self.atoms)
+        call_off = self._starter.seed_next_potential(dft.pot_calc, atoms, dft)
         try:
             super().move_atoms(atoms)
         finally:
@@ -170,6 +215,8 @@ class SeededGPAW(ASECalculator):
     def _check(self, atoms: Atoms) -> None:
         """Refuse atoms that there is no seed for; say which model was chosen, if it is a new one."""
         self.seed.check(atoms)
+        if self._learning is not None:
+            self._learning.recall()
         if not isinstance(self.seed, ChosenSeed) or self.seed.choice is self._choice:
             return
         self._choice = self.seed.choice

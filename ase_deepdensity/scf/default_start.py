@@ -33,10 +33,10 @@ class State:
         density.nt_sR.data[:] = self.nt_sR
         density.D_asii.data[:] = self.D_asii.data
 
-    def add_to(self, density: Density) -> None:
-        """Add it to a density whose atoms may have gone to other ranks meanwhile."""
-        density.nt_sR.data += self.nt_sR
-        density.D_asii.data += self.D_asii.moved(density.D_asii.layout.atomdist).data
+    def add_to(self, density: Density, factor: float = 1.0) -> None:
+        """Add some of it to a density whose atoms may have gone to other ranks meanwhile."""
+        density.nt_sR.data += factor * self.nt_sR
+        density.D_asii.data += factor * self.D_asii.moved(density.D_asii.layout.atomdist).data
 
     def minus(self, other: State) -> State:
         return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))

@@ -26,6 +26,8 @@ class SeededLoop(SCFLoop):
     """GPAW's loop; a start that it is given decides about the first iterations."""
 
     start: Start | None = None
+    kept = False
+    """The state is that of one pass at a seed, not a self-consistent one."""
 
     @classmethod
     def of(cls, loop: SCFLoop) -> SeededLoop:

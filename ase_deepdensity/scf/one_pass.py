@@ -79,8 +79,6 @@ class PassLoop(SeededLoop):
 
     is_good_enough: Callable[[Start, Output, bool], bool]
     """Is a seed good enough, after one more step of the eigensolver?  The last argument: its residual has settled."""
-    kept = False
-    """The state is that of one pass."""
 
     def iterate(self, *args: Any, **kwargs: Any) -> Iterator[SCFContext]:
         """GPAW's."""

@@ -140,6 +140,12 @@ class ModelSeed(Seed):
         self.level, self.name, self.charge = self.model.level, f'model {self.model.name}', self.model.charge
         self._coefficients: AtomsCoefficients | None = None
 
+    def update(self, model: DensityModel) -> None:
+        """Go on with other weights of the same network."""
+        self.model = model
+        self.predictor.update(model)
+        self._coefficients = None
+
     @property
     def has_derivative(self) -> bool:
         """Can the density be differentiated?  See :meth:`.Predictor.vjp`."""

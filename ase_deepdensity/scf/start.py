@@ -16,6 +16,7 @@ from ase import Atoms
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.scf.bounds import described, may_be_refused
 from ase_deepdensity.scf.default_start import DefaultStart, State
+from ase_deepdensity.scf.history import History
 from ase_deepdensity.scf.occupations import NaturalOccupations
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
 from ase_deepdensity.scf.seed import Seed, SeedError
@@ -39,6 +40,8 @@ class Starter:
         self.report: SeedReport | None = None
         self.start: Start | None = None
         """Of the calculation at hand; None: the seed has not been asked yet."""
+        self.history = History()
+        """Of the trajectory: empty where nothing is carried."""
         self._predicted: State | None = None
 
     def use(self, builder: DFTComponentsBuilder) -> None:
@@ -46,17 +49,13 @@ class Starter:
         self.builder = builder
         self._occupations = NaturalOccupations(builder.setups)
 
-    def seed_next_potential(
-        self, pot_calc: Any, atoms: Atoms, dft: DFT | None = None, carried: State | None = None
-    ) -> Callable[[], None]:
+    def seed_next_potential(self, pot_calc: Any, atoms: Atoms, dft: DFT | None = None) -> Callable[[], None]:
         """Let the density be replaced by the seed when its potential is calculated; returns what calls that off.
 
         Parameters
         ----------
         dft
             The calculation whose atoms are moved; default: a new one.
-        carried
-            To be added to the prediction.
         """
         self.start = None
 
@@ -72,7 +71,7 @@ class Starter:
             start = self.start = Start(SeedReport(self.seed.name), default, self._occupations, self.protocol)
             if not seams.is_given(self.builder.params, 'mixer'):
                 start.make_mixer = partial(seams.create_pulay_mixer, self.builder, density, relpos_ac)
-            self._begin(start, density, atoms, pot_calc.charge, carried)
+            self._begin(start, density, atoms, pot_calc.charge)
             try:
                 return calculate(density, *args, **kwargs)
             except Exception as error:
@@ -95,15 +94,33 @@ class Starter:
         self.start.refuse(described(error))
         return True
 
-    def correction(self, dft: DFT) -> State | None:
-        """What the cycle that has just ended has added to the prediction."""
+    def remember(self, dft: DFT, atoms: Atoms) -> None:
+        """Note what the cycle that has just ended for these atoms has added to the prediction."""
         if self._predicted is None or not dft.results:
-            return None
-        return State.of(dft.density).minus(self._predicted)
+            self.history.clear()
+        else:
+            self.history.add(atoms, self._predicted, State.of(dft.density))
 
-    def _begin(
-        self, start: Start, density: Density, atoms: Atoms, background_charge: float, carried: State | None
-    ) -> None:
+    def predict_again(self, dft: DFT, atoms: Atoms) -> None:
+        """The seed's model has changed: note what it says of the cycle that has just ended, and of those before."""
+
+        def predict(some: Atoms) -> State | None:
+            before = State.of(dft.density)
+            try:
+                self._predict(dft.density, some, dft.pot_calc.charge)
+                self._symmetrize(dft.density, dft.pot_calc.charge)
+            except SeedError:
+                return None
+            else:
+                return State.of(dft.density)
+            finally:
+                before.put(dft.density)
+
+        if self._predicted is not None:
+            self._predicted = predict(atoms)
+        self.history.predict_again(predict)
+
+    def _begin(self, start: Start, density: Density, atoms: Atoms, background_charge: float) -> None:
         """Put the seed, and what the last cycle has corrected, into GPAW's density, with the calculation's symmetry.
 
         Where that is no density of atoms, GPAW's own stays.
@@ -111,21 +128,19 @@ class Starter:
         begin = time.perf_counter()
         report = self.report = start.report
         try:
-            self._fill(density, atoms, background_charge, start.default.density, carried)
+            self._fill(density, atoms, background_charge, start.default.density)
         except SeedError as error:
             start.refuse(str(error))
             start.untouched = True
             start.default.density.put(density)
         report.seconds = time.perf_counter() - begin
         self.log(
-            f'\nSeed: ñ and D of the {self.seed.name}{" and the last correction" if carried is not None else ""}, '
+            f'\nSeed: ñ and D of the {self.seed.name}{_carried(len(self.history))}, '
             f'level of theory {self.seed.level.name or "unnamed"}, in {report.seconds:.3f} s\n'
             + (f"seed refused: {report.reason}; GPAW's own start is taken\n" if start.untouched else '')
         )
 
-    def _fill(
-        self, density: Density, atoms: Atoms, background_charge: float, default: State, carried: State | None
-    ) -> None:
+    def _fill(self, density: Density, atoms: Atoms, background_charge: float, default: State) -> None:
         """The seed as GPAW's density.
 
         Raises
@@ -134,20 +149,34 @@ class Starter:
             On all ranks, where there is no seed or where it is no density.
         """
         self._predicted = None
+        factor = self._predict(density, atoms, background_charge)
+        if violation := self.protocol.bounds.violation(density, default, factor, self._occupations):
+            raise SeedError(violation)
+        self._symmetrize(density, background_charge)  # not before the verdict, from which it would hide much
+        self._predicted = State.of(density)
+        if len(self.history):
+            self.history.add_correction(density)
+            density.normalize(background_charge)
+
+    def _predict(self, density: Density, atoms: Atoms, background_charge: float) -> float:
+        """Put what the seed says into a density, normalised; returns what it was multiplied with for that."""
         self.seed.fill(density, atoms, self.builder.communicators['D'])
         integral = _integral(density)
         density.normalize(background_charge)
-        factor = _integral(density) / integral if integral else float('inf')
-        if violation := self.protocol.bounds.violation(density, default, factor, self._occupations):
-            raise SeedError(violation)
+        return _integral(density) / integral if integral else float('inf')
+
+    def _symmetrize(self, density: Density, background_charge: float) -> None:
         symmetries = self.builder.ibz.symmetries
-        if len(symmetries) > 1:  # not before the verdict, from which it would hide much
+        if len(symmetries) > 1:
             density.symmetrize(symmetries)
             density.normalize(background_charge)
-        self._predicted = State.of(density)
-        if carried is not None:
-            carried.add_to(density)
-            density.normalize(background_charge)
+
+
+def _carried(number: int) -> str:
+    """For the log: from how many steps a correction comes."""
+    if not number:
+        return ''
+    return ' and the last correction' if number == 1 else f' and a correction from the last {number} steps'
 
 
 def _integral(density: Density) -> float:

@@ -25,6 +25,7 @@ from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.readout import Features, Key, LastLayer, Weights
 from ase_deepdensity.snapshot import Snapshot
+from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.batch import Batch, cosets
 from ase_deepdensity.training.data import sample_of, target_of
 from ase_deepdensity.training.ridge import Krylov
@@ -93,7 +94,7 @@ def adapt(model: DensityModel, snapshots: Sequence[Snapshot]) -> tuple[DensityMo
         spin-polarised ones; or a network whose last layer is not linear.
     """
     check(model, snapshots)
-    lessons = [_lesson(model, snapshot, f'snapshot {t}') for t, snapshot in enumerate(snapshots)]
+    lessons = [lesson_of(model, snapshot.density, f'snapshot {t}', STRIDE) for t, snapshot in enumerate(snapshots)]
     layer, evaluate = model.network.last_layer(), DensityEvaluator(model.architecture.basis)
     fit = DensityFit(layer, evaluate, lessons)
     strength, left_out = fit.strength()
@@ -125,23 +126,36 @@ def check(model: DensityModel, snapshots: Sequence[Snapshot]) -> None:
     except ValueError as error:
         raise AdaptError(f'{model.name} cannot be adapted: {error}') from None
     for t, snapshot in enumerate(snapshots):
-        which = f'snapshot {t} ({snapshot.atoms.get_chemical_formula()})'
-        if unknown := sorted(set(snapshot.atoms.numbers.tolist()) - set(model.species)):
-            names = ', '.join(chemical_symbols[Z] for Z in unknown)
-            raise AdaptError(f'{which} has {names}, which {model.name} does not know ({", ".join(model.symbols)})')
-        if differences := model.differences(snapshot.level):
-            raise AdaptError(f'{which} is of another level of theory than {model.name}: {"; ".join(differences)}')
-        if snapshot.density.nspins != 1:
-            raise AdaptError(f'{which} is spin-polarised; only spin-paired ones can be learned in closed form')
-        if snapshot.density.charge != model.charge and not model.network.sees_charge:
-            raise AdaptError(f'{which} has the charge {snapshot.density.charge:g}, {model.name} {model.charge:g}')
+        check_state(model, snapshot.density, f'snapshot {t} ({snapshot.atoms.get_chemical_formula()})')
+
+
+def check_state(model: DensityModel, state: PAWDensity, which: str) -> None:
+    """Refuse a state that a model cannot learn."""
+    if unknown := sorted(set(state.atoms.numbers.tolist()) - set(model.species)):
+        names = ', '.join(chemical_symbols[Z] for Z in unknown)
+        raise AdaptError(f'{which} has {names}, which {model.name} does not know ({", ".join(model.symbols)})')
+    if differences := model.differences(state.level):
+        raise AdaptError(f'{which} is of another level of theory than {model.name}: {"; ".join(differences)}')
+    if state.nspins != 1:
+        raise AdaptError(f'{which} is spin-polarised; only spin-paired ones can be learned in closed form')
+    if state.charge != model.charge and not model.network.sees_charge:
+        raise AdaptError(f'{which} has the charge {state.charge:g}, {model.name} {model.charge:g}')
 
 
 @torch.no_grad()
-def _lesson(model: DensityModel, snapshot: Snapshot, name: str) -> Lesson:
-    network, state = model.network, snapshot.density
+def lesson_of(
+    model: DensityModel, state: PAWDensity, name: str, stride: int, rng: np.random.Generator | None = None
+) -> Lesson:
+    """What a state tells a model, at every ``stride``-th grid point along each axis from a random or the first one on.
+
+    Raises
+    ------
+    AdaptError
+        Output that is not finite.
+    """
+    network = model.network
     sample = sample_of(state, name, network, model.atom_types)
-    batch = cosets([sample], [target_of(state, model.atom_types)], network.cutoff, STRIDE)
+    batch = cosets([sample], [target_of(state, model.atom_types)], network.cutoff, stride, rng)
     output = network(batch.system).mean()
     if not output.finite_a(batch.system).all():
         raise AdaptError(f'{name}: the output of {model.name} is not finite there')
@@ -187,7 +201,8 @@ class DensityFit:
         output = self.layer.says(features, self.weights(v_ix), lesson.batch.system)
         return density_at(output, lesson.batch, self.evaluate)[:, 0]
 
-    def krylov(self, lessons: Sequence[Lesson]) -> Krylov:
+    def krylov(self, lessons: Sequence[Lesson], directions: int | None = None) -> Krylov:
+        """Of the changes and the errors of some snapshots; default: :data:`DIRECTIONS`."""
         root_t = [lesson.dv**0.5 for lesson in lessons]
 
         def image(v_x: torch.Tensor) -> torch.Tensor:
@@ -202,7 +217,7 @@ class DensityFit:
 
         b_p = torch.cat([root * lesson.error_p for root, lesson in zip(root_t, lessons, strict=True)])
         with torch.no_grad():
-            return Krylov.of(image, transpose, b_p, DIRECTIONS)
+            return Krylov.of(image, transpose, b_p, DIRECTIONS if directions is None else directions)
 
     @torch.no_grad()
     def strength(self) -> tuple[float | None, float | None]:

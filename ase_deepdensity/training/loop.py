@@ -37,6 +37,7 @@ from ase_deepdensity.training.start import (
     trained_weights,
 )
 from ase_deepdensity.training.step import Losses, Objective
+from ase_deepdensity.training.tensorboard import TensorBoard
 from ase_deepdensity.training.validation import Score, score
 
 __all__ = ['Trainer', 'TrainingError']
@@ -66,6 +67,8 @@ class Trainer:
     ranks
         The processes that train together: all make the same trainer, only rank 0 writes.  They may be others when
         a training goes on.
+    tensorboard
+        A folder for what TensorBoard shows of the learning curve.
 
     Raises
     ------
@@ -73,6 +76,8 @@ class Trainer:
         Another training writes to ``out``.
     CheckpointError
         A checkpoint of another training at ``out``, or a damaged one.
+    MissingPackageError
+        TensorBoard is asked for and not installed.
     ValueError
         Too few snapshots, spin polarisation where the network has none, elements that ``init`` can not take; more
         ranks than snapshots in a step.
@@ -92,12 +97,14 @@ class Trainer:
         restart: bool = False,
         cache: float | None = None,
         ranks: Ranks = ALONE,
+        tensorboard: str | Path | None = None,
     ):
         if config.batch < ranks.size:
             raise TrainingError(
                 f'batch: {config.batch} snapshots in a step are too few for {ranks.size} processes: set batch to '
                 f'{ranks.size} or a multiple of it'
             )
+        self.board = TensorBoard(tensorboard) if tensorboard is not None and ranks.is_first else None
         self.clock = Clock(config.steps, config.minutes, ranks.number_of_first)
         self.config, self.init, self.ranks = config, init, ranks
         self.files = Files(Path(out))
@@ -265,6 +272,8 @@ class Trainer:
         if model:
             self._model().save(self.files.model)
         write_curve(self.files, self.rows)
+        if self.board is not None:
+            self.board.write(self.rows)
 
     def _is_written(self) -> bool:
         """Whether the model file is that of the best row; what has been added to its card since then may stay."""

@@ -20,7 +20,7 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.registry import build_network
 from ase_deepdensity.network.system import build_system
-from ase_deepdensity.testing.networks import element
+from ase_deepdensity.testing.systems import element
 
 FEW, P_BLOCK, D_BLOCK = (0, 0, 1), (0, 0, 1, 1, 2), (0, 0, 1, 1, 2, 2)
 

@@ -6,7 +6,8 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.registry import build_network
 from ase_deepdensity.network.system import build_system
-from ase_deepdensity.testing.networks import DensityNetworkContract, box, meeting
+from ase_deepdensity.testing.networks import DensityNetworkContract
+from ase_deepdensity.testing.systems import box, meeting
 
 BASIS = SplineBasis(3.0, 3, 4)
 L_ZJ = DensityNetworkContract.l_zj
@@ -27,7 +28,7 @@ class TestEquivariantNetwork(DensityNetworkContract):
     def test_chunks_of_neighbours_change_nothing(self, network, monkeypatch):
         with torch.no_grad():
             whole = self.run(network, box())
-            monkeypatch.setattr('ase_deepdensity.network.equivariant.CHUNK', 2)
+            monkeypatch.setattr('ase_deepdensity.network.messages.CHUNK', 2)
             monkeypatch.setattr('ase_deepdensity.network.spherical.COLUMNS', 5)
             monkeypatch.setattr('ase_deepdensity.network.by_species.CHUNK', 2)
             self.assert_same(self.run(network, box()), whole)

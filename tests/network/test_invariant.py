@@ -8,7 +8,8 @@ from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.registry import build_network
-from ase_deepdensity.testing.networks import VECTORS, DensityNetworkContract, box, system_of
+from ase_deepdensity.testing.networks import DensityNetworkContract
+from ase_deepdensity.testing.systems import VECTORS, box, system_of
 
 BASIS = SplineBasis(2.5, 6, 2)
 HYPERS = {'cutoff': 3.0, 'embedding': 6, 'axes': 3, 'width': 8, 'depth': 2, 'radial': 4, 'matrix_channels': 4}

@@ -6,7 +6,7 @@ from ase.neighborlist import neighbor_list
 
 from ase_deepdensity.network.by_species import SortedSystem
 from ase_deepdensity.network.system import System, build_system
-from ase_deepdensity.testing.networks import box
+from ase_deepdensity.testing.systems import box
 
 
 def edges_of(system, cutoff):

@@ -7,7 +7,8 @@ from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.elements import ElementVectors
 from ase_deepdensity.network.registry import build_network
-from ase_deepdensity.testing.networks import DensityNetworkContract, box, element, system_of
+from ase_deepdensity.testing.networks import DensityNetworkContract
+from ase_deepdensity.testing.systems import box, element, system_of
 
 BASIS = SplineBasis(3.0, 3, 2)
 L_ZJ = DensityNetworkContract.l_zj

@@ -67,7 +67,7 @@ def broadcast(value: T | None, root: int, comm: MPIComm) -> T:
         return cast('T', value)
     from gpaw import mpi
 
-    received: T = mpi.broadcast(value, root, comm=comm)
+    received: T = mpi.broadcast(value if comm.rank == root else None, root, comm=comm)
     return received
 
 
