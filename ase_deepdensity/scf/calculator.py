@@ -118,6 +118,7 @@ class SeededGPAW(ASECalculator):
         super().__init__(params, log=log)
         self._starter = Starter(self.seed, self.protocol, self.log)
         self._learning = self._begin_to_learn() if learn else None
+        self._judged: tuple[int, Residual] | None = None
 
     def __del__(self) -> None:
         if hasattr(self, 'timer'):  # else it was refused before there was a calculator
@@ -198,7 +199,7 @@ class SeededGPAW(ASECalculator):
     def move_atoms(self, atoms: Atoms) -> None:
         """GPAW's, in which the moved density is replaced by a seed."""
         self._check(atoms)
-        dft = self.dft
+        dft, self._judged = self.dft, None
         if self.carry:
             self._starter.remember(dft, self.atoms)
         call_off = self._starter.seed_next_potential(dft.pot_calc, atoms, dft)
@@ -249,9 +250,17 @@ class SeededGPAW(ASECalculator):
 
     def _start_of_loop(self) -> Start | None:
         """Give the new calculation a loop that knows of seeds."""
+        self._judged = None
         loop = self.dft.scf_loop = self.loop_type.of(self.dft.scf_loop)
-        loop.start = self._starter.start
+        loop.start, loop.energy_error = self._starter.start, self._energy_error
         return loop.start
+
+    def _energy_error(self, context: SCFContext) -> float:
+        """What the residual changes of the energy, by an estimate, eV."""
+        self.dft.potential = context.potential
+        residual = Residual(self.dft)
+        self._judged = context.niter, residual
+        return residual.energy_error()
 
     def _keep_orbitals(self, start: Start | None) -> None:
         """As long as a seed is on trial."""
@@ -273,8 +282,11 @@ class SeededGPAW(ASECalculator):
             super().calculate_property(atoms, 'energy')
             accepted = self.seed_report is not None and self.seed_report.accepted
             if 'forces' not in self.dft.results and accepted and self.seed.has_derivative:
+                niter, residual = self._judged or (0, None)
                 with self.timer('Forces'):
-                    self.dft.results['forces'] = Residual(self.dft).forces(self.seed, self.atoms)
+                    if residual is None or niter != self.get_number_of_iterations():
+                        residual = Residual(self.dft)
+                    self.dft.results['forces'] = residual.forces(self.seed, self.atoms)
         return super().calculate_property(atoms, prop)
 
 

@@ -38,6 +38,11 @@ class State:
         density.nt_sR.data += factor * self.nt_sR
         density.D_asii.data += factor * self.D_asii.moved(density.D_asii.layout.atomdist).data
 
+    def add(self, other: State, factor: float) -> None:
+        """Add some of another one with atoms on the same ranks."""
+        self.nt_sR += factor * other.nt_sR
+        self.D_asii.data += factor * other.D_asii.data
+
     def minus(self, other: State) -> State:
         return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from gpaw.new.potential import Potential
 
 
+DAMPING = 0.5
+"""Of a residual where no cycle has told what is best."""
+
+
 class Starter:
     """Lets calculations start from a seed, and remembers how the last one did."""
 
@@ -57,6 +61,7 @@ class Starter:
         dft
             The calculation whose atoms are moved; default: a new one.
         """
+        beta = None if dft is None or self.start is None else self.start.step or self.start.beta
         self.start = None
 
         def default_potential(density: Density) -> tuple[Potential, DFTEnergies]:
@@ -69,6 +74,7 @@ class Starter:
             default = DefaultStart(State.of(density), lambda: default_potential(density))
             relpos_ac = self.builder.relpos_ac if dft is None else dft.relpos_ac
             start = self.start = Start(SeedReport(self.seed.name), default, self._occupations, self.protocol)
+            start.beta = beta
             if not seams.is_given(self.builder.params, 'mixer'):
                 start.make_mixer = partial(seams.create_pulay_mixer, self.builder, density, relpos_ac)
             self._begin(start, density, atoms, pot_calc.charge)
@@ -99,7 +105,14 @@ class Starter:
         if self._predicted is None or not dft.results:
             self.history.clear()
         else:
-            self.history.add(atoms, self._predicted, State.of(dft.density))
+            self.history.add(atoms, self._predicted, self._converged(dft))
+
+    def _converged(self, dft: DFT) -> State:
+        """What the last cycle came to, and one step further: its residual is known, and would count several times."""
+        state = State.of(dft.density)
+        if self.start is not None and self.start.report.accepted and self.start.rest is not None:
+            state.add(self.start.rest, self.start.step or DAMPING)
+        return state
 
     def predict_again(self, dft: DFT, atoms: Atoms) -> None:
         """The seed's model has changed: note what it says of the cycle that has just ended, and of those before."""

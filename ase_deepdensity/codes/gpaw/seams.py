@@ -156,6 +156,34 @@ def set_criteria(loop: SCFLoop, criteria: Mapping[str, Any]) -> None:
     loop.convergence.update(criteria)
 
 
+class Met:
+    """A criterion that is met; the log shows what it would have shown.
+
+    Relied on: a criterion is called with the iteration and tells whether it is met and what the log shows; the loop
+    reads ``calc_last``, ``override_others``, ``description`` and ``tablename``, and calls ``reset()``.
+    """
+
+    def __init__(self, criterion: Any):
+        self.criterion = criterion
+        self.calc_last, self.override_others = criterion.calc_last, criterion.override_others
+        self.description, self.tablename = criterion.description, criterion.tablename
+        self.reset = criterion.reset
+
+    def __call__(self, context: SCFContext) -> tuple[bool, str]:
+        return True, self.criterion(context)[1]
+
+
+def energy_tolerance(loop: SCFLoop, context: SCFContext) -> float | None:
+    """eV for all electrons; None: no limit is asked for.
+
+    Relied on: the criterion named ``energy`` has ``tol`` and ``relative``, the latter per ``context.wfs.nvalence``.
+    """
+    criterion: Any = loop.convergence.get('energy')
+    if not hasattr(criterion, 'tol'):
+        return None
+    return float(criterion.tol * (context.wfs.nvalence if criterion.relative else 1.0))
+
+
 def report_change(context: SCFContext, change: float) -> None:
     """Let an iteration be judged and logged by this change of the density, electrons.
 

@@ -268,6 +268,27 @@ def test_a_reported_change_decides(mode):
     assert steps == 2
 
 
+def test_a_criterion_that_is_met_counts_as_met(mode):
+    dft = new_calculation(mode).dft
+    loop, steps = dft.scf_loop, 0
+    criterion = loop.convergence['energy']
+    criterion.tol = 0.0  # never reached
+    seams.set_criteria(loop, {'energy': criterion})
+    for context in iterate(dft):
+        steps += 1
+        assert seams.energy_tolerance(loop, context) == 0.0
+        criterion.tol = 0.25
+        assert seams.energy_tolerance(loop, context) == 0.25 * dft.density.nvalence
+        criterion.tol = 0.0
+        if steps == 2:
+            met = seams.Met(criterion)
+            seams.set_criteria(loop, {'energy': met})
+            assert float(met(context)[1]) == pytest.approx(context.energies.total_extrapolated * Ha, abs=1e-5)
+    assert steps == 2
+    seams.set_criteria(loop, {'density': 'another'})
+    assert seams.energy_tolerance(loop, context) is None
+
+
 def test_output_density_is_what_an_update_makes(mode):
     dft = new_calculation(mode).dft
     next(iterate(dft))
