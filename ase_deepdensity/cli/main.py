@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_master = _is_master()
         if args.traceback or (is_master and not is_for_the_user(error)):
             raise
-        if is_master:  # the other ranks of MPI have the same to say
+        if is_master:  # the other ranks have the same to say
             print_safely(f'deepdensity: error: {one_line(error)}')
         return ERROR_CODE
 
@@ -166,9 +166,9 @@ def _version() -> str:
 
 
 def _is_master() -> bool:
-    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
+    from ase_deepdensity.launchers import mpi_rank, torchrun_rank
 
-    return not mpi_rank()
+    return not mpi_rank() and not torchrun_rank()
 
 
 if __name__ == '__main__':

@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
         model_path(args.model)
     require_gpaw('"deepdensity seed"')
     from ase_deepdensity.cli.warn import plain_warnings
-    from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
+    from ase_deepdensity.codes.gpaw.mpi import enable_mpi
     from ase_deepdensity.frames import read_frames
+    from ase_deepdensity.launchers import mpi_rank
 
     enable_mpi()
     atoms = read_frames([args.geometry])[-1]
@@ -59,7 +60,7 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     """The runs, and the report and energy of one pass."""
     from functools import partial
 
-    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
+    from ase_deepdensity.launchers import mpi_rank
     from ase_deepdensity.scf.calculator import SeededGPAW
     from ase_deepdensity.scf.compare import default_gpaw
     from ase_deepdensity.scf.one_pass import OnePassGPAW
@@ -94,7 +95,7 @@ def _run_one(label, make, atoms, quiet):  # type: ignore[no-untyped-def]
     """One calculation, its iterations counted on a terminal."""
     from tqdm import tqdm
 
-    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
+    from ase_deepdensity.launchers import mpi_rank
     from ase_deepdensity.scf.compare import run
 
     hidden = True if quiet or mpi_rank() else None  # None: shown on a terminal

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ase_deepdensity.training.loop import Trainer
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -29,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from ase.data import chemical_symbols
-
     from ase_deepdensity.arguments import real
     from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.dataset import Dataset
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.training.checkpoint import Files
     from ase_deepdensity.training.config import TrainingConfig
     from ase_deepdensity.training.loop import Trainer
+    from ase_deepdensity.training.ranks import torchrun_ranks
     from ase_deepdensity.training.start import tuning_defaults
     from ase_deepdensity.training.tensorboard import require_tensorboard
 
@@ -56,36 +57,40 @@ def run(args: argparse.Namespace) -> int:
     dataset = Dataset(args.dataset)
     defaults = tuning_defaults(dataset, init)
     config = TrainingConfig.load(args.config, defaults=defaults, **changes)
-    files = Files(out)
-    trainer = Trainer(
-        dataset,
-        out,
-        config,
-        init=init,
-        device=args.device,
-        progress=not args.quiet,
-        restart=args.restart,
-        cache=cache,
-        tensorboard=args.tensorboard,
-    )
+    with torchrun_ranks(args.device) as (ranks, device):
+        trainer = Trainer(
+            dataset, out, config, init=init, device=device, progress=not args.quiet, restart=args.restart, cache=cache,
+            ranks=ranks, tensorboard=args.tensorboard,
+        )  # fmt: skip
+        if ranks.is_first:
+            _announce(trainer, args.init)
+        try:
+            model = trainer.run()
+        except (KeyboardInterrupt, ConnectionError):
+            if ranks.is_first:
+                print(_how_to_go_on(trainer.files.checkpoint), file=sys.stderr)
+            raise
+        if ranks.is_first:
+            best, files = model.card['validation'], Files(out)
+            print(f'{out}: step {best["step"]}, validation: NMAE {best["NMAE of ñ, %"]:.3f} %, ε_D {best["ε_D"]:.4f}')
+            print(f'learning curve: {files.csv}, {files.png}')
+    return 0
+
+
+def _announce(trainer: Trainer, init: str | None) -> None:
+    """Say what is going to be trained."""
+    from ase.data import chemical_symbols
+
     if trainer.start:
-        print(f'continuing {files.checkpoint} at step {trainer.start}')
-    if config.trained == 'elements':
-        names = ', '.join(chemical_symbols[Z] for Z in dataset.numbers)
-        print(f'only weights of {names} alone are trained; all others stay as they are in {args.init}')
+        print(f'continuing {trainer.files.checkpoint} at step {trainer.start}')
+    if trainer.config.trained == 'elements':
+        names = ', '.join(chemical_symbols[Z] for Z in trainer.training.dataset.numbers)
+        print(f'only weights of {names} alone are trained; all others stay as they are in {init}')
+    together = f', {trainer.ranks.size} processes' if trainer.ranks.size > 1 else ''
     print(
         f'{len(trainer.training)} snapshots to train on, {len(trainer.validation)} to validate on, '
-        f'{sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)} parameters'
+        f'{sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)} parameters{together}'
     )
-    try:
-        model = trainer.run()
-    except KeyboardInterrupt:
-        print(_how_to_go_on(files.checkpoint), file=sys.stderr)
-        raise
-    best = model.card['validation']
-    print(f'{out}: step {best["step"]}, validation: NMAE {best["NMAE of ñ, %"]:.3f} %, ε_D {best["ε_D"]:.4f}')
-    print(f'learning curve: {files.csv}, {files.png}')
-    return 0
 
 
 def _how_to_go_on(checkpoint: Path) -> str:
