@@ -94,6 +94,10 @@ def check(program: str, *arguments: str, monkeypatch: pytest.MonkeyPatch | None 
         assert importlib.util.find_spec(arguments[1]), arguments[1]
     elif program == 'python':
         check_script(Path(arguments[0]), arguments[1:], monkeypatch)
+    elif program == 'torchrun':
+        module = arguments.index('-m')
+        assert arguments[module + 1] == 'ase_deepdensity.cli.main'
+        check('deepdensity', *arguments[module + 2 :])
     elif program in ('ase', 'pytest', 'ruff', 'mypy'):
         assert shutil.which(program, path=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'), program
     else:
