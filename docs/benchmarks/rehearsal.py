@@ -2,8 +2,8 @@
 
     python docs/benchmarks/rehearsal.py MODEL GEOMETRIES OUT
 
-The snapshots in the folder OUT have the densities and matrices that MODEL predicts, on the grids of its level, and no
-energies or forces (zeros).  They are not references: train on them, together with some, and evaluate on others.
+The snapshots in the folder OUT have the densities and matrices that MODEL predicts, on the grids of its level, no
+forces, and zero for an energy.  They are not references: train on them, together with some, and evaluate on others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from ase_deepdensity.dataset.files import write_snapshot
@@ -26,8 +25,7 @@ def main(name: str, geometries: str, out: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, atoms in enumerate(tqdm(read_frames([Path(geometries)]))):
         density = predictor.predict(atoms)
-        none_av = np.zeros((len(atoms), 3))
-        snapshot = Snapshot(density, 0.0, none_av, np.zeros(3), 1, 0.0, {'predicted by': name})
+        snapshot = Snapshot(density, 0.0, None, density.dipole_moment(), 0, float('nan'), {'predicted by': name})
         write_snapshot(folder / f'{number:05}.h5', snapshot)
 
 
