@@ -172,17 +172,18 @@ def learning_curve(
 ) -> LearningCurve:
     """Errors on a third of the lessons after a fit to parts of the others, in random order; each third in turn.
 
-    The strength of the ridge is for each size the one that serves all that is left out best.
+    The strength of the ridge is for each size the one that serves all that is left out best; the last of them is so
+    strong that nothing changes, as :func:`.adapt` leaves a model that would not gain.
     """
     fit = DensityFit(model.network.last_layer(), DensityEvaluator(model.architecture.basis), lessons)
     order = np.random.default_rng(seed).permutation(len(lessons))
     count = left_out_of(len(lessons))
-    error_rns = np.zeros((REPETITIONS, len(sizes), len(STRENGTHS)))
+    error_rns = np.zeros((REPETITIONS, len(sizes), len(STRENGTHS) + 1))
     for r in range(REPETITIONS):
         left_out, rest = order[r * count : (r + 1) * count], np.roll(order, -r * count)[count:]
         for n, size in enumerate(sizes):
             krylov = fit.krylov([lessons[t] for t in rest[:size]], DIRECTIONS)
-            y_si = krylov.coefficients(STRENGTHS).float()
+            y_si = torch.nn.functional.pad(krylov.coefficients(STRENGTHS).float(), (0, 0, 0, 1))
             for t in left_out:
                 change_sp = y_si @ fit.density(lessons[t], krylov.v_ix)
                 error_s = (lessons[t].error_p - change_sp).abs().sum(1) * lessons[t].weight
