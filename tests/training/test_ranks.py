@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loop import Trainer, TrainingError
 from ase_deepdensity.training.ranks import Ranks, torchrun_ranks
-from tests.training.conftest import SETTINGS, curve, weights
+from tests.training.conftest import SETTINGS, curve, free_port, weights
 from tests.training.test_kills import PRELOAD
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason='torch without distributed trainings')
@@ -32,9 +31,7 @@ def start_both(folder: Path, out: Path, death: int | None = None) -> list[multip
     """Both ranks as ``torchrun`` starts them; the second one dies before a step."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = [context.Process(target=train, args=(rank, port, folder, out, death)) for rank in range(2)]
     for process in processes:
         process.start()
@@ -90,10 +87,11 @@ def test_the_curve_of_one_process_though_a_rank_is_killed(dataset, alone, tmp_pa
 
 def test_torchrun(dataset, tmp_path):
     (tmp_path / 'c.json').write_text(json.dumps(SETTINGS | {'batch': 2, 'validate_every': 2}))
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2']
+    command += ['--master-addr', '127.0.0.1', '--master-port', str(free_port())]  # a bare machine knows no 'localhost'
     command += ['-m', 'ase_deepdensity.cli.main', 'train', str(dataset.files[0].parent), '--out', 'm', '--quiet']
     result = subprocess.run(
-        [*command, '--config', 'c.json', '--steps', '2'], cwd=tmp_path, capture_output=True, text=True
+        [*command, '--config', 'c.json', '--steps', '2'], cwd=tmp_path, capture_output=True, text=True, timeout=200
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('to validate on') == result.stdout.count('validation: NMAE') == 1
