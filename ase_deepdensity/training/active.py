@@ -6,11 +6,10 @@ A folder holds all of it: ``held-out`` and ``snapshots`` (data sets), ``model.sa
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.sampling.choose import choose, environments
 from ase_deepdensity.training.adapt import adapt
+from ase_deepdensity.training.curve import write_table
 
 MOST = 20
 """Snapshots that are learned in closed form; more are worth a training."""
@@ -266,10 +266,7 @@ def write_progress(out: Path, rows: Sequence[Row], target: float) -> None:
     """The table and the picture, each whole or not at all."""
     from matplotlib.figure import Figure
 
-    with replacing(out / 'progress.csv', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Row)])
-        writer.writerows([list(asdict(row).values()) for row in rows])
+    write_table(out / 'progress.csv', Row, rows)
     figure = Figure(figsize=(5, 3.2), layout='constrained')
     axes = figure.subplots()
     number = [row.snapshots for row in rows]
