@@ -16,6 +16,8 @@ from ase_deepdensity.predict import Predictor
 from ase_deepdensity.snapshot import Snapshot
 from ase_deepdensity.training import active as module
 from ase_deepdensity.training.active import ActiveLearning
+from ase_deepdensity.training.adapt import adapt
+from tests.conftest import water_molecule
 from tests.tiny import build_model, water_box
 from tests.training.test_learn import other
 
@@ -25,15 +27,15 @@ pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.Unfamili
 class Teacher:
     """Calculates what another model says, and counts."""
 
-    def __init__(self, model: DensityModel, fails: int = 0):
-        self.model, self.fails, self.calls = model, fails, 0
+    def __init__(self, model: DensityModel, fails: int = 0, h: float = 0.4):
+        self.model, self.fails, self.h, self.calls = model, fails, h, 0
 
     def __call__(self, atoms, level, **options) -> Snapshot:
         self.calls += 1
         if self.calls == self.fails:
             raise KeyboardInterrupt
         predictor = Predictor(self.model, extrapolate=True)
-        density = predictor.predict(atoms, predictor.grid(atoms, h=0.4))
+        density = predictor.predict(atoms, predictor.grid(atoms, h=self.h))
         return Snapshot(density, 0.0, np.zeros((len(atoms), 3)), np.zeros(3), 1, 1.0)
 
 
@@ -79,6 +81,19 @@ def test_it_learns_what_it_knows_least_until_it_is_good_enough(tiny_model, teach
     with (tmp_path / 'out' / 'progress.csv').open() as file:
         assert [float(row['nmae']) for row in csv.DictReader(file)] == [row.nmae for row in outcome.rows]
     assert (tmp_path / 'out' / 'progress.png').stat().st_size > 1000
+
+
+def test_what_is_fitted_is_nearer_to_those_held_out(tmp_path, monkeypatch):
+    """With the true fit, and a model that has learned: what it says holds nearly the right number of electrons."""
+    monkeypatch.setattr(module, 'adapt', adapt)
+    model = DensityModel.load('water-pbe-dzp')
+    pool = [water_molecule() for _ in range(3)]
+    for seed, atoms in enumerate(pool):
+        atoms.rattle(0.05, seed=seed)
+    teacher = Teacher(other(model, seed=3, size=0.01), h=0.3)
+    outcome = learning(pool, tmp_path / 'out', model, teacher, held_out=1).run()
+    first, *_, last = outcome.rows
+    assert last.nmae < 0.4 * first.nmae and last.snapshots == 2, outcome.rows
 
 
 def test_a_killed_run_goes_on(tiny_model, teacher, pool, tmp_path):
