@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import groupby, pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ase_deepdensity.arguments import three_whole, whole
 from ase_deepdensity.cli import pictures
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_KPTS = 10**5
 """More k-points take minutes and gigabytes and tell a model nothing new."""
 QUANTITY_NAMES = ('pseudo', 'all-electron', 'smooth', 'spin')
+STREAMED = (['cube'], 'smooth'), (['h5'], 'smooth'), (['h5'], 'pseudo')
+"""Kinds of files, and quantities, that are written slab by slab; Zarr always is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--stream',
         action='store_true',
-        help='hold one slab of the grid at a time: for smooth densities into cube files; FILE.zarr always is',
+        help='hold one slab of the grid at a time: for FILE.h5, and for smooth densities into cube files; FILE.zarr is '
+        'always written so',
     )
     pictures.add_arguments(parser)
 
@@ -260,10 +263,11 @@ def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, sh
 
 
 def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:
-    """One slab of the grid at a time into a cube file or a folder of Zarr."""
+    """One slab of the grid at a time into a file or a folder of Zarr."""
     from tqdm import tqdm
 
     from ase_deepdensity.checks import check_size
+    from ase_deepdensity.dataset.density_file import write_density_slabs
     from ase_deepdensity.dataset.volumetric import with_boundaries, write_cube_slabs
     from ase_deepdensity.dataset.zarr_folder import write_zarr
     from ase_deepdensity.slabs import SLAB_POINTS, SlabDensity
@@ -276,17 +280,18 @@ def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number
     print(_distance_line(coefficients), flush=True)
     density = SlabDensity(predictor, coefficients, grid)
     blocks = tqdm(density, total=-(-grid.shape[0] // density.planes), unit='slab', disable=None, leave=False)
-    if file_kind(path.name) == 'zarr':
-        write_zarr(
-            path, atoms, grid, ((block.grid, block.nt_sR.astype(density.dtype)) for block in blocks),
-            density.D_zsaii(), planes=density.planes, level=predictor.level, charge=coefficients.charge,
-            model=predictor.model.name,
-        )  # fmt: skip
-        print(f'wrote      {path}', flush=True)
-        return
-    slabs = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in blocks)
-    write_cube_slabs(path, atoms, grid.size_c, slabs)
-    print(f'wrote      {path} (smooth density)', flush=True)
+    kind = file_kind(path.name)
+    if kind == 'cube':
+        slabs = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in blocks)
+        write_cube_slabs(path, atoms, grid.size_c, slabs)
+    else:
+        where = path, atoms, grid, ((block.grid, block.nt_sR.astype(density.dtype)) for block in blocks)
+        which: dict[str, Any] = {'level': predictor.level, 'charge': coefficients.charge, 'planes': density.planes}
+        if kind == 'zarr':
+            write_zarr(*where, density.D_zsaii(), **which, model=predictor.model.name)
+        else:
+            write_density_slabs(*where, density.D_zsaii(), **which, atom_types=predictor.model.atom_types)
+    print(f'wrote      {path}' + (' (smooth density)' if kind == 'cube' else ''), flush=True)
 
 
 def _kinds(args: argparse.Namespace) -> list[str]:
@@ -321,8 +326,11 @@ def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
     if 'zarr' in kinds:
         _check_zarr(args, len(frames), drawn)
         return
-    if args.stream and (kinds != ['cube'] or drawn or args.quantity != 'smooth'):
-        raise ValueError('--stream writes one cube file of the smooth density: --quantity smooth --out FILE.cube')
+    if args.stream and (drawn or (kinds, args.quantity) not in STREAMED):
+        raise ValueError(
+            '--stream writes one file slab by slab: --out FILE.h5 or --out FILE.zarr, or --quantity smooth --out '
+            'FILE.cube'
+        )
     outputs = [check_output('--out', name) for name in args.out] + pictures.check_pictures(args, frames)
     for path in outputs:
         first = numbered(path, 0 if len(frames) > 1 else None)

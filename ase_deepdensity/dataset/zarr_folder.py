@@ -23,6 +23,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from ase_deepdensity.dataset.volumetric import in_order
 from ase_deepdensity.files import naming, remove_stale_temporaries, temporary_path
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
@@ -114,8 +115,8 @@ def write_zarr(
     with _replacing_folder(path) as folder:
         group: Any = zarr.create_group(folder, attributes=_provenance(atoms, grid, level, charge, model))
         _write_atoms(group, atoms, D_zsaii)
-        data, done = None, 0
-        for slab, nt_sR in slabs:
+        data = None
+        for start, nt_sR in in_order(grid, slabs):
             if data is None:
                 shape = (len(nt_sR), *grid.shape)
                 chunks = (1, min(planes, shape[1]), *shape[2:])
@@ -123,13 +124,7 @@ def write_zarr(
                     'nt_sR', shape=shape, chunks=chunks, dtype=nt_sR.dtype, dimension_names=AXES,
                     attributes={'units': 'electron/angstrom^3', 'long_name': 'pseudo density'},
                 )  # fmt: skip
-            start = int(slab.start_c[0] - grid.start_c[0])
-            if start != done:
-                raise ValueError(f'a slab begins at plane {start} where {done} was expected')
-            done = start + nt_sR.shape[1]
-            data[:, start:done] = nt_sR
-        if done != grid.shape[0]:
-            raise ValueError(f'the slabs end at plane {done} of {grid.shape[0]}')
+            data[:, start : start + nt_sR.shape[1]] = nt_sR
         with warnings.catch_warnings():  # of its being no part of Zarr's specification yet; xarray looks for it
             warnings.simplefilter('ignore')
             zarr.consolidate_metadata(group.store)
