@@ -62,7 +62,11 @@ class Share:
     def of_one(cls, coefficients: AtomsCoefficients, slabs: list[Grid]) -> Share:
         """All of it."""
         natoms = len(coefficients.atoms)
-        return cls(slabs, np.ones(natoms, bool), np.arange(natoms), coefficients, lambda numbers: numbers()[None])
+        return cls(slabs, np.ones(natoms, bool), np.arange(natoms), coefficients, _alone)
+
+
+def _alone(numbers: Callable[[], np.ndarray]) -> np.ndarray:
+    return numbers()[None]
 
 
 class SlabDensity:
