@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from itertools import groupby, pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from ase_deepdensity.arguments import three_whole, whole
 from ase_deepdensity.cli import pictures
-from ase_deepdensity.cli.outputs import check_output
+from ase_deepdensity.cli.outputs import check_output, file_kind, numbered
+from ase_deepdensity.cli.stream import Streamed, distance_line, grid_line
 
 if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
+    from gpaw.mpi import MPIComm
 
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
-    from ase_deepdensity.grid import Grid
     from ase_deepdensity.predict import Predictor
     from ase_deepdensity.state import PAWDensity
 
@@ -80,19 +83,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
-    path, frames = _checked_input(args)
+    comm = _ranks()
+    path, frames = _checked_input(args, comm.size)
     from ase_deepdensity.cli.warn import plain_warnings
 
-    with plain_warnings():
+    with plain_warnings(), redirect_stdout(sys.stdout if comm.rank == 0 else None):
         for predictor, which in _predictors(path, frames, args):
             if args.stream or _kinds(args) == ['zarr']:
                 for i in which:
                     print(_frame_line(frames, i, args))
-                    _stream(predictor, frames[i], args, _number(frames, i))
+                    grid = predictor.grid(frames[i], gpts=args.gpts, h=args.h)
+                    Streamed(predictor, frames[i], grid, numbered(Path(args.out[0]), _number(frames, i)), comm).write()
             else:
                 _predict(predictor, frames, which, args, start)
             start = time.perf_counter()
     return 0
+
+
+def _ranks() -> MPIComm:
+    """Those that share the work: of ``mpiexec``, or one."""
+    from ase_deepdensity.codes.gpaw.mpi import OneProcess, enable_mpi, world_comm
+    from ase_deepdensity.launchers import mpi_rank
+
+    enable_mpi()
+    return cast('MPIComm', OneProcess()) if mpi_rank() is None else world_comm()
 
 
 def _predictors(
@@ -131,7 +145,7 @@ def _predictors(
         yield predictor_of(model), which
 
 
-def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
+def _checked_input(args: argparse.Namespace, ranks: int) -> tuple[Path | None, list[Atoms]]:
     """The model file, if one is named, and the frames; refuses what can be refused without torch, which takes long."""
     from ase_deepdensity.model_files import model_path
 
@@ -143,6 +157,11 @@ def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
     _check_outputs(args, frames)
+    if ranks > 1 and not (args.stream or _kinds(args) == ['zarr']):
+        raise ValueError(
+            f'{ranks} ranks share the planes of one density: give --out FILE.zarr, --stream --out FILE.h5, or '
+            '--stream --quantity smooth --out FILE.cube; all else is the work of one process'
+        )
     for i, atoms in enumerate(frames):
         if args.quantity == 'spin' and not atoms.get_initial_magnetic_moments().any():
             raise ValueError(
@@ -203,9 +222,9 @@ def _report(
     density: PAWDensity, coefficients: AtomsCoefficients, times: list[float], quantity: str, shown_R: np.ndarray | None
 ) -> Iterator[str]:
     setup, network, evaluation = (after - before for before, after in pairwise(times))
-    yield _grid_line(density.grid)
+    yield grid_line(density.grid)
     yield from _electrons_and_dipole(density, quantity, shown_R)
-    yield _distance_line(coefficients)
+    yield distance_line(coefficients)
     yield f'time       {setup:.2f} s set-up, {network:.3f} s network, {evaluation:.3f} s grid'
 
 
@@ -225,19 +244,6 @@ def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarra
     yield f'dipole     ({x:.4f}, {y:.4f}, {z:.4f}) e·Å'
     if caveat := origin_caveat(density):
         yield f'           {caveat}'
-
-
-def _grid_line(grid: Grid) -> str:
-    return f'grid       {"×".join(map(str, grid.size_c))}, {" ".join(f"{h:.3f}" for h in grid.spacing_c)} Å'
-
-
-def _distance_line(coefficients: AtomsCoefficients) -> str:
-    worst = int(coefficients.unfamiliar_a.argmax())
-    distance = coefficients.unfamiliar_a[worst]
-    return (
-        f'strangest  atom {worst} ({coefficients.atoms.symbols[worst]}): {distance:.2f} times as far from the training '
-        'data as most of these are from the rest'
-    )
 
 
 def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, shown_R: np.ndarray | None) -> None:
@@ -262,60 +268,9 @@ def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, sh
         print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
 
 
-def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:
-    """One slab of the grid at a time into a file or a folder of Zarr."""
-    from tqdm import tqdm
-
-    from ase_deepdensity.checks import check_size
-    from ase_deepdensity.dataset.density_file import write_density_slabs
-    from ase_deepdensity.dataset.volumetric import with_boundaries, write_cube_slabs
-    from ase_deepdensity.dataset.zarr_folder import write_zarr
-    from ase_deepdensity.slabs import SLAB_POINTS, SlabDensity
-
-    grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
-    check_size(grid, SLAB_POINTS)
-    print(_grid_line(grid), flush=True)
-    path = numbered(Path(args.out[0]), number)
-    coefficients = predictor.coefficients(atoms)
-    print(_distance_line(coefficients), flush=True)
-    density = SlabDensity(predictor, coefficients, grid)
-    blocks = tqdm(density, total=-(-grid.shape[0] // density.planes), unit='slab', disable=None, leave=False)
-    kind = file_kind(path.name)
-    if kind == 'cube':
-        slabs = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in blocks)
-        write_cube_slabs(path, atoms, grid.size_c, slabs)
-    else:
-        where = path, atoms, grid, ((block.grid, block.nt_sR.astype(density.dtype)) for block in blocks)
-        which: dict[str, Any] = {'level': predictor.level, 'charge': coefficients.charge, 'planes': density.planes}
-        if kind == 'zarr':
-            write_zarr(*where, density.D_zsaii(), **which, model=predictor.model.name)
-        else:
-            write_density_slabs(*where, density.D_zsaii(), **which, atom_types=predictor.model.atom_types)
-    print(f'wrote      {path}' + (' (smooth density)' if kind == 'cube' else ''), flush=True)
-
-
 def _kinds(args: argparse.Namespace) -> list[str]:
     """Of the files of --out."""
     return [file_kind(name) for name in args.out]
-
-
-def file_kind(name: str) -> str:
-    """'cube', 'chgcar', 'h5' or 'zarr', by the name of the file."""
-    path = Path(name)
-    if path.suffix == '.cube':
-        return 'cube'
-    if path.suffix in ('.h5', '.hdf5'):
-        return 'h5'
-    if path.suffix == '.zarr':
-        return 'zarr'
-    if path.name.startswith('CHG') or path.suffix.lower() in ('.chgcar', '.chg'):
-        return 'chgcar'
-    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR, FILE.h5 or FILE.zarr')
-
-
-def numbered(path: Path, number: int | None) -> Path:
-    """water.cube → water-00007.cube for frame 7 of several."""
-    return path if number is None else path.with_name(f'{path.stem}-{number:05d}{path.suffix}')
 
 
 def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
