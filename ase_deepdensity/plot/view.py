@@ -173,7 +173,9 @@ class View:
 def _camera(cell_cv: np.ndarray) -> dict[str, Any]:
     """One that sees the whole cell.  Plotly's lengths are such that the box around what is drawn has the volume one."""
     extent_v = np.ptp(edges(cell_cv).reshape(-1, 3), axis=0)
-    far = np.linalg.norm(extent_v) / (np.sqrt(3) * np.cbrt(extent_v.prod()))
+    far = (
+        np.linalg.norm(extent_v) / (np.sqrt(3) * np.cbrt(extent_v.prod()))
+    ) ** 1.2  # the near end of a long cell is large
     return {'eye': {'x': 1.15 * far, 'y': -1.65 * far, 'z': 0.75 * far}, 'center': {'x': 0, 'y': 0, 'z': -0.05}}
 
 

@@ -1,9 +1,14 @@
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase.calculators.vasp import VaspChargeDensity
 from ase.io import read, write
 
+from ase_deepdensity import memory
 from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.cli import needs
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.cli.predict import file_kind, numbered
 from ase_deepdensity.dataset.density_file import read_density
@@ -137,6 +142,15 @@ def test_streamed_cube_is_the_same(folder, source):
     assert read_cube('slabs.cube')[1] == pytest.approx(read_cube('whole.cube')[1], rel=1e-5)
 
 
+def test_streamed_hdf5_is_the_same(folder):
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'whole.h5') == 0
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'slabs.h5', '--stream') == 0
+    whole, slabs = read_density('whole.h5'), read_density('slabs.h5')
+    assert slabs.nt_sR == pytest.approx(whole.nt_sR, abs=FLOAT32 * whole.nt_sR.max())
+    assert all(np.array_equal(*pair) for pair in zip(whole.D_asii, slabs.D_asii, strict=True))
+    assert slabs.number_of_electrons() == pytest.approx(64, rel=1e-5)
+
+
 def test_zarr(folder, tiny_model, water, capsys):
     assert predict('water.xyz', 'tiny.safetensors', '--out', 'water.zarr') == 0
     assert 'wrote      water.zarr' in capsys.readouterr().out
@@ -198,6 +212,7 @@ def test_frames_are_numbered(folder, capsys):
         (['water.xyz', 'tiny.safetensors', '--plot', 'water.txt'], '.png, .pdf or .svg'),
         (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', 'a.h5'], 'a file of its own'),
         (['water.xyz', 'tiny.safetensors', '--out', 'a.cube', '--stream'], '--quantity smooth'),
+        (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', 'b.h5', '--stream'], 'one file slab by slab'),
         (['water.xyz', 'tiny.safetensors', '--h', '0.7'], 'too coarse'),
         (['water.xyz', 'tiny.safetensors', '--h', '-1'], 'h must be a number above 0 (Å), not -1'),
         (['water.xyz', 'tiny.safetensors', '--h', 'nan'], 'not nan'),
@@ -234,6 +249,29 @@ def test_file_names(tmp_path):
     assert {name: file_kind(name) for name in kinds} == kinds
     assert numbered(tmp_path / 'a.cube', 12) == tmp_path / 'a-00012.cube'
     assert numbered(tmp_path / 'a.cube', None) == tmp_path / 'a.cube'
+
+
+def test_what_it_takes_is_said_and_refused_before_any_work(folder, monkeypatch, capsys):
+    """Here of 32³ points at 32 bytes, 24 atoms, and 13 bytes for each number of a cube file."""
+    monkeypatch.setattr(needs, 'WORTH_SAYING', 10**6)
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'w.cube', '--out', 'w.h5') == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('needs')]
+    memory_needed, most = (float(word) for word in re.findall(r'(\S+) GiB of', lines[0]))
+    assert memory_needed * 2**30 > 32**4
+    files = sum((folder / name).stat().st_size for name in ('w.cube', 'w.h5'))
+    assert 0.7 * most * 2**30 < files < 1.05 * most * 2**30
+
+    monkeypatch.setattr(memory, 'physical_memory', lambda: 2**20)
+    before = sorted(folder.iterdir())
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'no.cube') == 2
+    assert re.search(r'--stream, holds .* would take \S+ GiB of memory, and this machine has', capsys.readouterr().err)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(needs.shutil, 'disk_usage', lambda folder: SimpleNamespace(free=10**5))
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'no.cube') == 2
+    assert re.search(r'the files would take 0\.\d+ GiB and \. has 9.31e-05 GiB left', capsys.readouterr().err)
+    assert sorted(folder.iterdir()) == before
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'yes.h5') == 0, 'how small it becomes is not known'
 
 
 def test_strange_atoms_are_warned_about(folder, capsys):
