@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from ase_deepdensity.arguments import three_whole, whole
 from ase_deepdensity.cli import pictures
+from ase_deepdensity.cli.many import check_cluster, predict_on_cluster
 from ase_deepdensity.cli.outputs import check_output, file_kind, numbered
 from ase_deepdensity.cli.stream import Streamed, distance_line, grid_line
 
@@ -79,17 +80,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='hold one slab of the grid at a time: for FILE.h5, and for smooth densities into cube files; FILE.zarr is '
         'always written so',
     )
+    add(
+        '--scheduler',
+        metavar='ADDRESS|FILE',
+        help='have the workers of a dask.distributed cluster predict the frames (tcp://HOST:PORT, or its '
+        '--scheduler-file), into FILE.h5; the same command goes on after an interrupt',
+    )
     pictures.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Exit code 0: all there; 1: a cluster has not predicted all."""
     start = time.perf_counter()
     comm = _ranks()
     path, frames = _checked_input(args, comm.size)
     from ase_deepdensity.cli.warn import plain_warnings
 
+    code = 0
     with plain_warnings(), redirect_stdout(sys.stdout if comm.rank == 0 else None):
         for predictor, which in _predictors(path, frames, args):
+            if args.scheduler is not None:
+                code = max(code, predict_on_cluster(predictor, frames, which, args))
+                continue
             grids = _grids(predictor, frames, which, args, comm.size)
             if _is_streamed(args):
                 for i, grid in grids.items():
@@ -98,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 _predict(predictor, frames, grids, args, start)
             start = time.perf_counter()
-    return 0
+    return code
 
 
 def _is_streamed(args: argparse.Namespace) -> bool:
@@ -180,6 +192,8 @@ def _checked_input(args: argparse.Namespace, ranks: int) -> tuple[Path | None, l
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
     _check_outputs(args, frames)
+    if args.scheduler is not None:
+        check_cluster(args, ranks)
     if ranks > 1 and not _is_streamed(args):
         raise ValueError(
             f'{ranks} ranks share the planes of one density: give --out FILE.zarr, --stream --out FILE.h5, or '
