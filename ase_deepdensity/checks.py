@@ -103,14 +103,14 @@ def check_atoms(atoms: Atoms, model: DensityModel) -> None:
 def check_grid(grid: Grid, atoms: Atoms) -> None:
     """Refuse a grid of another cell or other boundary conditions, and one that is too coarse for a pseudo density.
 
-    A single point along an axis, as chains have it, has no spacing.
+    Along two axes there may be a single point, as chains have it.
     """
     if not np.allclose(grid.cell_cv, atoms.cell.array, rtol=0, atol=1e-8) or (grid.pbc_c != atoms.pbc).any():
         raise PredictionError(
             f'the grid belongs to the cell {grid.cell_cv.tolist()} with pbc {grid.pbc_c.tolist()}, '
             f'the atoms to {atoms.cell.array.tolist()} with pbc {atoms.pbc.tolist()}'
         )
-    spacing = max((h for h, n in zip(grid.spacing_c, grid.shape, strict=True) if n > 1), default=0.0)
+    spacing = max((h for h, n in zip(grid.spacing_c, grid.shape, strict=True) if n != 1), default=grid.spacing_c.max())
     if spacing > MAX_SPACING:
         raise PredictionError(
             f'the grid {grid.size_c.tolist()} is too coarse: its spacing is {spacing:.2f} Å, '

@@ -126,6 +126,10 @@ def test_coarse_grids(tiny, water):
         tiny.grid(water, h=0.8)
     with pytest.raises(PredictionError, match='too coarse'):
         next(tiny.stream(water, Grid.from_atoms(water, (8, 8, 8))))
+    molecule = water.copy()
+    for molecule.pbc in True, False:
+        with pytest.raises(PredictionError, match=r'the grid \[1, 1, 1\] is too coarse'):
+            tiny.grid(molecule, gpts=(1, 1, 1))
 
 
 @pytest.mark.parametrize(

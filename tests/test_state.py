@@ -49,6 +49,14 @@ def test_gpw_file(calc, state, tmp_path):
         assert copy_sii == pytest.approx(D_sii, abs=EXACT)
 
 
+def test_what_is_no_gpw_file_is_named(tmp_path):
+    (tmp_path / 'text.gpw').write_text('no calculation')
+    with pytest.raises(ValueError, match=r'text\.gpw: GPAW cannot read this file: '):
+        PAWDensity.from_gpw(tmp_path / 'text.gpw')
+    with pytest.raises(FileNotFoundError, match=r'none\.gpw: no such file'):
+        PAWDensity.from_gpw(tmp_path / 'none.gpw')
+
+
 def test_state_owns_its_atoms(molecule_calc, molecule_state):
     assert molecule_state.atoms.calc is None
     assert molecule_state.atoms is not molecule_calc.atoms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ase_deepdensity.analysis.shares import fine_density
+from ase_deepdensity.arguments import shown
 from ase_deepdensity.state import PAWDensity
 
 TOO_CLOSE = 0.5
@@ -52,6 +53,8 @@ def similarity(state: PAWDensity, other: PAWDensity) -> float:
 
 
 def _check_grids(state: PAWDensity, other: PAWDensity) -> None:
+    if not isinstance(other, PAWDensity):
+        raise ValueError(f'a density overlaps with another PAWDensity, not with {shown(other)}')
     if names := state.grid.differences(other.grid):
         raise ValueError(
             'two densities overlap on the same grid only; these differ in '

@@ -125,8 +125,10 @@ def _atoms_in(path: Path) -> Atoms:
         raise ValueError('no such file')
     try:
         atoms = cast(Atoms, read(path, format='gpw'))
+    except ModuleNotFoundError as error:  # GPAW takes any other file for an ancient one of its own
+        raise ValueError('is not a file of GPAW') from error
     except Exception as error:
-        raise ValueError(f'is not a file of GPAW ({reason(error)})') from error
+        raise ValueError(f'is not a file of GPAW, or a damaged one ({reason(error)})') from error
     if 'energy' not in atoms.calc.results:
         raise ValueError('holds no energy: the calculation has not converged')
     charge = getattr(atoms.calc, 'parameters', {}).get('charge')

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 
-from ase_deepdensity.arguments import real, shown
+from ase_deepdensity.arguments import real, shown, whole
 from ase_deepdensity.dataset.volumetric import without_boundaries
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.plot.lines import line_axis, plot_lines
@@ -137,9 +137,10 @@ def _unpack(density: PAWDensity | np.ndarray, grid: Grid | None, atoms: Atoms | 
 def _cut(
     n_R: np.ndarray, grid: Grid, atoms: Atoms, plane: str, position: float, through: int | Sequence[int] | None
 ) -> Plane:
+    position = real('position', position)
     if through is None:
         return lattice_plane(n_R, grid, plane, position)
-    chosen = [int(a) for a in np.atleast_1d(through)]
+    chosen = [whole('an atom of through', a) for a in np.atleast_1d(np.array(through, dtype=object))]
     if len(chosen) != 1:
         return plane_through(n_R, grid, atoms, chosen)
     if plane in PLANES:

@@ -128,6 +128,8 @@ def test_overlap_of_two_molecules(molecule_state):
     assert 0 < molecule_state.similarity(near) < 0.6
     with pytest.raises(ValueError, match=r'atom 0 \(O\) of one density is 0.00 Å from atom 0 \(O\) of the other'):
         molecule_state.overlap(molecule_state)
+    with pytest.raises(ValueError, match='overlaps with another PAWDensity, not with None'):
+        molecule_state.overlap(None)
     coarse = molecule_state.new(grid=molecule_state.grid.new(size_c=(4, 4, 4)), nt_sR=np.ones((1, 3, 3, 3)))
     with pytest.raises(ValueError, match='differ in size_c'):
         molecule_state.overlap(coarse)

@@ -48,7 +48,7 @@ def test_import(files, tmp_path, capsys):
     assert 'other' in refused and 'is at another level of theory than the data set' in refused['other']
     assert 'LDA' in refused['other'] and 'PBE' in refused['other']
     assert 'has not converged' in refused['failed'] and 'no such file' in refused['missing']
-    assert 'is not a file of GPAW' in refused['text']
+    assert refused['text'].endswith('text.gpw: is not a file of GPAW')
     dataset = Dataset(out)
     assert [file.name[:6] for file in dataset.files] == ['00000-', '00001-', '00002-']
     assert dataset.level.parameters['h'] == 0.3

@@ -150,6 +150,10 @@ def test_three_atoms_across_a_boundary(skewed_calc):
     [
         ({'through': 3}, 'there is no atom 3: these are 3 atoms'),
         ({'through': (0, 1)}, r'through one atom or through three different ones, not \[0, 1\]'),
+        ({'through': 1.5}, 'an atom of through must be a whole number, not 1.5'),
+        ({'through': 'O'}, "an atom of through must be a whole number, not 'O'"),
+        ({'position': float('nan')}, 'position must be a number, not nan'),
+        ({'position': 'middle'}, "position must be a number, not 'middle'"),
         ({'limits': (1.0, 0.1)}, 'the first of the limits must be the lower one'),
         ({'limits': (-1.0, 0.1)}, 'logarithmic: its limits must be positive'),
         ({'limits': (1.0,)}, 'limits must be two numbers'),

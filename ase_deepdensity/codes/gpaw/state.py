@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.units import Bohr
 
+from ase_deepdensity.arguments import reason
 from ase_deepdensity.codes.gpaw.datasets import setups, types_of
 from ase_deepdensity.codes.gpaw.parameters import level_of_calculation
 from ase_deepdensity.codes.gpaw.require import require_gpaw
@@ -80,11 +81,23 @@ def grid_of(desc: UGDesc) -> Grid:
 
 
 def state_of_file(path: str | Path) -> PAWDensity:
-    """The state stored in a file of GPAW's."""
+    """The state stored in a file of GPAW's.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such file; one that GPAW cannot read.
+    """
     require_gpaw('reading its files')
     from gpaw.new.ase_interface import GPAW
 
-    return state_of_calculator(GPAW(path, txt=None))
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such file')
+    try:
+        calc = GPAW(path, txt=None)
+    except Exception as error:
+        raise ValueError(f'{path}: GPAW cannot read this file: {reason(error)}') from error
+    return state_of_calculator(calc)
 
 
 def densities(state: PAWDensity) -> Densities:
