@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')])
 """Relative to the repository."""
 BLOCK = re.compile(r'(?P<marks>(?:^<!-- [^\n]* -->\n)*)^```bash\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
-PROGRAMS = 'ase cat dask deepdensity gunzip install.sh mypy pip pytest python ruff sed torchrun'
+PROGRAMS = 'ase cat dask deepdensity gunzip install.sh mpiexec mypy pip pytest python ruff sed torchrun'
 """What the pages call; any other word is an error of bash."""
 
 
