@@ -24,6 +24,7 @@ COMMANDS = {
     'import': ('ase_deepdensity.cli.import_gpw', 'Make a data set from finished calculations of GPAW'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
     'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
+    'uncertainty': ('ase_deepdensity.cli.uncertainty', 'Add error bars to a model'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
     'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),

@@ -182,6 +182,7 @@ def _predict(
         times.append(time.perf_counter())
         shown_R = _shown_density(density, args)
         print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R)), flush=True)
+        print('\n'.join(_expected_lines(predictor, coefficients)), flush=True)
         _write(density, args, _number(frames, i), shown_R)
         start = time.perf_counter()
 
@@ -234,6 +235,24 @@ def _distance_line(coefficients: AtomsCoefficients) -> str:
     return (
         f'strangest  atom {worst} ({coefficients.atoms.symbols[worst]}): {distance:.2f} times as far from the training '
         'data as most of these are from the rest'
+    )
+
+
+def _expected_lines(predictor: Predictor, coefficients: AtomsCoefficients) -> Iterator[str]:
+    """How wrong it is likely to be, and where."""
+    from ase_deepdensity.checks import PredictionError
+
+    try:
+        expected = predictor.expected_error(coefficients)
+    except PredictionError as error:
+        yield f'expected   {error}'
+        return
+    worst = int(expected.error_a.argmax())
+    share = expected.error_a[worst] / expected.error_a.sum()
+    yield f'expected   {expected}'
+    yield (
+        f'           most of it at atom {worst} ({coefficients.atoms.symbols[worst]}): {share:.0%} of the error, '
+        f'{expected.error_a[worst]:.3f} electrons'
     )
 
 

@@ -1,0 +1,260 @@
+"""Error bars for a trained model, from its training data and from snapshots that took no part in its training.
+
+Signs of how wrong a prediction is (:mod:`ase_deepdensity.network.error_bars`) are weighted so that ln of the true error
+of each atom comes out, by least squares with a ridge.  Held-out systems and those of the training count as much as each
+other; of the held-out ones, each fifth is left out in turn to find a common factor and the σ of the NMAE.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import lsq_linear
+from tqdm import tqdm
+
+from ase_deepdensity.analysis.shares import nearest_sums
+from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+from ase_deepdensity.checks import PredictionError
+from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.model import DensityModel
+from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.error_bars import Covariance, ErrorBars, never_negative, nsigns_of
+from ase_deepdensity.network.readout import Features
+from ase_deepdensity.network.system import System
+from ase_deepdensity.network_runner import NetworkRunner
+from ase_deepdensity.predict import Predictor
+from ase_deepdensity.snapshot import Snapshot
+
+LEAST_HELD_OUT = 5
+"""Snapshots from which a σ can be told."""
+MOST_SNAPSHOTS = 2000
+"""Of the training data: more take long and tell nothing new."""
+POINTS = 8000
+"""Of a grid, at random, at which the nearest atom is looked for."""
+RIDGE = 3.0
+"""In units of a held-out system's weight."""
+POOLED = 2.0
+"""Atoms that the mean over all elements counts as for the mean of one."""
+SMALLEST = 1e-5
+"""Electrons of an error of which there is a logarithm."""
+FOLDS = 5
+ONE_SIGMA = 0.6827
+
+
+class ErrorBarError(ValueError):
+    """Data or a model from which no error bars can be made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A snapshot as the model sees it, and how wrong it is there."""
+
+    system: System
+    features: Features
+    output: Coefficients
+    unfamiliar_a: torch.Tensor
+    error_a: np.ndarray
+    """(natoms,) ∫ |ñ − ñ_ref| dr nearest to each atom, electrons."""
+    electrons: float
+    """∫ ñ_ref dr."""
+
+    @property
+    def nmae(self) -> float:
+        """%."""
+        return 100 * float(self.error_a.sum()) / self.electrons
+
+
+def with_error_bars(
+    model: DensityModel, training: Dataset, held_out: Dataset, *, progress: bool = False
+) -> DensityModel:
+    """The same model with error bars.
+
+    Parameters
+    ----------
+    training
+        What it was trained on.
+    held_out
+        Whole systems that took no part in it; best of compounds that did not, either.
+
+    Raises
+    ------
+    ErrorBarError
+        A network whose last layer is not linear; fewer than :data:`LEAST_HELD_OUT` held-out snapshots; elements of the
+        model that the training data lack.
+    """
+    check(model, training, held_out)
+    known, unknown = (
+        list(_cases(model, data, what, progress))
+        for data, what in ((_some(training), 'training data'), (held_out, 'held-out data'))
+    )
+    if len(unknown) < LEAST_HELD_OUT:
+        raise ErrorBarError(
+            f'{len(unknown)} held-out snapshots of {model.name} can be used; {LEAST_HELD_OUT} are needed'
+        )
+    bars = _rigidities(model, known)
+    factor, spread, weights = _calibrated(model, bars, known, unknown)
+    state = bars.state_dict() | weights
+    state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + np.log(factor), spread])
+    card = model.card | {'error bars': {'held-out snapshots': len(unknown), 'σ of NMAE': round(spread, 3)}}
+    return replace(model, card=card, error_bars=ErrorBars(**state))
+
+
+def check(model: DensityModel, training: Dataset, held_out: Dataset) -> None:
+    """Refuse what gives no error bars, before any work."""
+    try:
+        model.network.last_layer()
+    except ValueError as error:
+        raise ErrorBarError(f'{model.name} can have no error bars: {error}') from None
+    if len(held_out) < LEAST_HELD_OUT:
+        raise ErrorBarError(
+            f'{len(held_out)} snapshots that took no part in the training of {model.name} are too few for error bars; '
+            f'at least {LEAST_HELD_OUT} are needed'
+        )
+    if missing := sorted(set(model.species) - set(training.numbers)):
+        names = ', '.join(model.symbols[model.species.index(Z)] for Z in missing)
+        raise ErrorBarError(f'the training data lack {names}, which {model.name} knows: give all of its training data')
+
+
+def held_out_part(model: DensityModel, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The data that a model was trained on as they were split then: what it learned, and what it was validated on.
+
+    Raises
+    ------
+    ErrorBarError
+        It is not that data set.
+    """
+    config, counts = model.card.get('training'), model.card.get('snapshots')
+    if not isinstance(config, dict) or not isinstance(counts, dict) or 'seed' not in config:
+        raise ErrorBarError(f'the card of {model.name} does not tell how its data were split: give --held-out')
+    number = counts['validation'] if config.get('validation') is None else config['validation']
+    if len(dataset) != counts['training'] + counts['validation']:
+        raise ErrorBarError(
+            f'{model.name} was trained on {counts["training"]} snapshots and validated on {counts["validation"]}; '
+            f'these are {len(dataset)}, of which it is not known which were held out: give --held-out'
+        )
+    return dataset.split(number, seed=config['seed'], compounds=config.get('split') == 'compounds')
+
+
+def _some(dataset: Dataset) -> Dataset:
+    if len(dataset) <= MOST_SNAPSHOTS:
+        return dataset
+    return dataset[np.sort(np.random.default_rng(0).permutation(len(dataset))[:MOST_SNAPSHOTS])]
+
+
+def _cases(model: DensityModel, dataset: Dataset, what: str, progress: bool) -> Iterator[Case]:
+    """Of the snapshots for which the model says something at all."""
+    predictor = Predictor(model)
+    runner = NetworkRunner(model, model.level, predictor.device, predictor.dtype)
+    for snapshot in tqdm(dataset, total=len(dataset), desc=what, disable=not progress, leave=False):
+        if set(snapshot.atoms.numbers.tolist()) <= set(model.species):
+            [(coefficients, _)] = runner([snapshot.atoms], extrapolate=True)
+            case = _case(predictor, runner, coefficients, snapshot)
+            if case is not None:
+                yield case
+
+
+@torch.no_grad()
+def _case(
+    predictor: Predictor, runner: NetworkRunner, coefficients: AtomsCoefficients, snapshot: Snapshot
+) -> Case | None:
+    reference, atoms = snapshot.density, snapshot.atoms
+    try:
+        with warnings.catch_warnings(action='ignore'):
+            predicted = predictor.density(coefficients, reference.grid)
+    except PredictionError:
+        return None
+    error_R = np.abs(predicted.nt_sR.sum(0) - reference.nt_sR.sum(0))
+    total = float(error_R.sum()) * reference.grid.dv
+    if len(atoms) == 1:
+        error_a = np.array([total])
+    else:
+        some_R = np.zeros_like(error_R)
+        chosen = np.random.default_rng(0).choice(error_R.size, min(POINTS, error_R.size), replace=False)
+        some_R.flat[chosen] = error_R.flat[chosen]
+        error_a = nearest_sums(reference.grid, atoms, some_R)
+        error_a *= total / max(float(error_a.sum()), 1e-300)
+    system = runner.system([atoms])
+    output = coefficients.output
+    assert isinstance(output, Coefficients)
+    electrons = float(reference.nt_sR.sum()) * reference.grid.dv
+    unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
+    return Case(system, runner.network.features(system), output, unfamiliar_a, error_a, electrons)
+
+
+def _rigidities(model: DensityModel, known: Sequence[Case]) -> ErrorBars:
+    """Error bars without weights yet."""
+    covariance = Covariance(model.network)
+    log_z: dict[int, list[float]] = {Z: [] for Z in model.species}
+    for case in known:
+        covariance.add(case.features)
+        for Z, error in zip(case.system.number_a.tolist(), case.error_a, strict=True):
+            log_z[Z].append(float(np.log(error + SMALLEST)))
+    mean = float(np.mean([value for values in log_z.values() for value in values]))
+    usual_zx = [
+        [(sum(v) + POOLED * mean) / (len(v) + POOLED), np.log(max(len(v), 1)), np.log(model.atom_types[Z].nvalence)]
+        for Z, v in log_z.items()
+    ]
+    tensors = covariance.tensors()
+    nsigns = nsigns_of(len(tensors['whiten_lcd']) - 1)
+    names = 'centre_y', 'scale_y', 'weight_y'
+    tensors |= {name: torch.zeros(nsigns) for name in names}
+    return ErrorBars(**tensors, usual_zx=torch.tensor(usual_zx, dtype=torch.float32), offset_s=torch.zeros(2))
+
+
+def _calibrated(
+    model: DensityModel, bars: ErrorBars, known: Sequence[Case], unknown: Sequence[Case]
+) -> tuple[float, float, dict[str, torch.Tensor]]:
+    """A common factor, σ of the NMAE, and the weights."""
+    known_y, unknown_y = (
+        [bars.signs(model.network, c.features, c.output, c.unfamiliar_a, c.system).double().numpy() for c in cases]
+        for cases in (known, unknown)
+    )
+    lower_y = np.where(never_negative(len(bars.whiten_lcd) - 1).numpy(), 0.0, -np.inf)
+    order = np.random.default_rng(0).permutation(len(unknown))
+    ratio_t = np.empty(len(unknown))
+    for fold in range(FOLDS):
+        left_out = set(order[fold::FOLDS].tolist())
+        kept = [t for t in range(len(unknown)) if t not in left_out]
+        weights = _weights(known, known_y, [unknown[t] for t in kept], [unknown_y[t] for t in kept], lower_y)
+        part = ErrorBars(**bars.state_dict() | weights)
+        for t in left_out:
+            c = unknown[t]
+            error_a = part(model.network, c.features, c.output, c.unfamiliar_a, c.system)
+            ratio_t[t] = c.nmae / (100 * float(error_a.sum()) / c.electrons)
+    factor = float(np.median(ratio_t))
+    spread = float(np.quantile(np.abs(ratio_t / factor - 1), ONE_SIGMA))
+    return factor, spread, _weights(known, known_y, unknown, unknown_y, lower_y)
+
+
+def _weights(
+    known: Sequence[Case],
+    known_y: Sequence[np.ndarray],
+    unknown: Sequence[Case],
+    unknown_y: Sequence[np.ndarray],
+    lower_y: np.ndarray,
+) -> dict[str, torch.Tensor]:
+    """Least squares for ln of the errors of atoms; each system counts as much as another of its kind."""
+    cases = [*known, *unknown]
+    signs_ay = np.concatenate([*known_y, *unknown_y])
+    log_a = np.log(np.concatenate([case.error_a for case in cases]) + SMALLEST)
+    share = len(unknown) / len(known)
+    weight_a = np.concatenate(
+        [
+            np.full(len(case.error_a), (share if t < len(known) else 1.0) / len(case.error_a))
+            for t, case in enumerate(cases)
+        ]
+    )
+    centre_y, deviation_y = signs_ay.mean(0), signs_ay.std(0)
+    scale_y = np.where(deviation_y > SMALLEST, 1 / np.maximum(deviation_y, SMALLEST), 0.0)
+    mean = float((weight_a * log_a).sum() / weight_a.sum())
+    root_a = np.sqrt(weight_a)
+    rows_xy = np.concatenate([root_a[:, None] * (signs_ay - centre_y) * scale_y, RIDGE**0.5 * np.eye(len(centre_y))])
+    right_x = np.concatenate([root_a * (log_a - mean), np.zeros(len(centre_y))])
+    weight_y = lsq_linear(rows_xy, right_x, (lower_y, np.inf)).x
+    arrays: dict[str, Any] = {'centre_y': centre_y, 'scale_y': scale_y, 'weight_y': weight_y, 'offset_s': [mean, 0.0]}
+    return {name: torch.tensor(np.asarray(x), dtype=torch.float32) for name, x in arrays.items()}
