@@ -174,12 +174,12 @@ class ErrorBars:
 
 def nsigns_of(lmax: int) -> int:
     """Number of signs, those of neighbours included."""
-    return 3 * (lmax + 1 + 8)
+    return 3 * (lmax + 1 + 9)
 
 
 def never_negative(lmax: int) -> torch.Tensor:
     """(signs,) which weights must not be negative: those of u and distances."""
-    return torch.tensor(([True] * (lmax + 1 + 3) + [False] * 5) * 3)
+    return torch.tensor(([True] * (lmax + 1 + 3) + [False] * 6) * 3)
 
 
 def scales(layer: LastLayer, species: Sequence[int]) -> torch.Tensor:
