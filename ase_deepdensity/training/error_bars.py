@@ -99,7 +99,7 @@ def with_error_bars(
     bars = _rigidities(model, known)
     factor, spread, weights = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights
-    state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + np.log(factor), spread])
+    state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + np.log(factor), spread], dtype=torch.float32)
     card = model.card | {'error bars': {'held-out snapshots': len(unknown), 'σ of NMAE': round(spread, 3)}}
     return replace(model, card=card, error_bars=ErrorBars(**state))
 
