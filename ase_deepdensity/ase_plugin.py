@@ -38,7 +38,9 @@ def read_deepdensity(filename: str) -> Atoms:
         results: dict[str, Any] = {'dipole': density.dipole_moment()} if density.grid.is_whole else {}
     else:
         snapshot = read_snapshot(filename)
-        results = {'energy': snapshot.energy, 'forces': snapshot.forces, 'dipole': snapshot.dipole}
+        results = {'energy': snapshot.energy, 'dipole': snapshot.dipole}
+        if snapshot.forces is not None:
+            results['forces'] = snapshot.forces
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.name = 'deepdensity'
     if density.charge:

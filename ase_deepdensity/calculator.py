@@ -19,8 +19,8 @@ from ase_deepdensity.analysis.pseudo import pseudo_density
 from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.choice import choose, kind
-from ase_deepdensity.codes.gpaw.mpi import mpi_rank
 from ase_deepdensity.grid import Grid
+from ase_deepdensity.launchers import mpi_rank
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network_runner import checked_device
 from ase_deepdensity.predict import Predictor

@@ -37,7 +37,7 @@ from ase_deepdensity.network_runner import NetworkRunner, checked_device
 from ase_deepdensity.packages import require
 from ase_deepdensity.paw import pseudo_electrons_of_sums
 from ase_deepdensity.slabs import SLAB_POINTS, PAWBlock, SlabDensity
-from ase_deepdensity.spin import spins
+from ase_deepdensity.spin import component_weights, spins
 from ase_deepdensity.state import PAWDensity
 
 if TYPE_CHECKING:
@@ -327,8 +327,8 @@ class Predictor:
         spread_R: np.ndarray = density_esR[:, 0].double().std(0).cpu().numpy()
         return spread_R
 
-    def vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
-        """d/dR of Σ_R v ñ dv + Σ_a W_a · D_a at fixed v and W, ñ and D not normalised: (natoms, 3), per Å.
+    def vjp(self, atoms: Atoms, grid: Grid, v_sR: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
+        """d/dR of Σ_sR v ñ dv + Σ_a W_a · D_a at fixed v and W, ñ and D not normalised: (natoms, 3), per Å.
 
         The transpose of the prediction's Jacobian, times a vector: one backward pass through the network, and sums over
         the grid.
@@ -337,20 +337,20 @@ class Predictor:
         ----------
         grid
             A grid or a block of one.
-        v_R
-            (n0, n1, n2) on that grid, of any unit per electron.
+        v_sR
+            (n0, n1, n2) on that grid or (2, n0, n1, n2) for each spin, of any unit per electron.
         W_asii
-            For each atom (1, ni, ni), of the same unit.
+            For each atom (1 or 2, ni, ni), of the same unit.
 
         Raises
         ------
         PredictionError
-            A network whose density is no expansion in the basis, or atoms with magnetic moments.
+            A network whose density is no expansion in the basis.
         """
         with default_device('cpu'):
-            return self._vjp(atoms, grid, v_R, W_asii)
+            return self._vjp(atoms, grid, v_sR, W_asii)
 
-    def _vjp(self, atoms: Atoms, grid: Grid, v_R: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
+    def _vjp(self, atoms: Atoms, grid: Grid, v_sR: np.ndarray, W_asii: Sequence[np.ndarray]) -> np.ndarray:
         position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
         system = self._runner.system([atoms], position_av)
         output = self.network(system)
@@ -359,20 +359,20 @@ class Predictor:
                 f'{self.model.name}: derivatives need a network that expands the density in the basis, '
                 f'which {self.model.architecture.network} does not'
             )
-        if output.components > 1:
-            raise PredictionError(f'{self.model.name}: there are no derivatives of spin-polarised predictions')
         output = output.mean()
-        nt_R = self._density(output, grid, position_av.to(self.device), system.number_a)[0]
-        weight_R = torch.from_numpy(np.asarray(v_R, dtype=float) * grid.dv).to(self.device)
+        component_sR = self._density(output, grid, position_av.to(self.device), system.number_a)
+        weight_sR = torch.from_numpy(component_weights(np.asarray(v_sR, float).reshape(-1, *grid.shape)) * grid.dv)
         fixed = [
-            (D_esaii[0] * self._stacked(W_asii, system.atoms_of(Z))).sum() for Z, D_esaii in output.D_zesaii.items()
+            _product(D_esaii[0], self._stacked(W_asii, system.atoms_of(Z))) for Z, D_esaii in output.D_zesaii.items()
         ]
-        (gradient_av,) = torch.autograd.grad((nt_R * weight_R).sum() + torch.stack(fixed).sum(), position_av)
+        value = _product(component_sR, weight_sR.to(self.device)) + torch.stack(fixed).sum()
+        (gradient_av,) = torch.autograd.grad(value, position_av)
         return gradient_av.numpy()
 
     def _stacked(self, W_asii: Sequence[np.ndarray], atoms_a: torch.Tensor) -> torch.Tensor:
-        """Of some atoms: (1 or 2, natoms, ni, ni)."""
-        return torch.from_numpy(np.stack([W_asii[a] for a in atoms_a.tolist()], axis=1)).to(self.device, self.dtype)
+        """Of some atoms, for the total and the magnetisation: (1 or 2, natoms, ni, ni)."""
+        W_saii = component_weights(np.stack([W_asii[a] for a in atoms_a.tolist()], axis=1))
+        return torch.from_numpy(W_saii).to(self.device, self.dtype)
 
     def stream(
         self,
@@ -440,3 +440,9 @@ class Predictor:
         D_zaii = {Z: D_esaii[0, 0].double().cpu() for Z, D_esaii in coefficients.output.mean().D_zesaii.items()}
         sums_z = {self.model.atom_types[Z]: (len(D_aii), D_aii.sum(0).numpy()) for Z, D_aii in D_zaii.items()}
         return pseudo_electrons_of_sums(sums_z, coefficients.charge)
+
+
+def _product(component_s: torch.Tensor, weight_s: torch.Tensor) -> torch.Tensor:
+    """Σ of components times weights; one that only one side has is zero on the other."""
+    shared = min(len(component_s), len(weight_s))
+    return (component_s[:shared] * weight_s[:shared]).sum()

@@ -20,8 +20,8 @@ class Snapshot:
     """The state, with its atoms and level."""
     energy: float
     """eV, extrapolated to zero smearing."""
-    forces: np.ndarray
-    """(natoms, 3) eV/Å."""
+    forces: np.ndarray | None
+    """(natoms, 3) eV/Å; None: they were not calculated."""
     dipole: np.ndarray
     """(3,) e·Å; where matter reaches across a periodic boundary it depends on where the cell begins."""
     niter: int
@@ -34,6 +34,8 @@ class Snapshot:
     def __post_init__(self) -> None:
         natoms = len(self.density.atoms)
         for name, shape in ('forces', (natoms, 3)), ('dipole', (3,)):
+            if getattr(self, name) is None and name == 'forces':
+                continue
             array = np.asarray(getattr(self, name), dtype=float)
             if array.shape != shape:
                 raise ValueError(f'{name} must have the shape {shape}, not {array.shape}')

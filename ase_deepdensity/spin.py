@@ -18,6 +18,11 @@ def spins(x_s: np.ndarray, nspins: int) -> np.ndarray:
     return 0.5 * np.stack([x_s[0] + magnetisation, x_s[0] - magnetisation])
 
 
+def component_weights(v_s: np.ndarray) -> np.ndarray:
+    """What total and magnetisation are multiplied with in Σ_s v_s x_s = (v↑+v↓)/2 · total + (v↑−v↓)/2 · m."""
+    return v_s if len(v_s) == 1 else 0.5 * components(v_s)
+
+
 def of_spin(x_s: np.ndarray, spin: int | None) -> np.ndarray:
     """One component, or the sum of all (None)."""
     return x_s.sum(axis=0) if spin is None else x_s[spin]

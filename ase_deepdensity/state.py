@@ -327,6 +327,12 @@ class PAWDensity:
 
         return hirshfeld_charges(self, gridrefinement=gridrefinement)
 
+    def mbis_charges(self, *, gridrefinement: int = 1) -> np.ndarray:
+        """(natoms,) |e|: see :func:`.mbis.mbis_charges`."""
+        from ase_deepdensity.analysis.mbis import mbis_charges
+
+        return mbis_charges(self, gridrefinement=gridrefinement)
+
     def bader_charges(self, *, gridrefinement: int = 4) -> np.ndarray:
         """(natoms,) |e|: see :func:`.bader.bader_charges`."""
         from ase_deepdensity.analysis.bader import bader_charges

@@ -15,6 +15,8 @@ source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb'}
 
 html_theme = 'furo'
 html_title = f'ase_deepdensity {release}'
+html_static_path = ['_static']
+html_css_files = ['site.css']
 
 myst_heading_anchors = 3
 myst_enable_extensions = ['dollarmath']

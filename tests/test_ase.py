@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.cli.main import main as ase
 from ase.io import formats, read, write
 from ase.vibrations import Infrared
 
@@ -46,6 +47,22 @@ def test_files_are_one_of_ase_s_formats(registered, molecule_calc, tmp_path):
     (tmp_path / 'x.h5').write_bytes(b'nothing of the kind')
     with pytest.raises(ValueError, match='x.h5'):
         read(tmp_path / 'x.h5')
+
+
+def test_commands_of_ase_take_our_files(registered, molecule_calc, tmp_path, monkeypatch, capsys):
+    """``ase convert`` to a data base, ``ase db`` on its rows, and back to a geometry."""
+    monkeypatch.chdir(tmp_path)
+    density = PAWDensity.from_gpaw(molecule_calc)
+    write_snapshot(Path('s.h5'), Snapshot(density, -12.5, None, density.dipole_moment(), 9, 1.5))
+    ase(args=['convert', 's.h5', 'rows.db'])
+    ase(args=['convert', 's.h5', 's.xyz'])
+    assert read('s.xyz').positions == pytest.approx(density.atoms.positions)
+    capsys.readouterr()
+    ase(args=['db', 'rows.db', 'H=2', '-c', 'formula,energy,calculator,dipole'])
+    row = capsys.readouterr().out
+    assert 'H2O' in row and '-12.5' in row and 'deepdensity' in row
+    ase(args=['convert', 'rows.db', 'rows.cif'])
+    assert len(read('rows.cif')) == 3
 
 
 def test_forces_of_a_potential_and_dipoles_of_ours_give_an_infrared_spectrum(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ase_deepdensity
-from ase_deepdensity.cli.main import COMMANDS, main
+from ase_deepdensity.cli.main import main
 from ase_deepdensity.model import shipped_models
 from ase_deepdensity.training.config import TrainingConfig
 
@@ -48,24 +48,6 @@ def test_ci_runs_the_test_command_of_the_readme():
     result = subprocess.run(['bash', '-c', f'echo "{extract}"'], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == block_after('tests')
     assert 'pytest' in block_after('tests') and os.access(ROOT / '.ci' / 'run', os.X_OK)
-
-
-def test_commands_in_the_pages_exist():
-    """Each ``deepdensity …`` line of a code block parses; files need not exist."""
-    for page in PAGES:
-        for block in re.findall(r'```bash\n(.*?)```', (ROOT / page).read_text(), re.DOTALL):
-            for line in re.findall(r'^deepdensity (\S+)(.*)$', block, re.MULTILINE):
-                command, arguments = line[0], line[1].split('#')[0].split()
-                assert command in COMMANDS, f'{page}: {line}'
-                options = {argument for argument in arguments if argument.startswith('--')}
-                assert options <= set(help_of(command, arguments)), f'{page}: deepdensity {command} has no such option'
-
-
-def help_of(command: str, arguments: list[str]) -> list[str]:
-    kind = arguments[:1] if command == 'sample' else []
-    code = f'from ase_deepdensity.cli.main import main; main({[command, *kind, "--help"]})'
-    output = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stdout
-    return re.findall(r'--[\w-]+', output)
 
 
 def test_models_of_the_readme_are_shipped():

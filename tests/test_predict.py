@@ -539,8 +539,6 @@ def test_magnetisation(universal, water):
     np.testing.assert_array_equal(component_sR[0], universal.evaluate(coefficients, down.grid))
     blocks = list(universal.stream(water, down.grid, max_points=5000))
     assert_same(np.concatenate([block.nt_sR for block in blocks], axis=1), down.nt_sR)
-    with pytest.raises(PredictionError, match='no derivatives of spin-polarised'):
-        universal.vjp(water, down.grid, down.nt_sR[0], down.D_asii)
     paired = water.copy()
     paired.set_initial_magnetic_moments(None)
     together = universal.predict([paired, water])

@@ -11,8 +11,9 @@ import numpy as np
 from ase_deepdensity.analysis.bader import bader_charges
 from ase_deepdensity.analysis.dipole import origin_caveat
 from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
+from ase_deepdensity.analysis.mbis import mbis_charges
 from ase_deepdensity.analysis.moments import multipole_moments
-from ase_deepdensity.analysis.overlap import density_overlap, similarity
+from ase_deepdensity.analysis.overlap import TOO_CLOSE, density_overlap, nearest_nuclei, similarity
 from ase_deepdensity.analysis.slab import slab_potential
 from ase_deepdensity.analysis.volumes import volume_ratios
 from ase_deepdensity.analysis.voronoi import voronoi_charges
@@ -21,6 +22,7 @@ from ase_deepdensity.state import PAWDensity
 OF_ATOMS: dict[str, tuple[Callable[..., np.ndarray], str, str]] = {
     'hirshfeld': (hirshfeld_charges, '|e|', 'Hirshfeld charges'),
     'bader': (bader_charges, '|e|', 'Bader charges'),
+    'mbis': (mbis_charges, '|e|', 'minimal-basis iterative stockholder charges'),
     'voronoi': (voronoi_charges, '|e|', 'Voronoi charges'),
     'vdd': (partial(voronoi_charges, deformation=True), '|e|', 'Voronoi deformation density charges'),
     'volumes': (volume_ratios, '', 'Hirshfeld volumes over those of isolated atoms, for TS and MBD dispersion'),
@@ -54,9 +56,9 @@ def slab(state: PAWDensity) -> dict[str, Any]:
 
 
 def overlap(state: PAWDensity, other: PAWDensity, gridrefinement: int = 2) -> dict[str, Any]:
-    """Of :func:`.similarity`, and where the atoms are others of :func:`.density_overlap`."""
+    """Of :func:`.similarity`, and where all atoms are in other places of :func:`.density_overlap`."""
     figures = {'similarity of ñ': similarity(state, other)}
-    if state.atoms != other.atoms:
+    if nearest_nuclei(state, other)[0] >= TOO_CLOSE:
         figures['overlap, electrons²/Å³'] = density_overlap(state, other, gridrefinement=gridrefinement)
     return figures
 

@@ -62,14 +62,20 @@ def _check_grids(state: PAWDensity, other: PAWDensity) -> None:
         )
 
 
-def _check_nuclei(state: PAWDensity, other: PAWDensity) -> None:
-    """Refuse nuclei in the same place, images across periodic boundaries included."""
+def nearest_nuclei(state: PAWDensity, other: PAWDensity) -> tuple[float, int, int]:
+    """Distance (Å) of the two atoms that are nearest, one of each density, images included, and which these are."""
     relpos_abc = state.relpos_ac()[:, np.newaxis] - other.relpos_ac()
     relpos_abc -= np.where(state.grid.pbc_c, relpos_abc.round(), 0.0)
     distance_ab = np.linalg.norm(relpos_abc @ state.grid.cell_cv, axis=-1)
     a, b = np.unravel_index(distance_ab.argmin(), distance_ab.shape)
-    if distance_ab[a, b] < TOO_CLOSE:
+    return float(distance_ab[a, b]), int(a), int(b)
+
+
+def _check_nuclei(state: PAWDensity, other: PAWDensity) -> None:
+    """Refuse nuclei in the same place."""
+    distance, a, b = nearest_nuclei(state, other)
+    if distance < TOO_CLOSE:
         raise ValueError(
-            f'atom {a} ({state.atoms.symbols[a]}) of one density is {distance_ab[a, b]:.2f} Å from atom {b} '
+            f'atom {a} ({state.atoms.symbols[a]}) of one density is {distance:.2f} Å from atom {b} '
             f'({other.atoms.symbols[b]}) of the other, and must be {TOO_CLOSE} Å away: use similarity(…), of ñ'
         )

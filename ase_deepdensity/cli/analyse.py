@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ase_deepdensity.arguments import one_of, whole
-from ase_deepdensity.cli.outputs import check_output
+from ase_deepdensity.cli.outputs import PICTURES, check_output
 from ase_deepdensity.cli.states import is_density, read_density_file, states
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 QUANTITIES = {
     'hirshfeld': 'Hirshfeld charges',
     'bader': 'Bader charges',
+    'mbis': 'minimal-basis iterative stockholder charges',
     'voronoi': 'Voronoi charges',
     'vdd': 'Voronoi deformation density charges',
     'volumes': 'Hirshfeld volumes over those of isolated atoms (TS, MBD)',
@@ -41,9 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--refinement',
         type=int,
         metavar='N',
-        help='points per interval of the grid, for all-electron densities (default: 2, of bader 4)',
+        help='points per interval of the grid, for all-electron densities (default: 2, of bader 4, of mbis 1)',
     )
     add('--extrapolate', action='store_true', help='predict with a warning even where the prediction means nothing')
+    add('--plot', metavar='FILE', help='picture of the potential across a slab: PNG, PDF or SVG; of the first density')
     add('--json', metavar='FILE', help='write the figures: a list with one entry for each density')
 
 
@@ -51,15 +53,21 @@ def run(args: argparse.Namespace) -> int:
     model, names = _model_and_names(args)
     if args.json:
         check_output('--json', args.json)
+    if args.plot:
+        check_output('--plot', args.plot, PICTURES)
+        if 'slab' not in names:
+            raise ValueError('--plot shows the potential across a slab: name the quantity slab')
     if args.refinement is not None:
         whole('--refinement', args.refinement, least=1, most=16)
     if ('overlap' in names) != (args.other is not None):
         raise ValueError('overlap, and nothing else, needs another density: analyse A.h5 overlap --other B.h5')
     other = None if args.other is None else read_density_file(args.other)
-    rows = []
+    rows = list[dict[str, Any]]()
     for state in states(args.source, model, extrapolate=args.extrapolate):
         row = _figures(state, names, other, args.refinement)
         print('\n'.join(_lines(row)), flush=True)
+        if args.plot and not rows:
+            _plot(args.plot, state, row.get('workfunction'))
         rows.append(row)
     if args.json:
         _write_json(args.json, rows)
@@ -117,6 +125,20 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
         if isinstance(value, dict):
             shown = {label: figure for label, figure in value.items() if not _is_long(figure)}
             yield from (f'{name}: {label}  {_shown(figure)}' for label, figure in shown.items())
+
+
+def _plot(path: str, state: PAWDensity, work_functions: dict[str, Any] | None) -> None:
+    """With the Fermi level, if it was asked for."""
+    import numpy as np
+
+    from ase_deepdensity.analysis.slab import slab_axis, slab_potential
+    from ase_deepdensity.plot.slab import plot_slab
+
+    axis = slab_axis(state)
+    heights_a = state.relpos_ac()[:, axis] * np.linalg.norm(state.grid.cell_cv[axis])
+    fermi_level = None if work_functions is None else work_functions['Fermi level, eV']
+    plot_slab(slab_potential(state), heights_a.tolist(), fermi_level).savefig(path, dpi=120)
+    print(f'wrote {path}')
 
 
 def _is_long(value: Any) -> bool:

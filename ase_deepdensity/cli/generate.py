@@ -86,7 +86,8 @@ def _seeded(name: str, level: Level) -> Seeded:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0: all there; 1: some failed."""
-    from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
+    from ase_deepdensity.codes.gpaw.mpi import enable_mpi
+    from ase_deepdensity.launchers import mpi_rank
 
     enable_mpi()
     from tqdm import tqdm

@@ -7,7 +7,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('files', nargs='+', metavar='FILE.gpw', help='finished calculations, forces included, at one level of theory')
+    add('files', nargs='+', metavar='FILE.gpw', help='finished calculations at one level of theory')
     add('out', metavar='OUT', help='folder for the snapshots; the same command continues an interrupted import')
     add('--quiet', action='store_true', help='no progress bar')
 

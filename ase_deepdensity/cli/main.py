@@ -23,8 +23,13 @@ COMMANDS = {
     'generate': ('ase_deepdensity.cli.generate', 'Calculate reference densities of geometries'),
     'import': ('ase_deepdensity.cli.import_gpw', 'Make a data set from finished calculations of GPAW'),
     'train': ('ase_deepdensity.cli.train', 'Train a model on a data set'),
+    'advise': (
+        'ase_deepdensity.cli.advise',
+        'Tell what more snapshots would bring, and what is new to a model',
+    ),
     'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
     'uncertainty': ('ase_deepdensity.cli.uncertainty', 'Add error bars to a model'),
+    'learn': ('ase_deepdensity.cli.learn', 'Teach a model what it knows least of a pool, until it is good enough'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
     'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),
@@ -73,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_master = _is_master()
         if args.traceback or (is_master and not is_for_the_user(error)):
             raise
-        if is_master:  # the other ranks of MPI have the same to say
+        if is_master:  # the other ranks have the same to say
             print_safely(f'deepdensity: error: {one_line(error)}')
         return ERROR_CODE
 
@@ -162,9 +167,9 @@ def _version() -> str:
 
 
 def _is_master() -> bool:
-    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
+    from ase_deepdensity.launchers import mpi_rank, torchrun_rank
 
-    return not mpi_rank()
+    return not mpi_rank() and not torchrun_rank()
 
 
 if __name__ == '__main__':

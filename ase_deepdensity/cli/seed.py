@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
         model_path(args.model)
     require_gpaw('"deepdensity seed"')
     from ase_deepdensity.cli.warn import plain_warnings
-    from ase_deepdensity.codes.gpaw.mpi import enable_mpi, mpi_rank
+    from ase_deepdensity.codes.gpaw.mpi import enable_mpi
     from ase_deepdensity.frames import read_frames
+    from ase_deepdensity.launchers import mpi_rank
 
     enable_mpi()
     atoms = read_frames([args.geometry])[-1]
@@ -59,23 +60,18 @@ def _calculate(args, atoms):  # type: ignore[no-untyped-def]
     """The runs, and the report and energy of one pass."""
     from functools import partial
 
-    from ase_deepdensity.checks import check_atoms
-    from ase_deepdensity.choice import choose
-    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
-    from ase_deepdensity.model import DensityModel
+    from ase_deepdensity.launchers import mpi_rank
     from ase_deepdensity.scf.calculator import SeededGPAW
     from ase_deepdensity.scf.compare import default_gpaw
     from ase_deepdensity.scf.one_pass import OnePassGPAW
+    from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed
     from ase_deepdensity.state import PAWDensity
 
-    if args.model is None:
-        choice = choose(atoms)
-        model = choice.model
-        if not mpi_rank():
-            print(f'model: {choice}')
-    else:
-        model = DensityModel.load(args.model)
-    check_atoms(atoms, model)  # before GPAW's own start takes its time
+    seed = ChosenSeed(None) if args.model is None else ModelSeed(args.model)
+    seed.check(atoms)  # before GPAW's own start takes its time
+    model = seed.model
+    if isinstance(seed, ChosenSeed) and not mpi_rank():
+        print(f'model: {seed.choice}')
     parameters = model.level.general().keywords()
     mixer = {} if args.mixer is None else {'mixer': {'beta': args.mixer}}
     run_one = partial(_run_one, atoms=atoms, quiet=args.quiet)
@@ -99,7 +95,7 @@ def _run_one(label, make, atoms, quiet):  # type: ignore[no-untyped-def]
     """One calculation, its iterations counted on a terminal."""
     from tqdm import tqdm
 
-    from ase_deepdensity.codes.gpaw.mpi import mpi_rank
+    from ase_deepdensity.launchers import mpi_rank
     from ase_deepdensity.scf.compare import run
 
     hidden = True if quiet or mpi_rank() else None  # None: shown on a terminal

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ase_deepdensity.training.loop import Trainer
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -21,14 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--init', metavar='MODEL', help='fine-tune this model (a name or a file) instead of starting from scratch')
     add('--device', default='cpu', help='cpu or cuda (default: %(default)s)')
     add('--memory', type=float, metavar='GIB', help='for densities; others are read again (default: a quarter of all)')
+    add('--tensorboard', metavar='FOLDER', help='write the learning curve there for TensorBoard, too')
     add('--restart', action='store_true', help='forget a checkpoint of an earlier run at --out')
     add('--quiet', action='store_true', help='no progress bar')
 
 
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
-
-    from ase.data import chemical_symbols
 
     from ase_deepdensity.arguments import real
     from ase_deepdensity.cli.outputs import check_output
@@ -38,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.training.checkpoint import Files
     from ase_deepdensity.training.config import TrainingConfig
     from ase_deepdensity.training.loop import Trainer
+    from ase_deepdensity.training.ranks import torchrun_ranks
     from ase_deepdensity.training.start import tuning_defaults
+    from ase_deepdensity.training.tensorboard import require_tensorboard
 
     changes = {name: getattr(args, name) for name in ('steps', 'minutes', 'seed')}
     TrainingConfig.load(args.config, **changes)  # what is wrong there is told before anything is read
@@ -46,34 +49,48 @@ def run(args: argparse.Namespace) -> int:
     if not out.name.removesuffix(SUFFIX):
         raise ValueError(f'--out must be the name of a model file, not {args.out!r}')
     check_output('--out', str(out))
+    if args.tensorboard is not None:
+        require_tensorboard()
     checked_device(args.device)
     init = None if args.init is None else DensityModel.load(args.init)
     cache = None if args.memory is None else 2**30 * real('--memory', args.memory, least=0, unit='GiB')
     dataset = Dataset(args.dataset)
     defaults = tuning_defaults(dataset, init)
     config = TrainingConfig.load(args.config, defaults=defaults, **changes)
-    files = Files(out)
-    trainer = Trainer(
-        dataset, out, config, init=init, device=args.device, progress=not args.quiet, restart=args.restart, cache=cache
-    )
+    with torchrun_ranks(args.device) as (ranks, device):
+        trainer = Trainer(
+            dataset, out, config, init=init, device=device, progress=not args.quiet, restart=args.restart, cache=cache,
+            ranks=ranks, tensorboard=args.tensorboard,
+        )  # fmt: skip
+        if ranks.is_first:
+            _announce(trainer, args.init)
+        try:
+            model = trainer.run()
+        except (KeyboardInterrupt, ConnectionError):
+            if ranks.is_first:
+                print(_how_to_go_on(trainer.files.checkpoint), file=sys.stderr)
+            raise
+        if ranks.is_first:
+            best, files = model.card['validation'], Files(out)
+            print(f'{out}: step {best["step"]}, validation: NMAE {best["NMAE of ñ, %"]:.3f} %, ε_D {best["ε_D"]:.4f}')
+            print(f'learning curve: {files.csv}, {files.png}')
+    return 0
+
+
+def _announce(trainer: Trainer, init: str | None) -> None:
+    """Say what is going to be trained."""
+    from ase.data import chemical_symbols
+
     if trainer.start:
-        print(f'continuing {files.checkpoint} at step {trainer.start}')
-    if config.trained == 'elements':
-        names = ', '.join(chemical_symbols[Z] for Z in dataset.numbers)
-        print(f'only weights of {names} alone are trained; all others stay as they are in {args.init}')
+        print(f'continuing {trainer.files.checkpoint} at step {trainer.start}')
+    if trainer.config.trained == 'elements':
+        names = ', '.join(chemical_symbols[Z] for Z in trainer.training.dataset.numbers)
+        print(f'only weights of {names} alone are trained; all others stay as they are in {init}')
+    together = f', {trainer.ranks.size} processes' if trainer.ranks.size > 1 else ''
     print(
         f'{len(trainer.training)} snapshots to train on, {len(trainer.validation)} to validate on, '
-        f'{sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)} parameters'
+        f'{sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)} parameters{together}'
     )
-    try:
-        model = trainer.run()
-    except KeyboardInterrupt:
-        print(_how_to_go_on(files.checkpoint), file=sys.stderr)
-        raise
-    best = model.card['validation']
-    print(f'{out}: step {best["step"]}, validation: NMAE {best["NMAE of ñ, %"]:.3f} %, ε_D {best["ε_D"]:.4f}')
-    print(f'learning curve: {files.csv}, {files.png}')
-    return 0
 
 
 def _how_to_go_on(checkpoint: Path) -> str:

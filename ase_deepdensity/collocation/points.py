@@ -27,11 +27,20 @@ class Points:
         return replace(self, position_pv=self.position_pv.to(device), system_p=self.system_p.to(device))
 
     @classmethod
-    def draw(cls, grids: Sequence[Grid], number: int, rng: np.random.Generator) -> tuple[Points, list[np.ndarray]]:
-        """``number`` different points of each grid, or all if it has fewer; and for each grid their flat indices."""
+    def draw(
+        cls, grids: Sequence[Grid], number: int, rng: np.random.Generator | Sequence[np.random.Generator]
+    ) -> tuple[Points, list[np.ndarray]]:
+        """``number`` different points of each grid, or all if it has fewer; and for each grid their flat indices.
+
+        Parameters
+        ----------
+        rng
+            One for all grids, or one for each.
+        """
+        rng_t = [rng] * len(grids) if isinstance(rng, np.random.Generator) else rng
+        size_t = [int(np.prod(grid.shape)) for grid in grids]
         index_tp = [
-            np.sort(rng.choice(size, min(number, size), replace=False))
-            for size in (int(np.prod(grid.shape)) for grid in grids)
+            np.sort(rng.choice(size, min(number, size), replace=False)) for rng, size in zip(rng_t, size_t, strict=True)
         ]
         position_tpv = [
             (np.stack(np.unravel_index(index_p, grid.shape), axis=1) + grid.start_c) @ grid.step_cv

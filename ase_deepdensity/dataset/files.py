@@ -10,7 +10,7 @@ data set            shape              content
 ``size_c`` …        (3,)               the grid: ``size_c``, ``pbc_c``, ``zerobc_c``, ``start_c``, ``stop_c``
 ``type_a``          (natoms,)          which of the atom types each atom has
 ``atom_types``      (n,)               their numbers: :mod:`.dataset.atom_types`
-``forces``          (natoms, 3)        eV/Å
+``forces``          (natoms, 3)        eV/Å; (0, 3): they were not calculated
 ``dipole``          (3,)               e·Å
 ==================  =================  =======================================================================
 
@@ -115,7 +115,8 @@ def write_snapshot(path: str | Path, snapshot: Snapshot) -> None:
         check_electrons(snapshot.density)
     except ValueError as error:
         raise SnapshotError(f'{path}: no such snapshot can be written: {error}') from None
-    arrays = {'forces': snapshot.forces, 'dipole': snapshot.dipole}
+    forces_av = np.empty((0, 3)) if snapshot.forces is None else snapshot.forces
+    arrays = {'forces': forces_av, 'dipole': snapshot.dipole}
     attributes: dict[str, str | int | float] = {
         'energy': float(snapshot.energy),
         'niter': int(snapshot.niter),
@@ -141,7 +142,7 @@ def read_snapshot(path: str | Path) -> Snapshot:
         return Snapshot(
             density=density,
             energy=content.number('energy'),
-            forces=arrays['forces'],
+            forces=arrays['forces'] if len(arrays['forces']) else None,
             dipole=arrays['dipole'],
             niter=int(content.number('niter')),
             seconds=content.number('seconds'),

@@ -32,21 +32,25 @@ class Imported:
     """Files that are no part of the data set, and why."""
     level: Level | None = None
     """Of all snapshots; None: there are none."""
+    without_forces: list[Path] = field(default_factory=list)
+    """Files without forces, whose snapshots have none either."""
 
     def lines(self) -> list[str]:
         """A report."""
         text = f'{len(self.done)} imported, {len(self.there)} there already, {len(self.refused)} refused'
+        if self.without_forces:
+            text += f'; {len(self.without_forces)} have no forces, which no training needs'
         return [text, *(f'refused: {why}' for why in self.refused.values())]
 
 
 def import_gpw(
     files: Sequence[str | Path], out: str | Path, *, progress: bool = True, log: Callable[[str], None] = print
 ) -> Imported:
-    """A snapshot in the folder ``out`` for each file of GPAW's, with energy, forces and dipole moment.
+    """A snapshot in the folder ``out`` for each file of GPAW's, with energy, dipole moment, and forces if it has them.
 
     The level of theory is that of the snapshots in ``out``, or else that of the first file that can be taken; files of
-    another level are refused, and so are those of calculations that have not converged or lack forces.  What is there
-    is not read again, so that an import that was interrupted is continued by the same call.
+    another level are refused, and so are those of calculations that have not converged.  What is there is not read
+    again, so that an import that was interrupted is continued by the same call.
 
     Raises
     ------
@@ -101,6 +105,8 @@ def _import(path: Path, out: Path, result: Imported) -> None:
     write_snapshot(target, snapshot)
     result.level = result.level.joined(snapshot.level)
     result.done.append(target)
+    if snapshot.forces is None:
+        result.without_forces.append(path)
 
 
 def _target(out: Path, atoms: Atoms, level: Level) -> Path:

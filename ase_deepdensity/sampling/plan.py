@@ -27,6 +27,7 @@ from ase_deepdensity.sampling.chemistry import ELEMENTS, NOBLE, bonding_kind
 from ase_deepdensity.sampling.cost import estimated_seconds
 from ase_deepdensity.sampling.crystals import ELEMENT_SCALES, Compound, compounds, held_out_compounds
 from ase_deepdensity.sampling.distort import overlaps, rattled, strained, stretched, supercell, with_vacancy
+from ase_deepdensity.sampling.elements import elemental_crystals
 from ase_deepdensity.sampling.held_out import reason_to_hold_out
 from ase_deepdensity.sampling.prototypes import prototypes, scaled
 
@@ -249,6 +250,18 @@ def _pairs(name: str, seed: int) -> Iterator[Atoms]:
         yield _labelled(atoms, f'{pair}-{name}-{n}')
 
 
+def _elements(name: str, seed: int) -> Iterator[Atoms]:
+    for crystal, atoms in elemental_crystals():
+        yield _labelled(atoms, f'{crystal}-{name}')
+
+
+def _plain(name: str, seed: int) -> Iterator[Atoms]:
+    rng = random.Random(f'{seed} {name}')
+    slabs = list(surfaces.plain_slabs(np.random.default_rng(rng.getrandbits(32))))
+    for surface, atoms in rng.sample(slabs, len(slabs)):
+        yield _labelled(atoms, f'{surface}-{name}')
+
+
 def _noble(name: str, seed: int) -> Iterator[Atoms]:
     """Noble gases in rock salt, with each other and with some of all groups, further apart than bonds are."""
     rng = random.Random(f'{seed} {name}')
@@ -277,8 +290,10 @@ STAGES = (
     Stage('rattled', 'crystals', partial(_crystals, rattled, bound=BOUND), 350, 0.1, 0.95),
     Stage('supercell', 'crystals', partial(_crystals, _rattled_supercell, bound=BOUND), 350, 0.3, 1.0, 120),
     Stage('vacancy', 'crystals', partial(_crystals, _vacancy, bound=BOUND), 100, 0.4, 1.0, 120),
+    Stage('element', 'crystals', _elements, 600, 0.0, 0.5, 14),
     Stage('noble', 'crystals', _noble, 60, 0.1, 0.6),
     Stage('slab', 'surfaces', partial(_crystals, surfaces.slab, bound=BOUND), 300, 0.2, 1.0, 90),
+    Stage('plain', 'surfaces', _plain, 100, 0.05, 0.6, 20),
     Stage('layer', 'surfaces', partial(_crystals, surfaces.layer, bound=BOUND), 200, 0.1, 0.8),
     Stage('adsorbate', 'surfaces', _covered, 200, 0.25, 1.0, 90),
     Stage('known', 'molecules', partial(_molecules, molecules.known, 2), 200, 0.05, 0.8),

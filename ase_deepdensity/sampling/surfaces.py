@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -67,14 +69,18 @@ def _reference(symbol: str) -> dict[str, Any]:
     return dict(reference_states[atomic_numbers[symbol]] or {})
 
 
+def _scaled_lattice(symbol: str, rng: random.Random | np.random.Generator) -> dict[str, float]:
+    """Its lattice constants at a volume that is not that of the held-out crystal, Å."""
+    reference = _reference(symbol)
+    a = reference['a'] * float(rng.choice(ELEMENT_SCALES)) ** (1 / 3)
+    return {'a': a, 'c': a * reference['c/a']} if 'c/a' in reference else {'a': a}
+
+
 def covered(symbol: str, adsorbate: str, rng: random.Random) -> Atoms:
     """An atom or a molecule on the densest surface of a metal, whose volume is not that of the held-out crystal."""
     reference = _reference(symbol)
     builder, hollow = _BUILDERS[reference['symmetry']]
-    scale = rng.choice(ELEMENT_SCALES) ** (1 / 3)
-    lattice = {'a': reference['a'] * scale}
-    if 'c/a' in reference:
-        lattice['c'] = lattice['a'] * reference['c/a']
+    lattice = _scaled_lattice(symbol, rng)
     size = (1, 1, 4) if adsorbate in atomic_numbers else (2, 2, 2)
     atoms = builder(symbol, size, **lattice, vacuum=VACUUM)
     guest = Atoms(adsorbate) if adsorbate in atomic_numbers else molecule(adsorbate)
@@ -86,4 +92,44 @@ def covered(symbol: str, adsorbate: str, rng: random.Random) -> Atoms:
     add_adsorbate(atoms, guest, rng.uniform(0.9, 1.1) * bond * (1.0 if place == 'ontop' else 0.8), place)
     atoms.center(vacuum=VACUUM, axis=2)
     atoms.info.clear()
+    return atoms
+
+
+ROCK_SALTS = (
+    (('Li', 'Na', 'K', 'Rb'), ('F', 'Cl', 'Br', 'H')),
+    (('Mg', 'Ca', 'Sr', 'Ba', 'Ti', 'V', 'Mn', 'Ni', 'Cd', 'Sn', 'Pb', 'Sc', 'Zr'), ('O', 'S', 'N', 'Se')),
+)
+"""Cations and anions, each of which form such crystals with each other."""
+
+
+def plain_slabs(rng: np.random.Generator) -> Iterator[tuple[str, Atoms]]:
+    """Few layers of metals and of rock salt, with one atom of each kind per layer, and names for them.
+
+    Layers move along the normal, standard deviation 0.06 Å; the symmetry in the plane stays, which keeps them cheap.
+    """
+    for symbol, layers in product(metals_with_surfaces(), (3, 4)):
+        builder, _ = _BUILDERS[_reference(symbol)['symmetry']]
+        yield f'{symbol}-{layers}', _rumpled(builder(symbol, (1, 1, layers), **_scaled_lattice(symbol, rng)), rng)
+    for cations, anions in ROCK_SALTS:
+        for cation, anion in product(cations, anions):
+            yield f'{cation}{anion}', _rumpled(_rock_salt(cation, anion, int(rng.integers(2, 4))), rng)
+
+
+def _rock_salt(cation: str, anion: str, layers: int) -> Atoms:
+    """Its (001) layers, ions as far from each other as covalent radii say."""
+    bond = sum(covalent_radii[atomic_numbers[symbol]] for symbol in (cation, anion))
+    side = np.sqrt(2) * bond
+    atoms = Atoms(cell=[side, side, layers * bond])
+    for layer in range(layers):
+        here, there = (0.0, side / 2) if layer % 2 == 0 else (side / 2, 0.0)
+        atoms += Atoms([cation, anion], [[here, here, layer * bond], [there, there, layer * bond]])
+    return atoms
+
+
+def _rumpled(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    """Atoms moved along the normal, with vacuum on both sides."""
+    atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell)
+    atoms.positions[:, 2] += rng.normal(scale=0.06, size=len(atoms))
+    atoms.center(vacuum=VACUUM, axis=2)
+    atoms.pbc = (True, True, False)
     return atoms

@@ -16,6 +16,8 @@ from gpaw.new.scf import SCFContext
 
 from ase_deepdensity.choice import Choice
 from ase_deepdensity.codes.gpaw import seams
+from ase_deepdensity.codes.gpaw.datasets import setups
+from ase_deepdensity.codes.gpaw.state import assumed_moments
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf import compatible
@@ -25,7 +27,7 @@ from ase_deepdensity.scf.learning import Learning
 from ase_deepdensity.scf.loop import SeededLoop
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
 from ase_deepdensity.scf.response import Residual
-from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, Seed, as_seed, grid_of
+from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, Seed, as_seed, grid_of, with_moments
 from ase_deepdensity.scf.start import Starter
 from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.learn import Learner, LearnError
@@ -46,6 +48,10 @@ class SeededGPAW(ASECalculator):
     Everything else is GPAW's own calculator: ``.dft``, ``.write()``, forces, ``fixed_density`` and so on.  A bad
     seed costs iterations, never the result: it is given up where the first pass shows that it is bad (see
     :mod:`.protocol`).
+
+    Spin-polarised calculations (``spinpol``, ``magmoms``, ``hund``, initial moments of the atoms) are seeded, too: a
+    model that is told moments predicts both spins, from one that is not comes the total, with the magnetisation that
+    GPAW starts with.
 
     Parameters
     ----------
@@ -74,7 +80,8 @@ class SeededGPAW(ASECalculator):
     Raises
     ------
     LevelError
-        Datasets with other projectors or electrons than the seed's; the message names each.  Meta-GGAs, spins, GPUs.
+        Datasets with other projectors or electrons than the seed's; the message names each.  Meta-GGAs, moments in all
+        directions, GPUs.
     ImportError
         A GPAW that is too old.
     PredictionError
@@ -118,6 +125,7 @@ class SeededGPAW(ASECalculator):
         super().__init__(params, log=log)
         self._starter = Starter(self.seed, self.protocol, self.log)
         self._learning = self._begin_to_learn() if learn else None
+        self._judged: tuple[int, Residual] | None = None
 
     def __del__(self) -> None:
         if hasattr(self, 'timer'):  # else it was refused before there was a calculator
@@ -198,7 +206,7 @@ class SeededGPAW(ASECalculator):
     def move_atoms(self, atoms: Atoms) -> None:
         """GPAW's, in which the moved density is replaced by a seed."""
         self._check(atoms)
-        dft = self.dft
+        dft, self._judged = self.dft, None
         if self.carry:
             self._starter.remember(dft, self.atoms)
         call_off = self._starter.seed_next_potential(dft.pot_calc, atoms, dft)
@@ -214,7 +222,7 @@ class SeededGPAW(ASECalculator):
 
     def _check(self, atoms: Atoms) -> None:
         """Refuse atoms that there is no seed for; say which model was chosen, if it is a new one."""
-        self.seed.check(atoms)
+        self.seed.check(self._with_moments(atoms))
         if self._learning is not None:
             self._learning.recall()
         if not isinstance(self.seed, ChosenSeed) or self.seed.choice is self._choice:
@@ -227,6 +235,11 @@ class SeededGPAW(ASECalculator):
         if self._follows_seed:
             self.log(f"Parameters of the model's level of theory:\n{self.params}")
 
+    def _with_moments(self, atoms: Atoms) -> Atoms:
+        """A copy with the moments that GPAW will begin with."""
+        datasets = setups(compatible.level_of(self.params), atoms.numbers) if self.params.hund else None
+        return with_moments(atoms, assumed_moments(atoms, self.params, datasets))
+
     def _is_set_up(self, atoms: Atoms) -> bool:
         """Is there a calculation of these atoms that has not begun?"""
         if not self.initialized or not seams.is_unused(self.dft) or self.atoms != atoms:
@@ -235,7 +248,7 @@ class SeededGPAW(ASECalculator):
 
     def _prepare(self, builder: DFTComponentsBuilder) -> None:
         """Check the components of a calculation, and let its first density be the seed."""
-        compatible.check_electrons(builder, self.seed.name)
+        compatible.check_electrons(builder)
         datasets = compatible.setup_differences(self.seed.level, self.params)
         datasets += compatible.dataset_differences(self.seed.types_of(builder.atoms), builder)
         compatible.report_datasets(datasets, self.seed.name, self.on_mismatch)
@@ -249,9 +262,17 @@ class SeededGPAW(ASECalculator):
 
     def _start_of_loop(self) -> Start | None:
         """Give the new calculation a loop that knows of seeds."""
+        self._judged = None
         loop = self.dft.scf_loop = self.loop_type.of(self.dft.scf_loop)
-        loop.start = self._starter.start
+        loop.start, loop.energy_error = self._starter.start, self._energy_error
         return loop.start
+
+    def _energy_error(self, context: SCFContext) -> float:
+        """What the residual changes of the energy, by an estimate, eV."""
+        self.dft.potential = context.potential
+        residual = Residual(self.dft)
+        self._judged = context.niter, residual
+        return residual.energy_error()
 
     def _keep_orbitals(self, start: Start | None) -> None:
         """As long as a seed is on trial."""
@@ -272,10 +293,18 @@ class SeededGPAW(ASECalculator):
         if prop == 'forces' and isinstance(self.seed, ModelSeed):
             super().calculate_property(atoms, 'energy')
             accepted = self.seed_report is not None and self.seed_report.accepted
-            if 'forces' not in self.dft.results and accepted and self.seed.has_derivative:
+            if 'forces' not in self.dft.results and accepted and self._has_derivative():
+                niter, residual = self._judged or (0, None)
                 with self.timer('Forces'):
-                    self.dft.results['forces'] = Residual(self.dft).forces(self.seed, self.atoms)
+                    if residual is None or niter != self.get_number_of_iterations():
+                        residual = Residual(self.dft)
+                    self.dft.results['forces'] = residual.forces(self.seed, self._starter.told(self.atoms))
         return super().calculate_property(atoms, prop)
+
+    def _has_derivative(self) -> bool:
+        """Can what the calculation began with be differentiated?  Not where it is spin-polarised."""
+        has_derivative = isinstance(self.seed, ModelSeed) and self.seed.has_derivative
+        return has_derivative and self.dft.density.ncomponents == 1
 
 
 def physical(level: Level) -> dict[str, Any]:

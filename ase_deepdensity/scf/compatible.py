@@ -127,17 +127,14 @@ def check_charge(params: Parameters, charge: float, name: str) -> None:
         raise LevelError(f'the {name} has the charge {charge} |e|, the calculation {params.charge} |e|')
 
 
-def check_electrons(builder: DFTComponentsBuilder, name: str) -> None:
-    """Refuse what is no mismatch of degree: spins, functionals of more than the density, GPUs."""
+def check_electrons(builder: DFTComponentsBuilder) -> None:
+    """Refuse what is no mismatch of degree: spins in all directions, functionals of more than the density, GPUs."""
     if builder.xc.type == 'MGGA':
         raise LevelError('a meta-GGA needs the kinetic energy density, which no seed has: use GPAW itself')
     if builder.gpu:
         raise LevelError('calculations on GPUs cannot be seeded: use GPAW itself')
-    if builder.ncomponents != 1:
-        raise LevelError(
-            f'the {name} is spin-paired, the calculation has {builder.ncomponents} spin components: '
-            'seed it without magnetic moments, or use GPAW itself'
-        )
+    if builder.ncomponents > 2:
+        raise LevelError('non-collinear moments cannot be seeded: give one number for each atom, or use GPAW itself')
 
 
 def level_of(params: Parameters) -> Level:

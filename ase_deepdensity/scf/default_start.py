@@ -38,13 +38,27 @@ class State:
         density.nt_sR.data += factor * self.nt_sR
         density.D_asii.data += factor * self.D_asii.moved(density.D_asii.layout.atomdist).data
 
+    def add(self, other: State, factor: float) -> None:
+        """Add some of another one with atoms on the same ranks."""
+        self.nt_sR += factor * other.nt_sR
+        self.D_asii.data += factor * other.D_asii.data
+
     def minus(self, other: State) -> State:
         return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))
 
     def electrons(self, density: Density) -> float:
-        """∫ |ñ| dr over the whole grid."""
-        grid = density.nt_sR.desc
-        return float(grid.comm.sum_scalar(float(np.abs(self.nt_sR).sum())) * grid.dv)
+        """∫ |ñ| dr over the whole grid, of both spins."""
+        return _integral_of_size(self.nt_sR, density)
+
+    def total_electrons(self, density: Density) -> float:
+        """The same of the total of both spins."""
+        return _integral_of_size(self.nt_sR.sum(axis=0), density)
+
+
+def _integral_of_size(x_X: np.ndarray, density: Density) -> float:
+    """∫ |x| dr over the whole grid."""
+    grid = density.nt_sR.desc
+    return float(grid.comm.sum_scalar(float(np.abs(x_X).sum())) * grid.dv)
 
 
 @dataclass

@@ -26,7 +26,7 @@ from ase_deepdensity.scf.default_start import State
 if TYPE_CHECKING:
     from gpaw.new.density import Density
 
-DEPTH = 1
+DEPTH = 3
 """Steps that are remembered."""
 RIDGE = 1e-3
 """λ."""
@@ -81,6 +81,8 @@ class History:
         difference_kx = [(newer - older).ravel() for newer, older in pairwise(nt_ksR)]
         change_x = (density.nt_sR.data - nt_ksR[0]).ravel()
         n = len(difference_kx)
+        if not n:
+            return np.ones(1)
         product_kk = np.array([[a @ b for b in [*difference_kx, change_x]] for a in difference_kx]).reshape(n, n + 1)
         density.nt_sR.desc.comm.sum(product_kk)
         gram_kk, right_k = product_kk[:, :n], product_kk[:, n]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from gpaw import KohnShamConvergenceError
 from gpaw.mpi import broadcast_float
 from gpaw.new.scf import SCFContext, SCFLoop
@@ -26,6 +27,8 @@ class SeededLoop(SCFLoop):
     """GPAW's loop; a start that it is given decides about the first iterations."""
 
     start: Start | None = None
+    energy_error: Callable[[SCFContext], float] | None = None
+    """Estimates what the residual changes of the energy, eV; None: it is not asked for."""
     kept = False
     """The state is that of one pass at a seed, not a self-consistent one."""
 
@@ -69,17 +72,23 @@ class SeededLoop(SCFLoop):
 
         GPAW's own mixer is what it was afterwards.
         """
-        mixer, hold = self.mixer, Hold(start, direct=ibzwfs.mode == 'lcao')
+        mixer, hold, criteria = self.mixer, Hold(start, direct=ibzwfs.mode == 'lcao'), dict(self.convergence)
+        released: Output | None = None
         try:
             for context in iterations:
                 found = Output(density, ibzwfs, self.mixer, self.comm)
                 seams.report_change(context, found.change)
                 if hold.verdict == 'hold':
                     self._decide(hold, found, density, ibzwfs, log)
+                    released = found
                 else:
-                    self.update_density_and_potential = not self._density_is_converged(context)
-                    if self.update_density_and_potential:
+                    if not self._density_is_converged(context):
                         found.take_next()
+                    if released is not None:
+                        start.step, released = secant(released, found), None
+                start.rest = found.difference
+                if hold.verdict == 'release' and self._density_is_converged(context):
+                    self._keep_density(start, context, density)
                 yield context
                 if hold.verdict == 'refuse':
                     return
@@ -93,11 +102,22 @@ class SeededLoop(SCFLoop):
             self.mixer = mixer
             self.update_density_and_potential = True
             seams.update_as_usual(density)
+            seams.set_criteria(self, criteria)
 
     def _density_is_converged(self, context: SCFContext) -> bool:
         """Then only the eigenstates are left to be converged, for which the potential may stay."""
         criterion = self.convergence.get('density')
         return criterion is not None and bool(criterion(context)[0])  # type: ignore[operator]
+
+    def _keep_density(self, start: Start, context: SCFContext, density: Density) -> None:
+        """From now on only the eigenstates change, and the energy if it is not known well enough."""
+        self.update_density_and_potential = False
+        seams.update_as_usual(density)
+        tolerance = seams.energy_tolerance(self, context)
+        if tolerance is None or self.energy_error is None or not start.protocol.energy_share:
+            return
+        if abs(self.energy_error(context)) <= start.protocol.energy_share * tolerance:
+            seams.set_criteria(self, self.convergence | {'energy': seams.Met(self.convergence['energy'])})
 
     def _decide(
         self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
@@ -109,7 +129,8 @@ class SeededLoop(SCFLoop):
         if hold.verdict == 'release':
             start.default.free_memory()
             if start.make_mixer is not None:
-                beta = start.protocol.beta_metal if is_metal(ibzwfs) else start.protocol.beta_gap
+                protocol = start.protocol
+                beta = protocol.beta_metal if is_metal(ibzwfs) else start.beta or protocol.beta_gap
                 self.mixer = start.make_mixer(beta)
                 self.mixer.mix(density)
             log(f'seed accepted: residual {found.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
@@ -147,6 +168,21 @@ class Output:
     def take_next(self) -> None:
         """Spare the loop the calculation of this density."""
         seams.on_next_update(self.density, lambda *_, **__: self.state.put(self.density))
+
+
+def secant(first: Output, second: Output) -> float | None:
+    """The share β of the residual r(x) that would have been best after x_1, seen from x_2.
+
+    −⟨x_2 − x_1, r_2 − r_1⟩ / |r_2 − r_1|² over ñ (J. Barzilai, J. M. Borwein, doi:10.1093/imanum/8.1.141), between 0.4
+    and 1; None where nothing has changed.
+    """
+    dr_sR = second.difference.nt_sR - first.difference.nt_sR
+    dx_sR = second.state.nt_sR - first.state.nt_sR - dr_sR
+    products = np.array([-np.vdot(dx_sR, dr_sR).real, np.vdot(dr_sR, dr_sR).real])
+    first.density.nt_sR.desc.comm.sum(products)
+    if not products[1] > 0:
+        return None
+    return float(broadcast_float(float(np.clip(products[0] / products[1], 0.4, 1.0)), first.comm))
 
 
 def _silent(*args: Any) -> None:

@@ -122,7 +122,8 @@ class OnePassGPAW(SeededGPAW):
 
     A prediction is judged by its residual: the share of the electrons that move when the density is built anew from the
     orbitals at it.  Where that is too large, and where nothing can be predicted, energy and forces are those of an SCF
-    cycle, and the log says so.  Where the one takes over from the other, the energy has a step as large as its error.
+    cycle, and the log says so.  So are those of all spin-polarised calculations.
+    Where the one takes over from the other, the energy has a step as large as its error.
 
     Parameters
     ----------
@@ -191,6 +192,8 @@ class OnePassGPAW(SeededGPAW):
         """Judge a seed by its residuals, which are noted down, and by an estimate of the energy's error."""
         before, until = self._found, self.until
         report = self._found = self._look(start, found, not self.dft.scf_loop.kept)
+        if not self._has_derivative():
+            return False
         if not until:
             return True
         if 'residual' not in until and not found.residual <= start.protocol.refused:
@@ -267,11 +270,11 @@ class OnePassGPAW(SeededGPAW):
                 raise PropertyNotImplementedError('GPAW has a stress in the plane-wave mode only')
             if prop == 'stress' and 'stress' not in self.dft.results:
                 with self.timer('Stress'):
-                    stress_vv = self._residual.stress(self.seed, self.atoms)
+                    stress_vv = self._residual.stress(self.seed, self._starter.told(self.atoms))
                 self.dft.results['stress'] = stress_vv.flat[[0, 4, 8, 5, 2, 1]]
             if prop == 'forces' and 'forces' not in self.dft.results:
                 with self.timer('Forces'):
-                    self.dft.results['forces'] = self._residual.forces(self.seed, self.atoms)
+                    self.dft.results['forces'] = self._residual.forces(self.seed, self._starter.told(self.atoms))
         return super().calculate_property(atoms, prop)
 
 

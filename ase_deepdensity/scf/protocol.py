@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_deepdensity.scf.bounds import Bounds
-from ase_deepdensity.scf.default_start import DefaultStart
+from ase_deepdensity.scf.default_start import DefaultStart, State
 
 if TYPE_CHECKING:
     from ase_deepdensity.scf.occupations import NaturalOccupations
@@ -44,6 +44,10 @@ class Protocol:
     """Share of the residual in the next density, where all bands are full or empty."""
     beta_metal: float = 0.25
     """The same where bands are partly filled: charge may slosh."""
+    energy_share: float = 0.1
+    """Where the density has converged and what is left of its residual changes the energy by less than this share of
+    GPAW's tolerance, by the estimate of :meth:`.Residual.energy_error`, the energy has converged, too.  GPAW itself
+    waits for three equal energies; 0: so does a seeded cycle."""
     bounds: Bounds = field(default_factory=Bounds)
     """Beyond which a seed is no density at all."""
 
@@ -80,6 +84,12 @@ class Start:
     protocol: Protocol = field(default_factory=Protocol)
     make_mixer: Callable[[float], Any] | None = None
     """β → a mixer; None: keep the one that is there."""
+    beta: float | None = None
+    """Share of the residual in the next density, from the last cycle of a trajectory; None: that of the protocol."""
+    step: float | None = None
+    """The same as this cycle would have had it: see :func:`.loop.secant`."""
+    rest: State | None = None
+    """What was left at its end: (ñ, D) of the orbitals minus those that they were made in."""
     untouched: bool = False
     """Density, potential and orbitals are GPAW's own: the seed was refused before it touched them."""
 

@@ -49,6 +49,7 @@ from ase_deepdensity.codes.gpaw.seams import (
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.scf.default_start import State
 from ase_deepdensity.scf.seed import ModelSeed, grid_of
+from ase_deepdensity.spin import components, spins
 
 if TYPE_CHECKING:
     from gpaw.core.atom_arrays import AtomArrays
@@ -142,25 +143,26 @@ class Residual:
         predictor = Predictor(seed.model, level=seed.level, dtype=torch.float64)
         density = self.dft.density
         desc, grid = density.nt_sR.desc, grid_of(density.nt_sR.desc)
-        v_R, W_asii = self.dv_sR[0], self.ddH_asii
-        electrons = float(desc.comm.sum_scalar(float(density.nt_sR.data[0].sum()))) * desc.dv
+        v_sR, W_asii, nspins = self.dv_sR, self.ddH_asii, density.ndensities
+        electrons = float(desc.comm.sum_scalar(float(density.nt_sR.data.sum()))) * desc.dv
 
         def predicted(strain_vv: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], float]:
             strained = atoms.copy()
             strained.set_cell(atoms.cell.array @ (np.eye(3) + strain_vv), scale_atoms=True)
             block = grid.new(cell_cv=strained.cell.array)
             coefficients = predictor.coefficients(strained)
-            D_asii = coefficients.D_asii()
+            D_asii = [spins(components(D_sii), nspins) for D_sii in coefficients.D_asii()]
             charge = sqrt(4 * pi) * sum(
-                np.vdot(D_asii[a][0], density.delta_aiiL[a][:, :, 0]) for a in range(len(atoms))
+                np.vdot(D_asii[a].sum(axis=0), density.delta_aiiL[a][:, :, 0]) for a in range(len(atoms))
             )
-            return predictor.evaluate(coefficients, block) * block.dv, D_asii, float(charge)
+            n_sR = spins(predictor.evaluate_components(coefficients, block), nspins)
+            return n_sR * block.dv, D_asii, float(charge)
 
         def value(strain_vv: np.ndarray) -> float:
             """Up to a constant."""
-            n_R, D_asii, charge = predicted(strain_vv)
-            n_R *= (electrons + charge0 - charge) / float(desc.comm.sum_scalar(float(n_R.sum())))
-            return float(np.vdot(v_R, n_R)) + sum(float(np.vdot(W_sii, D_asii[a])) for a, W_sii in W_asii.items())
+            n_sR, D_asii, charge = predicted(strain_vv)
+            n_sR *= (electrons + charge0 - charge) / float(desc.comm.sum_scalar(float(n_sR.sum())))
+            return float(np.vdot(v_sR, n_sR)) + sum(float(np.vdot(W_sii, D_asii[a])) for a, W_sii in W_asii.items())
 
         with warnings.catch_warnings(action='ignore', category=UnfamiliarWarning):
             charge0 = predicted(np.zeros((3, 3)))[2]
@@ -203,17 +205,17 @@ class Residual:
     def _through_model(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
         """∫ v′ ∂ñ/∂R + Σ_a ΔH_a′·∂D_a/∂R, this rank's part, Ha/Å.
 
-        ñ = n N[D] / ∫n with the model's n, where N is what the compensation charges of D leave for ñ.
+        ñ = n N[D] / ∫n with the model's n of both spins, where N is what the compensation charges of D leave for ñ.
         """
         density = self.dft.density
         desc, grid = density.nt_sR.desc, grid_of(density.nt_sR.desc)
-        v_R, W_asii = self.dv_sR[0], self.ddH_asii
-        nt_R = density.nt_sR.data[0]
-        electrons = float(desc.comm.sum_scalar(float(nt_R.sum()))) * desc.dv
-        mean = float(desc.comm.sum_scalar(float(np.vdot(v_R, nt_R)))) * desc.dv / electrons
-        n_R = seed.evaluate(atoms, grid)[0][0]
-        scale = electrons / (float(desc.comm.sum_scalar(float(n_R.sum()))) * grid.dv)
-        zero_asii = [np.zeros((1, n, n)) for n in (len(density.delta_aiiL[a]) for a in range(len(atoms)))]
+        v_sR, W_asii = self.dv_sR, self.ddH_asii
+        nt_sR = density.nt_sR.data
+        electrons = float(desc.comm.sum_scalar(float(nt_sR.sum()))) * desc.dv
+        mean = float(desc.comm.sum_scalar(float(np.vdot(v_sR, nt_sR)))) * desc.dv / electrons
+        n_sR = seed.evaluate(atoms, grid)[0]
+        scale = electrons / (float(desc.comm.sum_scalar(float(n_sR.sum()))) * grid.dv)
+        zero_asii = [np.zeros((len(v_sR), *density.delta_aiiL[a].shape[:2])) for a in range(len(atoms))]
         for a, W_sii in W_asii.items():
             zero_asii[a] = W_sii - mean * sqrt(4 * pi) * density.delta_aiiL[a][np.newaxis, :, :, 0]
-        return seed.predictor.vjp(atoms, grid, scale * (v_R - mean), zero_asii)
+        return seed.predictor.vjp(atoms, grid, scale * (v_sR - mean), zero_asii)

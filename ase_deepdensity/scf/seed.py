@@ -37,7 +37,7 @@ class SeedError(RuntimeError):
 
 
 class Seed(ABC):
-    """A guess of the PAW state of any atoms."""
+    """A guess of the PAW state of any atoms, whose initial magnetic moments are those of the calculation."""
 
     level: Level
     """The level of theory that it belongs to."""
@@ -75,10 +75,16 @@ class Seed(ABC):
 
     @abstractmethod
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
-        """ñ on a block of the grid (nspins, n0, n1, n2), electrons/Å³, and D of all atoms; not normalised."""
+        """ñ on a block of the grid (nspins, n0, n1, n2), electrons/Å³, and D of all atoms; not normalised.
 
-    def fill(self, density: Density, atoms: Atoms, comm: MPIComm) -> None:
+        One component may be given for two spins: it is the total, and there is nothing to say of the magnetisation.
+        """
+
+    def fill(self, density: Density, atoms: Atoms, comm: MPIComm) -> bool:
         """Overwrite ñ and D of GPAW's density, each rank its own block and atoms; D symmetric, neither normalised.
+
+        Of a guess that knows only the total, two spins get the magnetisation that they had.  Returns whether the
+        guess is all that there is now.
 
         Parameters
         ----------
@@ -93,6 +99,9 @@ class Seed(ABC):
         """
         try:
             nt_sR, D_asii = self._block(density, atoms)
+            complete = len(nt_sR) >= density.ncomponents
+            nt_sR = of_spins(nt_sR, density.nt_sR.data)
+            D_asii = {a: of_spins(D_sii, density.D_asii[a]) for a, D_sii in D_asii.items()}
             problem = ''
         except Exception as error:  # a model may fail in any way, and GPAW has a start of its own
             if not may_be_refused(error):
@@ -105,6 +114,7 @@ class Seed(ABC):
             density.D_asii[a][:] = D_sii
         comm.broadcast(density.nt_sR.data, 0)  # the same on all, to the last bit
         comm.broadcast(density.D_asii.data, 0)
+        return complete
 
     def _block(self, density: Density, atoms: Atoms) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """ñ of this rank in GPAW's units and D of its atoms, checked."""
@@ -114,14 +124,32 @@ class Seed(ABC):
         if wrong := sum(int((~(abs(x) < HUGE)).sum()) for x in (nt_sR, *mine.values())):
             raise PredictionError(f'{wrong} values are not finite or above {HUGE:g}')
         for a, D_sii in mine.items():
-            if D_sii.shape != density.D_asii[a].shape:
-                shapes = f'{density.D_asii[a].shape}, not {D_sii.shape}'
+            if D_sii.shape[1:] != density.D_asii[a].shape[1:] or len(D_sii) != len(nt_sR):
+                shapes = f'{(len(nt_sR), *density.D_asii[a].shape[1:])}, not {D_sii.shape}'
                 raise PredictionError(f'the density matrix of atom {a} must have the shape {shapes}')
         return nt_sR, {a: (D_sii + D_sii.swapaxes(1, 2)) / 2 for a, D_sii in mine.items()}
 
 
+def of_spins(x_s: np.ndarray, start_s: np.ndarray) -> np.ndarray:
+    """Components, (1 or 2, ...), for as many spins as ``start_s`` has.
+
+    Two become their sum for one; one is shared out to two, whose difference stays that of ``start_s``.
+    """
+    if len(x_s) == len(start_s):
+        return x_s
+    total = x_s.sum(axis=0)
+    return total[np.newaxis] if len(start_s) == 1 else spins(np.stack([total, start_s[0] - start_s[1]]), 2)
+
+
+def with_moments(atoms: Atoms, moment_a: np.ndarray | None) -> Atoms:
+    """A copy with these initial magnetic moments, μB; None: without any."""
+    atoms = atoms.copy()
+    atoms.set_initial_magnetic_moments(moment_a)
+    return atoms
+
+
 class ModelSeed(Seed):
-    """What a model predicts.
+    """What a model predicts: of the total only, if it is not told magnetic moments.
 
     Parameters
     ----------
@@ -154,7 +182,7 @@ class ModelSeed(Seed):
     def check(self, atoms: Atoms) -> None:
         from ase_deepdensity.checks import check_atoms
 
-        check_atoms(atoms, self.model)
+        check_atoms(self._told(atoms), self.model)
 
     def types_of(self, atoms: Atoms) -> Sequence[AtomType]:
         return self.model.types_of(atoms)
@@ -165,9 +193,18 @@ class ModelSeed(Seed):
 
     def coefficients(self, atoms: Atoms) -> AtomsCoefficients:
         """What the network says; kept for a second question about the same atoms."""
-        if self._coefficients is None or self._coefficients.atoms != atoms:
+        atoms = self._told(atoms)
+        if self._coefficients is None or not _same(self._coefficients.atoms, atoms):
             self._coefficients = self.predictor.coefficients(atoms)
         return self._coefficients
+
+    @property
+    def sees_magnetic_moments(self) -> bool:
+        """Does it predict a magnetisation?"""
+        return self.model.network.sees_magnetic_moments
+
+    def _told(self, atoms: Atoms) -> Atoms:
+        return atoms if self.sees_magnetic_moments else with_moments(atoms, None)
 
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
         coefficients = self.coefficients(atoms)
@@ -200,12 +237,21 @@ class ChosenSeed(ModelSeed):
     def check(self, atoms: Atoms) -> None:
         """Choose, if it has not been done for atoms of this kind; it refuses what :func:`.choose` does."""
         if self.choice is None or self._kind != kind(atoms):
-            choice = choose(atoms, self._wanted)
+            choice = self._choose(atoms)
             self._take(choice.model)
             if self._wanted is not None:
                 self.use_kpoints(self._wanted)
             self.choice, self._kind = choice, kind(atoms)
         super().check(atoms)
+
+    def _choose(self, atoms: Atoms) -> Choice:
+        """Where no model is told of the moments of these atoms, one that knows the total."""
+        try:
+            return choose(atoms, self._wanted)
+        except PredictionError:
+            if not atoms.get_initial_magnetic_moments().any():
+                raise
+            return choose(with_moments(atoms, None), self._wanted)
 
     def use_kpoints(self, level: Level) -> None:
         if self.choice is not None:
@@ -258,6 +304,12 @@ def as_seed(start: str | Path | DensityModel | PAWDensity | Seed | None, level: 
     if isinstance(start, str | Path) and Path(start).suffix == '.gpw':
         return StateSeed(PAWDensity.from_gpw(start))
     return StateSeed(start) if isinstance(start, PAWDensity) else ModelSeed(start)
+
+
+def _same(atoms: Atoms, others: Atoms) -> bool:
+    """To a network."""
+    moments = (each.get_initial_magnetic_moments() for each in (atoms, others))
+    return bool(atoms == others) and np.array_equal(*moments)
 
 
 def grid_of(desc: UGDesc) -> Grid:

@@ -19,7 +19,7 @@ from ase_deepdensity.scf.default_start import DefaultStart, State
 from ase_deepdensity.scf.history import History
 from ase_deepdensity.scf.occupations import NaturalOccupations
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
-from ase_deepdensity.scf.seed import Seed, SeedError
+from ase_deepdensity.scf.seed import Seed, SeedError, with_moments
 
 if TYPE_CHECKING:
     from gpaw.new.builder import DFTComponentsBuilder
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from gpaw.new.density import Density
     from gpaw.new.energies import DFTEnergies
     from gpaw.new.potential import Potential
+
+
+DAMPING = 0.5
+"""Of a residual where no cycle has told what is best."""
 
 
 class Starter:
@@ -43,11 +47,18 @@ class Starter:
         self.history = History()
         """Of the trajectory: empty where nothing is carried."""
         self._predicted: State | None = None
+        self._complete = True
+        """The last seed knew the magnetisation too, if there is one."""
 
     def use(self, builder: DFTComponentsBuilder) -> None:
         """Take on the components of a new calculation."""
         self.builder = builder
+        self._moment_a = builder.initial_magmom_av[:, 2].copy() if builder.ncomponents == 2 else None
         self._occupations = NaturalOccupations(builder.setups)
+
+    def told(self, atoms: Atoms) -> Atoms:
+        """A copy with the initial moments of the calculation at hand, wherever these come from."""
+        return with_moments(atoms, self._moment_a)
 
     def seed_next_potential(self, pot_calc: Any, atoms: Atoms, dft: DFT | None = None) -> Callable[[], None]:
         """Let the density be replaced by the seed when its potential is calculated; returns what calls that off.
@@ -57,6 +68,7 @@ class Starter:
         dft
             The calculation whose atoms are moved; default: a new one.
         """
+        beta = None if dft is None or self.start is None else self.start.step or self.start.beta
         self.start = None
 
         def default_potential(density: Density) -> tuple[Potential, DFTEnergies]:
@@ -69,6 +81,7 @@ class Starter:
             default = DefaultStart(State.of(density), lambda: default_potential(density))
             relpos_ac = self.builder.relpos_ac if dft is None else dft.relpos_ac
             start = self.start = Start(SeedReport(self.seed.name), default, self._occupations, self.protocol)
+            start.beta = beta
             if not seams.is_given(self.builder.params, 'mixer'):
                 start.make_mixer = partial(seams.create_pulay_mixer, self.builder, density, relpos_ac)
             self._begin(start, density, atoms, pot_calc.charge)
@@ -95,11 +108,21 @@ class Starter:
         return True
 
     def remember(self, dft: DFT, atoms: Atoms) -> None:
-        """Note what the cycle that has just ended for these atoms has added to the prediction."""
-        if self._predicted is None or not dft.results:
+        """Note what the cycle that has just ended for these atoms has added to the prediction.
+
+        Nothing where that was of the total only: the magnetisation of the moved density holds its part already.
+        """
+        if self._predicted is None or not dft.results or not self._complete:
             self.history.clear()
         else:
-            self.history.add(atoms, self._predicted, State.of(dft.density))
+            self.history.add(atoms, self._predicted, self._converged(dft))
+
+    def _converged(self, dft: DFT) -> State:
+        """What the last cycle came to, and one step further: its residual is known, and would count several times."""
+        state = State.of(dft.density)
+        if self.start is not None and self.start.report.accepted and self.start.rest is not None:
+            state.add(self.start.rest, self.start.step or DAMPING)
+        return state
 
     def predict_again(self, dft: DFT, atoms: Atoms) -> None:
         """The seed's model has changed: note what it says of the cycle that has just ended, and of those before."""
@@ -135,7 +158,8 @@ class Starter:
             start.default.density.put(density)
         report.seconds = time.perf_counter() - begin
         self.log(
-            f'\nSeed: ñ and D of the {self.seed.name}{_carried(len(self.history))}, '
+            f'\nSeed: ñ and D of the {self.seed.name}{_carried(len(self.history))}'
+            f'{"" if self._complete else ", with the magnetisation of GPAW"}, '
             f'level of theory {self.seed.level.name or "unnamed"}, in {report.seconds:.3f} s\n'
             + (f"seed refused: {report.reason}; GPAW's own start is taken\n" if start.untouched else '')
         )
@@ -160,7 +184,7 @@ class Starter:
 
     def _predict(self, density: Density, atoms: Atoms, background_charge: float) -> float:
         """Put what the seed says into a density, normalised; returns what it was multiplied with for that."""
-        self.seed.fill(density, atoms, self.builder.communicators['D'])
+        self._complete = self.seed.fill(density, self.told(atoms), self.builder.communicators['D'])
         integral = _integral(density)
         density.normalize(background_charge)
         return _integral(density) / integral if integral else float('inf')

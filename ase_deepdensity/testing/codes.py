@@ -124,7 +124,7 @@ class CodeContract:
         assert density.number_of_electrons() == pytest.approx(valence - density.charge, abs=ELECTRONS * valence)
         assert density.normalized().nt_sR == pytest.approx(density.nt_sR, abs=SAME * density.nt_sR.max())
         assert snapshot.niter > 0 and snapshot.seconds > 0
-        assert np.abs(snapshot.forces).max() > 0
+        assert snapshot.forces is not None and np.abs(snapshot.forces).max() > 0
 
     def test_calculating_leaves_the_atoms_alone(self, level: Level, atoms: Atoms) -> None:
         before = atoms.copy()

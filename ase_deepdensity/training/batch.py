@@ -15,6 +15,7 @@ from ase_deepdensity.network.system import System
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.data import Sample, Target, TrainingData
 from ase_deepdensity.training.loss import padded
+from ase_deepdensity.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,28 +62,45 @@ class Batch:
             D_zsaii=on(device, self.D_zsaii),
         )
 
+    def part_of(self, size: int, ncomponents: int) -> Batch:
+        """As a part of ``size`` snapshots with so many components: losses of the parts add up to those of all."""
+        return replace(
+            self,
+            weight_p=self.weight_p * (len(self.names) / size),
+            D_zsaii={Z: padded(D_saii, ncomponents) for Z, D_saii in self.D_zsaii.items()},
+        )
+
 
 class Batches:
-    """The batch of each step: the same whenever it is asked for, whatever came before.
+    """The batch of each step, or this rank's share of it: the same whenever it is asked for, whatever came before.
 
     Parameters
     ----------
     cutoff
         Of the network, Å.
+    ranks
+        Who shares the snapshots of a step.
     """
 
-    def __init__(self, data: TrainingData, config: TrainingConfig, cutoff: float):
-        self.data, self.config, self.cutoff = data, config, cutoff
+    def __init__(self, data: TrainingData, config: TrainingConfig, cutoff: float, ranks: Ranks = ALONE):
+        self.data, self.config, self.cutoff, self.ranks = data, config, cutoff, ranks
 
     def __getitem__(self, step: int) -> Batch:
         size = self.config.batch
-        chosen = [self._snapshot(size * step + i) for i in range(size)]
-        rng = np.random.default_rng((self.config.seed, 1, step))
-        samples = [self._sample(t, size * step + i) for i, t in enumerate(chosen)]
-        targets = [self.data.target(t) for t in chosen]
+        counts = range(size * step, size * (step + 1))
+        chosen = [self._snapshot(count) for count in counts]
+        mine = self.ranks.mine([self.data[t].system.natoms for t in chosen])
+        samples = [self._sample(chosen[i], counts[i]) for i in mine]
+        targets = [self.data.target(chosen[i]) for i in mine]
+        rngs = [np.random.default_rng((self.config.seed, 1, counts[i])) for i in mine]
         if self.config.points is None:
-            return cosets(samples, targets, self.cutoff, self.config.stride, rng)
-        return random_points(samples, targets, self.cutoff, self.config.points, rng)
+            batch = cosets(samples, targets, self.cutoff, self.config.stride, rngs)
+        else:
+            batch = random_points(samples, targets, self.cutoff, self.config.points, rngs)
+        if len(mine) == size:
+            return batch
+        ncomponents = max(len(D_saii) for t in chosen for D_saii in self.data[t].D_zsaii.values())
+        return batch.part_of(size, ncomponents)
 
     def _sample(self, t: int, count: int) -> Sample:
         """A snapshot after ``count`` others, with all its moments times one random factor.
@@ -106,11 +124,18 @@ def cosets(
     targets: Sequence[Target],
     cutoff: float,
     stride: int,
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
 ) -> Batch:
-    """Every ``stride``-th grid point along each axis, from a random one on (without ``rng``: from the first on)."""
+    """Every ``stride``-th grid point along each axis, from a random one on.
+
+    Parameters
+    ----------
+    rng
+        One for all snapshots, or one for each; without, from the first point on.
+    """
     places, parts = list[Coset](), list[torch.Tensor]()
-    for sample, target in zip(samples, targets, strict=True):
+    rng_t = rng if isinstance(rng, Sequence) else [rng] * len(samples)
+    for sample, target, rng in zip(samples, targets, rng_t, strict=True):
         coset, chosen = coset_of(sample.grid, stride, rng)
         places.append(coset)
         parts.append(target.density_sR[:, *chosen].flatten(1))
@@ -118,9 +143,13 @@ def cosets(
 
 
 def random_points(
-    samples: Sequence[Sample], targets: Sequence[Target], cutoff: float, number: int, rng: np.random.Generator
+    samples: Sequence[Sample],
+    targets: Sequence[Target],
+    cutoff: float,
+    number: int,
+    rng: np.random.Generator | Sequence[np.random.Generator],
 ) -> Batch:
-    """``number`` different grid points of each snapshot, or all if it has fewer."""
+    """``number`` different grid points of each snapshot, or all if it has fewer; ``rng`` as in :func:`cosets`."""
     points, index_tp = Points.draw([sample.grid for sample in samples], number, rng)
     parts = [
         target.density_sR.flatten(1)[:, torch.from_numpy(index_p)]

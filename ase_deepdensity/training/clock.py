@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,10 +27,12 @@ class Clock:
     ----------
     steps
         Wanted, unless there are ``minutes``.
+    agree
+        What makes a number that depends on the time the same in all processes of a training.
     """
 
-    def __init__(self, steps: int, minutes: float | None):
-        self.steps = steps
+    def __init__(self, steps: int, minutes: float | None, agree: Callable[[float], float] = float):
+        self.steps, self._agree = steps, agree
         self.limit = None if minutes is None else 60 * minutes
         self.steps_to_validate = 0.0
         """What a validation costs in units of a step, about: the guess before the first one."""
@@ -65,7 +68,7 @@ class Clock:
         """0 at the beginning, 1 at the end."""
         if self.limit is None:
             return min(1.0, step / self.steps)
-        return min(1.0, (self.seconds + self.ending) / self.limit)
+        return self._agree(min(1.0, (self.seconds + self.ending) / self.limit))
 
     def is_over(self, step: int, validating: bool = False) -> bool:
         """Whether these were all steps; with too little time for anything there is one.
@@ -74,4 +77,4 @@ class Clock:
         """
         if self.limit is None:
             return step >= self.steps
-        return step > 0 and self.seconds + self.ending * (2 if validating else 1) >= self.limit
+        return self._agree(step > 0 and self.seconds + self.ending * (2 if validating else 1) >= self.limit) > 0

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ase_deepdensity.files import replacing, replacing_path
 from ase_deepdensity.training.checkpoint import Files
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,16 @@ class Row:
 
 def write_curve(files: Files, rows: list[Row]) -> None:
     """Write the CSV and the PNG beside the model, each whole or not at all."""
-    with replacing(files.csv, newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Row)])
-        writer.writerows(row.to_list() for row in rows)
+    write_table(files.csv, Row, rows)
     _draw(files, rows)
+
+
+def write_table(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:
+    """Rows of one kind as CSV, under the names of their fields."""
+    with replacing(path, newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(kind)])
+        writer.writerows(astuple(row) for row in rows)
 
 
 def _draw(files: Files, rows: list[Row]) -> None:

@@ -63,10 +63,12 @@ class Cache:
     ----------
     nbytes
         Default: a quarter of the machine's memory.
+    processes
+        That share it.
     """
 
-    def __init__(self, nbytes: float | None = None):
-        self.left = SHARE * (physical_memory() or 2**33) if nbytes is None else nbytes
+    def __init__(self, nbytes: float | None = None, processes: int = 1):
+        self.left = (SHARE * (physical_memory() or 2**33) if nbytes is None else nbytes) / processes
         self._kept: dict[object, object] = {}
 
     def get(self, key: object, make: Callable[[], Kept], nbytes: Callable[[Kept], int]) -> Kept:

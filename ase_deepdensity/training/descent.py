@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.training.clock import Clock
 from ase_deepdensity.training.config import TrainingConfig
+from ase_deepdensity.training.ranks import ALONE, Ranks
 
 FLOOR = 0.003
 """What is left of the learning rate at the end."""
@@ -56,6 +57,8 @@ class Descent:
         Tells the scheduler how much of the training is over.
     trained
         The weights that change; default: all.  The others are frozen.
+    ranks
+        Who has parts of a loss, which add up.
 
     Attributes
     ----------
@@ -69,8 +72,9 @@ class Descent:
         config: TrainingConfig,
         clock: Clock,
         trained: Sequence[torch.nn.Parameter] | None = None,
+        ranks: Ranks = ALONE,
     ):
-        self.network, self.clip = network, config.clip
+        self.network, self.clip, self.ranks = network, config.clip, ranks
         if trained is not None:
             network.requires_grad_(False)
             for weight in trained:
@@ -94,6 +98,7 @@ class Descent:
         """Take the gradient of a loss and clip it; returns the norm that it had."""
         self.optimizer.zero_grad()
         loss.backward()
+        self.ranks.sum_gradients(list(self._weights))
         return torch.nn.utils.clip_grad_norm_(self._weights, self.clip)
 
     def advance(self) -> None:

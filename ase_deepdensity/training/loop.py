@@ -26,6 +26,7 @@ from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.descent import Descent
 from ase_deepdensity.training.lock import Lock
 from ase_deepdensity.training.loss import mean_spreads, total_matrix_error
+from ase_deepdensity.training.ranks import ALONE, Ranks, lost_ranks
 from ase_deepdensity.training.start import (
     TrainingError,
     architecture_for,
@@ -36,6 +37,7 @@ from ase_deepdensity.training.start import (
     trained_weights,
 )
 from ase_deepdensity.training.step import Losses, Objective
+from ase_deepdensity.training.tensorboard import TensorBoard
 from ase_deepdensity.training.validation import Score, score
 
 __all__ = ['Trainer', 'TrainingError']
@@ -62,6 +64,11 @@ class Trainer:
     cache
         Bytes of memory for densities; those that do not fit are read again for each step.  Default: a quarter of the
         machine's memory.
+    ranks
+        The processes that train together: all make the same trainer, only rank 0 writes.  They may be others when
+        a training goes on.
+    tensorboard
+        A folder for what TensorBoard shows of the learning curve.
 
     Raises
     ------
@@ -69,8 +76,13 @@ class Trainer:
         Another training writes to ``out``.
     CheckpointError
         A checkpoint of another training at ``out``, or a damaged one.
+    MissingPackageError
+        TensorBoard is asked for and not installed.
     ValueError
-        Too few snapshots, spin polarisation where the network has none, elements that ``init`` can not take.
+        Too few snapshots, spin polarisation where the network has none, elements that ``init`` can not take; more
+        ranks than snapshots in a step.
+    ConnectionError
+        Another rank has ended.
     """
 
     def __init__(
@@ -84,25 +96,41 @@ class Trainer:
         progress: bool = True,
         restart: bool = False,
         cache: float | None = None,
+        ranks: Ranks = ALONE,
+        tensorboard: str | Path | None = None,
     ):
-        self.clock = Clock(config.steps, config.minutes)
-        self.config, self.init = config, init
+        if config.batch < ranks.size:
+            raise TrainingError(
+                f'batch: {config.batch} snapshots in a step are too few for {ranks.size} processes: set batch to '
+                f'{ranks.size} or a multiple of it'
+            )
+        self.board = TensorBoard(tensorboard) if tensorboard is not None and ranks.is_first else None
+        self.clock = Clock(config.steps, config.minutes, ranks.number_of_first)
+        self.config, self.init, self.ranks = config, init, ranks
         self.files = Files(Path(out))
         self.device = torch.device(device)
-        self.progress = progress
-        self._lock = Lock(self.files.lock)
+        self.progress = progress and ranks.is_first
+        self._lock: Lock | None = None
+        ranks.first(self._take_lock)
         try:
-            self._prepare(dataset, restart, Cache(cache))
+            self._prepare(dataset, restart, Cache(cache, ranks.size_here))
         except BaseException:
-            self._lock.release()
+            self._let_go()
             raise
+
+    def _take_lock(self) -> None:
+        self._lock = Lock(self.files.lock)
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _prepare(self, dataset: Dataset, restart: bool, cache: Cache) -> None:
         """All that comes before the first step."""
-        remove_stale_temporaries(self.files.model.parent)
-        config, init = self.config, self.init
+        config, init, ranks = self.config, self.init, self.ranks
+        ranks.first(lambda: remove_stale_temporaries(self.files.model.parent))
         self.identity = identify(dataset, config, init)
-        saved = None if restart else Checkpoint.load(self.files.checkpoint, self.identity)
+        saved = ranks.first(lambda: None if restart else Checkpoint.load(self.files.checkpoint, self.identity))
 
         self.level = level_for(dataset, init)
         self.architecture = architecture_for(config, dataset, init)
@@ -114,22 +142,26 @@ class Trainer:
         self.network.set_elements(self.atom_types)
         self.evaluate = DensityEvaluator(self.architecture.basis)
         self.training, self.validation = self._split(dataset, cache)
-        self.batches = Batches(self.training, config, self.network.cutoff)
+        self.batches = Batches(self.training, config, self.network.cutoff, ranks)
 
         self.start, self.rows, self.best, self.finished = 0, list[Row](), -1, False
         self.best_network, self.best_familiarity = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         if saved is None:
-            initialize(self.network, self.training, self.evaluate, self.atom_types, init, config.seed)
-        self.descent = Descent(self.network, config, self.clock, trained_weights(self.network, config, dataset, init))
+            ranks.first(
+                lambda: initialize(self.network, self.training, self.evaluate, self.atom_types, init, config.seed)
+            )
+            ranks.same_state(self.network)
+        trained = trained_weights(self.network, config, dataset, init)
+        self.descent = Descent(self.network, config, self.clock, trained, ranks)
         if saved is None:
-            self.files.checkpoint.unlink(missing_ok=True)
+            ranks.first(lambda: self.files.checkpoint.unlink(missing_ok=True))
         else:
             self._restore(saved)
         self.clock.steps_to_validate = (len(self.validation) + len(self.training) / 2) / config.batch
         matrices = (sample.D_zsaii for sample in self.training)
         mean_zii = {Z: mean_ii.cpu() for Z, mean_ii in self.network.mean_zii.items()}
         spread_zs = mean_spreads(matrices, mean_zii, self.network.species)
-        self.objective = Objective(self.network, self.evaluate, spread_zs.to(self.device), config)
+        self.objective = Objective(self.network, self.evaluate, spread_zs.to(self.device), config, ranks)
 
     def _split(self, dataset: Dataset, cache: Cache) -> tuple[TrainingData, TrainingData]:
         """What to train on, and what to validate on."""
@@ -152,16 +184,17 @@ class Trainer:
         """
         try:
             if self.start:
-                self._write(self.best >= 0 and not self._is_written())  # what a kill may have left undone
+                self.ranks.first(self._complete)
             if not self.finished:
-                self._steps()
+                with lost_ranks():
+                    self._steps()
         finally:
-            self._lock.release()
+            self._let_go()
         if self.best < 0:
             raise TrainingError(
                 f'none of the {len(self.rows)} validations gave a density of positive integral; see {self.files.csv}'
             )
-        return DensityModel.load(self.files.model)
+        return DensityModel.load(self.files.model) if self.ranks.is_first else self._model()
 
     def _steps(self) -> None:
         total = self.config.steps if self.config.minutes is None else None
@@ -211,25 +244,36 @@ class Trainer:
         if better:
             self.best = len(self.rows) - 1
             self.best_network = {k: v.clone() for k, v in averaged.state_dict().items()}
-            familiarity = fit_familiarity(averaged, self.training, self.init, self.config)
-            self.best_familiarity = familiarity.state_dict()
+            self.best_familiarity = self.ranks.first(
+                lambda: fit_familiarity(averaged, self.training, self.init, self.config).state_dict()
+            )
+        self.ranks.first(lambda: self._save(step, better))
+        self.clock.validated(self.clock.seconds - began)
+        return row
+
+    def _save(self, step: int, better: bool) -> None:
+        """Write the checkpoint, then what follows from it."""
         Checkpoint(
             self.identity, step, self.clock.seconds, self.finished, self.descent.state_dict(),
             [row.to_list() for row in self.rows], self.best, self.best_network, self.best_familiarity,
         ).save(self.files.checkpoint)  # fmt: skip
         self._write(better)
-        self.clock.validated(self.clock.seconds - began)
-        return row
 
     def score(self, network: DensityNetwork, data: TrainingData) -> Score:
         """Errors of the weights of a network on data such as :attr:`validation`."""
-        return score(network, data, self.evaluate, self.device)
+        return score(network, data, self.evaluate, self.device, self.ranks)
+
+    def _complete(self) -> None:
+        """Write what a kill may have left undone."""
+        self._write(self.best >= 0 and not self._is_written())
 
     def _write(self, model: bool) -> None:
         """The curve and, if it is a new one, the model, from what is in the checkpoint."""
         if model:
             self._model().save(self.files.model)
         write_curve(self.files, self.rows)
+        if self.board is not None:
+            self.board.write(self.rows)
 
     def _is_written(self) -> bool:
         """Whether the model file is that of the best row; what has been added to its card since then may stay."""

@@ -12,6 +12,7 @@ from ase_deepdensity.network.contract import DensityNetwork, Output
 from ase_deepdensity.training.batch import Batch
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loss import absolute_error, density_loss, difference, matrix_loss, matrix_squares
+from ase_deepdensity.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,30 @@ class Losses:
 class Objective(torch.nn.Module):
     """A network with the loss it is trained on; its ``forward`` is all of a step but the optimiser.
 
-    In a distributed training each process wraps it and takes its own batches::
-
-        objective = DistributedDataParallel(Objective(network, ...), find_unused_parameters=True)
-        losses = objective(batch)
-        losses.total.backward()
-
-    The gradient is then the mean over processes.  (Weights of elements that a batch lacks have no gradient, hence the
-    argument.)
+    In a training of several processes (``ranks``) each takes its share of a batch.  The losses are those of the whole
+    batch, and the gradients of all ranks add up to its gradient.
 
     Parameters
     ----------
     spread_zs
         (nspecies, 2) of the training data, see :func:`.mean_spreads`.
+    ranks
+        Whose shares are one batch.
     """
 
     spread_zs: torch.Tensor
 
     def __init__(
-        self, network: DensityNetwork, evaluate: DensityEvaluator, spread_zs: torch.Tensor, config: TrainingConfig
+        self,
+        network: DensityNetwork,
+        evaluate: DensityEvaluator,
+        spread_zs: torch.Tensor,
+        config: TrainingConfig,
+        ranks: Ranks = ALONE,
     ):
         super().__init__()
         self.network = network
-        self.evaluate = evaluate
+        self.evaluate, self.ranks = evaluate, ranks
         self.smoothing, self.matrix_weight = config.smoothing, config.matrix_weight
         self.magnetisation_weight = config.magnetisation_weight
         self.register_buffer('spread_zs', spread_zs, persistent=False)
@@ -66,9 +68,12 @@ class Objective(torch.nn.Module):
         density_esp = density_at(output, batch, self.evaluate)
         error_esp = difference(density_esp, batch.target_sp)
         squares_zsx = matrix_squares(output.D_zesaii, batch.D_zsaii, self.network.mean_zii, self.network.species)
-        total = density_loss(error_esp, batch.weight_p, self.smoothing, self.magnetisation_weight)
-        total = total + self.matrix_weight * matrix_loss(squares_zsx, self.spread_zs, self.magnetisation_weight)
-        return Losses(total, absolute_error(error_esp.detach(), batch.weight_p), squares_zsx.detach())
+        on_points = density_loss(error_esp, batch.weight_p, self.smoothing, self.magnetisation_weight)
+        nmae = absolute_error(error_esp.detach(), batch.weight_p)
+        sums = self.ranks.sum(torch.cat([torch.stack([on_points, nmae]), squares_zsx.flatten()]))
+        squares_zsx = sums[2:].view_as(squares_zsx)
+        of_matrices = matrix_loss(squares_zsx, self.spread_zs, self.magnetisation_weight)
+        return Losses(sums[0] + self.matrix_weight * of_matrices, sums[1].detach(), squares_zsx.detach())
 
 
 def density_at(output: Output, batch: Batch, evaluate: DensityEvaluator) -> torch.Tensor:

@@ -18,6 +18,7 @@ from ase_deepdensity.state import PAWDensity
 from ase_deepdensity.training.batch import cosets
 from ase_deepdensity.training.data import Sample, Target, TrainingData
 from ase_deepdensity.training.loss import padded
+from ase_deepdensity.training.ranks import ALONE, Ranks
 from ase_deepdensity.training.step import density_at
 
 
@@ -33,25 +34,56 @@ class Score:
     """Σ|m − m_ref| / Σ|m_ref| of normalised densities, %, mean over snapshots with a magnetisation; 0 without any."""
 
 
-@torch.no_grad()
-def score(network: DensityNetwork, data: TrainingData, evaluate: DensityEvaluator, device: torch.device) -> Score:
-    """Errors of the mean over a network's members on all snapshots."""
-    errors, magnetic = list[float](), list[float]()
+@dataclass(frozen=True)
+class Errors:
+    """Of one snapshot."""
+
+    nmae: float
+    """%; infinite if the density cannot be normalised."""
+    magnetisation_nmae: float | None
+    """%, None without a magnetisation."""
+    squares: dict[str, tuple[float, float]]
+    """By element, see :func:`.analysis.compare.matrix_squares`."""
+
+
+def score(
+    network: DensityNetwork,
+    data: TrainingData,
+    evaluate: DensityEvaluator,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Score:
+    """Errors of the mean over a network's members on all snapshots, of which each rank takes its share."""
+    mine = ranks.mine([sample.system.natoms for sample in data])
+    errors_rt = ranks.gather([errors_of(network, data, t, evaluate, device) for t in mine])
+    errors_t = [errors for errors_t in errors_rt for errors in errors_t]
+    if any(errors is None for errors in errors_t):
+        return Score(float('inf'), float('inf'))
+    finite_t = [errors for errors in errors_t if errors is not None]
     squares: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for t in range(len(data)):
-        reference = data.reference(t)
-        state = predicted(network, data[t], reference, data.target_of(reference), evaluate, device)
-        if state is None:
-            return Score(float('inf'), float('inf'))
-        scaled = state.normalized() if state.integral() > 0 else None
-        errors.append(float('inf') if scaled is None else nmae(scaled, reference))
-        if scaled is not None and (error := magnetisation_nmae(scaled, reference)) is not None:
-            magnetic.append(error)
-        means = spin_means(network, reference.nspins)
-        for symbol, (error2, spread2) in matrix_squares([state], [reference], means).items():
+    for errors in finite_t:
+        for symbol, (error2, spread2) in errors.squares.items():
             squares[symbol] = squares[symbol][0] + error2, squares[symbol][1] + spread2
+    magnetic = [errors.magnetisation_nmae for errors in finite_t if errors.magnetisation_nmae is not None]
     total = epsilon_D(squares)['total'] if any(spread2 for _, spread2 in squares.values()) else 0.0
-    return Score(float(np.mean(errors)), total, float(np.mean(magnetic)) if magnetic else 0.0)
+    nmae = float(np.mean([errors.nmae for errors in finite_t]))
+    return Score(nmae, total, float(np.mean(magnetic)) if magnetic else 0.0)
+
+
+@torch.no_grad()
+def errors_of(
+    network: DensityNetwork, data: TrainingData, t: int, evaluate: DensityEvaluator, device: torch.device
+) -> Errors | None:
+    """Errors on a snapshot; None: the network says what is not finite."""
+    reference = data.reference(t)
+    state = predicted(network, data[t], reference, data.target_of(reference), evaluate, device)
+    if state is None:
+        return None
+    squares = matrix_squares([state], [reference], spin_means(network, reference.nspins))
+    if state.integral() <= 0:
+        return Errors(float('inf'), None, squares)
+    scaled = state.normalized()
+    return Errors(nmae(scaled, reference), magnetisation_nmae(scaled, reference), squares)
 
 
 def predicted(

@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python docs/benchmarks/learning_runs.py CASE [--ways GPAW carry learn …] [--steps N] [--fs 0.5]
 
 Iterations and seconds per step with forces, from the second step on, of GPAW going on from the step before and of
-SeededGPAW in several ways, one after the other in one process.
+SeededGPAW in several ways, one after the other in one process; their ratios to the first way; the largest difference of
+the energy from that of the first way, µeV/atom; and the drift of the total energy, µeV/atom/fs.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def walk(atoms: Atoms, calc: Any, steps: int, femtoseconds: float) -> dict[str, 
     atoms.get_forces()
     counts, energies = [], [atoms.get_potential_energy()]
     driver = VelocityVerlet(atoms, femtoseconds * units.fs) if femtoseconds else BFGS(atoms, logfile=None)
-    seconds = []
+    seconds, totals = [], list[float]()
     for _ in range(steps):
         start = time.perf_counter()
         driver.run(1) if femtoseconds else driver.run(fmax=1e-4, steps=1)
@@ -84,7 +85,9 @@ def walk(atoms: Atoms, calc: Any, steps: int, femtoseconds: float) -> dict[str, 
         seconds.append(time.perf_counter() - start)
         counts.append(calc.get_number_of_iterations())
         energies.append(atoms.get_potential_energy())
-    return {'iterations': counts, 'seconds': seconds, 'energies': energies}
+        totals.append(atoms.get_total_energy())
+    drift = np.polyfit(np.arange(steps) * femtoseconds, totals, 1)[0] if femtoseconds and steps > 1 else float('nan')
+    return {'iterations': counts, 'seconds': seconds, 'energies': energies, 'drift': drift}
 
 
 def main() -> None:
@@ -109,7 +112,8 @@ def main() -> None:
         error = max(abs(np.subtract(found['energies'], first['energies']))) / len(atoms)
         print(
             f'| {args.case} | {way} | {n.mean():.2f} | {n.mean() / n0.mean():.2f} | {s.mean():.1f} | '
-            f'{s.mean() / s0.mean():.2f} | {1e6 * error:.1f} |  # iterations {found["iterations"]}',
+            f'{s.mean() / s0.mean():.2f} | {1e6 * error:.1f} | {1e6 * found["drift"] / len(atoms):.2f} |  '
+            f'# iterations {found["iterations"]}',
             flush=True,
         )
         if getattr(calc, '_learning', None):

@@ -9,6 +9,7 @@ from ase_deepdensity.analysis.figures import OF_ATOMS, OF_THE_WHOLE
 from ase_deepdensity.cli.analyse import QUANTITIES
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset.density_file import write_density
+from ase_deepdensity.state import PAWDensity
 from tests.conftest import water_molecule
 
 
@@ -37,6 +38,26 @@ def test_names():
 def test_overlap(file, capsys):
     assert main(['analyse', file, 'overlap', '--other', file]) == 0
     assert 'overlap: similarity of ñ  1.0000' in capsys.readouterr().out
+
+
+def test_overlap_with_the_same_atoms_a_little_moved_is_their_similarity(molecule_state, tmp_path, capsys):
+    moved = molecule_state.atoms.copy()
+    moved.positions += 0.01
+    names = [str(tmp_path / name) for name in ('a.h5', 'b.h5')]
+    write_density(names[0], molecule_state)
+    write_density(names[1], molecule_state.new(atoms=moved))
+    assert main(['analyse', names[0], 'overlap', '--other', names[1]]) == 0
+    out = capsys.readouterr().out
+    assert 'overlap: similarity of ñ' in out and 'electrons²' not in out
+
+
+def test_potential_across_a_slab(slab_calc, tmp_path, capsys):
+    slab, picture = str(tmp_path / 'slab.h5'), str(tmp_path / 'slab.png')
+    write_density(slab, PAWDensity.from_gpaw(slab_calc))
+    assert main(['analyse', slab, 'slab', 'workfunction', '--plot', picture]) == 0
+    assert f'wrote {picture}' in capsys.readouterr().out and (tmp_path / 'slab.png').stat().st_size > 10_000
+    assert main(['analyse', slab, 'hirshfeld', '--plot', picture]) == 2
+    assert '--plot shows the potential across a slab' in capsys.readouterr().err
 
 
 def test_gpaw_file(molecule_calc, molecule_state, tmp_path, capsys):

@@ -8,9 +8,13 @@ from gpaw import KohnShamConvergenceError
 from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import Dataset, SeededGPAW
+from ase_deepdensity.ase_plugin import read_deepdensity
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.generate.gpw import import_gpw
+from ase_deepdensity.training.config import TrainingConfig
+from ase_deepdensity.training.loop import Trainer
 from tests.conftest import FAST, water_molecule
+from tests.tiny import HYPERS
 
 
 @pytest.fixture(scope='module')
@@ -39,17 +43,30 @@ def test_import(files, tmp_path, capsys):
     names = ['a', 'other', 'failed', 'b', 'text', 'missing', 'a', 'noforces']
     assert main(['import', *(str(files / f'{name}.gpw') for name in names), str(out), '--quiet']) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == '2 imported, 0 there already, 5 refused'
+    assert lines[-1] == '3 imported, 0 there already, 4 refused; 1 have no forces, which no training needs'
     refused = {line.split('/')[-1].split('.gpw')[0]: line for line in lines[:-2]}
     assert 'other' in refused and 'is at another level of theory than the data set' in refused['other']
     assert 'LDA' in refused['other'] and 'PBE' in refused['other']
     assert 'has not converged' in refused['failed'] and 'no such file' in refused['missing']
-    assert 'holds no forces' in refused['noforces'] and 'is not a file of GPAW' in refused['text']
+    assert 'is not a file of GPAW' in refused['text']
     dataset = Dataset(out)
-    assert [file.name[:6] for file in dataset.files] == ['00000-', '00001-'] and dataset.level.parameters['h'] == 0.3
+    assert [file.name[:6] for file in dataset.files] == ['00000-', '00001-', '00002-']
+    assert dataset.level.parameters['h'] == 0.3
     calc = GPAW(files / 'b.gpw', txt=None)
     assert dataset[1].energy == pytest.approx(calc.results['energy']) and dataset[1].info['source'].endswith('b.gpw')
     assert dataset[1].forces == pytest.approx(calc.results['forces'])
+    assert dataset[2].forces is None and dataset[2].info['source'].endswith('noforces.gpw')
+    assert read_deepdensity(dataset.files[2]).calc.results.keys() == {'energy', 'dipole'}
+
+
+def test_training_needs_no_forces(files, tmp_path):
+    out = tmp_path / 'data'
+    import_gpw([files / 'noforces.gpw', files / 'a.gpw'], out, progress=False)
+    config = TrainingConfig(
+        hypers=HYPERS, basis_cutoff=2.5, basis_functions=4, lmax=2, steps=2, validate_every=1, validation=1
+    )
+    model = Trainer(Dataset(out), tmp_path / 'm.safetensors', config, progress=False).run()
+    assert model.symbols == ['H', 'O']
 
 
 def test_import_goes_on_where_it_stopped(files, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.collections import dcdft
 
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.sampling import plan
@@ -136,3 +137,19 @@ def test_a_plan_keeps_its_energies_until_it_is_written(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert main(argv) == 0
     assert [path.name for path in tmp_path.iterdir()] == ['plan.xyz']
+
+
+def test_elements_in_several_structures_and_plain_slabs():
+    crystals = list(plan.structures(name='element'))
+    seen = Counter(symbol for atoms in crystals for symbol in set(atoms.symbols))
+    assert set(seen) >= set(ELEMENTS) - {'La'} and min(seen.values()) >= 4  # La is not in dcdft
+    for atoms in crystals[::20]:
+        natural = dcdft[atoms.symbols[0]]
+        scale = float(atoms.info['name'].split('-')[2])
+        expected = scale * natural.get_volume() / len(natural)
+        assert atoms.get_volume() / len(atoms) == pytest.approx(expected) and atoms.pbc.all()
+    slabs = list(plan.structures(name='plain'))
+    assert len({str(atoms.symbols) for atoms in slabs}) > 50
+    for atoms in slabs:
+        z_a = np.sort(atoms.positions[:, 2])
+        assert z_a[0] > 3 and z_a[-1] < atoms.cell[2, 2] - 3 and not atoms.pbc[2] and len(atoms) <= 6

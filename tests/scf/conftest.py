@@ -6,7 +6,7 @@ import pytest
 from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity.state import PAWDensity
-from tests.tiny import water_box
+from tests.tiny import build_model, water_box
 
 DZP = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE'}
 """The level of ``tiny_model``."""
@@ -31,3 +31,13 @@ def converged(small_water):
 def oracle(converged) -> PAWDensity:
     """Its converged state."""
     return PAWDensity.from_gpaw(converged)
+
+
+@pytest.fixture(scope='session')
+def magnetic_model(tiny_model):
+    """Untrained, with a magnetisation that shows."""
+    model = build_model(tiny_model.level, network='universal', magnetic=True)
+    for name, buffer in model.network.named_buffers():
+        if name.startswith('heads.1') and '.scale' in name:
+            buffer.fill_(0.1)
+    return model

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ase_deepdensity.predict import Predictor
+from ase_deepdensity.spin import spins
 from tests.tiny import water_box
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
@@ -14,24 +15,32 @@ pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.Unfamili
 
 @pytest.mark.parametrize(
     ('model', 'pbc'),
-    [('tiny_model', (True, True, True)), ('tiny_model', (True, True, False)), ('tiny_metal', (True, True, True))],
+    [
+        ('tiny_model', (True, True, True)),
+        ('tiny_model', (True, True, False)),
+        ('tiny_metal', (True, True, True)),
+        ('magnetic_model', (True, True, True)),
+    ],
 )
 def test_against_differences(model, pbc, request):
-    predictor = Predictor(request.getfixturevalue(model), dtype=torch.float64)
+    predictor = Predictor(request.getfixturevalue(model), dtype=torch.float64, extrapolate=True)
     atoms = water_box((2, 1, 1), seed=5)
     atoms.pbc = pbc
+    if predictor.network.sees_magnetic_moments:
+        atoms.set_initial_magnetic_moments([1.0, 0.3, 0.0, -1.0, 0.0, 0.2])
     grid = predictor.grid(atoms)
     rng = np.random.default_rng(1)
     angle_R = 2 * np.pi * grid.points() @ np.linalg.inv(grid.cell_cv).T.sum(0)
-    v_R = np.cos(angle_R)
+    nspins = predictor.coefficients(atoms).nspins
+    v_sR = np.array([np.cos(angle_R), np.sin(angle_R)])[:nspins]
     W_asii = [rng.normal(size=D_sii.shape) for D_sii in predictor.coefficients(atoms).D_asii()]
 
     def product(moved):
         known = predictor.coefficients(moved)
         matrices = sum((W_sii * D_sii).sum() for W_sii, D_sii in zip(W_asii, known.D_asii(), strict=True))
-        return (predictor.evaluate(known, grid) * v_R).sum() * grid.dv + matrices
+        return (spins(predictor.evaluate_components(known, grid), nspins) * v_sR).sum() * grid.dv + matrices
 
-    gradient_av = predictor.vjp(atoms, grid, v_R, W_asii)
+    gradient_av = predictor.vjp(atoms, grid, v_sR, W_asii)
     for a, v in [(0, 0), (1, 2), (5, 1)]:
         products = []
         for step in (0.005, -0.005):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import socket
 import warnings
 from pathlib import Path
 
@@ -55,3 +56,10 @@ def curve(path: Path) -> list[list[float]]:
 
 def weights(model: DensityModel) -> torch.Tensor:
     return torch.cat([p.flatten() for p in model.network.parameters()])
+
+
+def free_port() -> int:
+    """Of this machine, for processes that meet there."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return int(free.getsockname()[1])

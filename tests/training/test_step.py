@@ -16,6 +16,7 @@ from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.data import Cache, TrainingData
 from ase_deepdensity.training.loss import mean_spreads
 from ase_deepdensity.training.step import Objective
+from tests.training.conftest import free_port
 from tests.training.test_kills import PRELOAD
 
 CONFIG = TrainingConfig(matrix_weight=0.0, seed=1)
@@ -40,9 +41,9 @@ def gradient(objective: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None])
 
 
-def work(rank: int, folder: Path, file: Path, out: Path) -> None:
+def work(rank: int, port: int, folder: Path, file: Path, out: Path) -> None:
     """One of two processes, each of which takes a snapshot of its own."""
-    torch.distributed.init_process_group('gloo', f'file://{out}/store', rank=rank, world_size=2)
+    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     objective, batches = prepared(folder, file, batch=1)
     distributed = torch.nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
     distributed(batches[rank]).total.backward()
@@ -55,12 +56,15 @@ def test_two_processes_make_the_gradient_of_both_their_batches(dataset, tiny_fil
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
     folder = dataset.files[0].parent
-    processes = [context.Process(target=work, args=(rank, folder, tiny_file, tmp_path)) for rank in range(2)]
+    port = free_port()
+    processes = [context.Process(target=work, args=(rank, port, folder, tiny_file, tmp_path)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
-        assert process.exitcode == 0
+        process.join(200)
+    for process in processes:
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
     objective, batches = prepared(folder, tiny_file, batch=2)
     rng_of_each = [prepared(folder, tiny_file, batch=1)[1][rank] for rank in range(2)]
     losses = torch.stack([objective(batch).total for batch in rng_of_each])

@@ -12,21 +12,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ase_deepdensity.codes.gpaw.require import require_gpaw
+from ase_deepdensity.launchers import mpi_rank
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
 
 T = TypeVar('T')
-
-RANK_VARIABLES = 'OMPI_COMM_WORLD_RANK', 'PMIX_RANK', 'PMI_RANK'
-
-
-def mpi_rank() -> int | None:
-    """The rank of this process in its MPI launcher, None without one."""
-    for name in RANK_VARIABLES:
-        if os.environ.get(name, '').isdigit():
-            return int(os.environ[name])
-    return None
 
 
 def enable_mpi() -> None:

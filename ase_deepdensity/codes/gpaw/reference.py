@@ -100,12 +100,12 @@ def _is_polarised(atoms: Atoms, level: Level) -> bool:
 
 
 def snapshot_from_gpw(path: str | Path) -> Snapshot:
-    """The snapshot that a ``.gpw`` file holds.
+    """The snapshot that a ``.gpw`` file holds, without forces if the file lacks them: they need its wave functions.
 
     Raises
     ------
     ValueError
-        The file lacks forces (they cannot be made without its wave functions), or is not one of GPAW's.
+        The file holds no energy, or is not one of GPAW's.
     """
     if not Path(path).is_file():
         raise ValueError(f'{path}: no such file')
@@ -116,13 +116,12 @@ def snapshot_from_gpw(path: str | Path) -> Snapshot:
         calc = GPAW(path, txt=None)
     except Exception as error:
         raise ValueError(f'{path}: GPAW cannot read this file: {error!r}') from error
-    missing = {'energy', 'forces', 'dipole'} - calc.results.keys()
-    if missing:
-        raise ValueError(
-            f'{path}: holds no {", ".join(sorted(missing))}; call atoms.get_forces() before calc.write(...)'
-        )
+    if 'energy' not in calc.results:
+        raise ValueError(f'{path}: holds no energy: the calculation has not converged')
     # GPAW's files do not tell iterations and time.
-    return snapshot_from_calculator(calc, niter=0, seconds=float('nan'), info={'source': str(path)})
+    info = {'source': str(path)}
+    with_forces = 'forces' in calc.results
+    return snapshot_from_calculator(calc, niter=0, seconds=float('nan'), info=info, with_forces=with_forces)
 
 
 def snapshot_from_calculator(
@@ -132,14 +131,15 @@ def snapshot_from_calculator(
     seconds: float,
     level: Level | None = None,
     info: dict[str, Any] | None = None,
+    with_forces: bool = True,
 ) -> Snapshot:
-    """The snapshot of a converged calculation, forces included."""
+    """The snapshot of a converged calculation, forces included unless one does not want them."""
     density = PAWDensity.from_gpaw(calc, level=level)
     details = {'ranks': calc.comm.size, 'host': socket.gethostname()}
     return Snapshot(
         density=density,
         energy=float(calc.get_potential_energy()),
-        forces=np.array(calc.get_forces()),
+        forces=np.array(calc.get_forces()) if with_forces else None,
         dipole=np.array(calc.get_dipole_moment()),
         niter=niter,
         seconds=seconds,

@@ -16,6 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.spin import components
+
 if TYPE_CHECKING:
     from gpaw.core import UGArray
     from gpaw.core.atom_arrays import AtomArrays
@@ -156,6 +158,34 @@ def set_criteria(loop: SCFLoop, criteria: Mapping[str, Any]) -> None:
     loop.convergence.update(criteria)
 
 
+class Met:
+    """A criterion that is met; the log shows what it would have shown.
+
+    Relied on: a criterion is called with the iteration and tells whether it is met and what the log shows; the loop
+    reads ``calc_last``, ``override_others``, ``description`` and ``tablename``, and calls ``reset()``.
+    """
+
+    def __init__(self, criterion: Any):
+        self.criterion = criterion
+        self.calc_last, self.override_others = criterion.calc_last, criterion.override_others
+        self.description, self.tablename = criterion.description, criterion.tablename
+        self.reset = criterion.reset
+
+    def __call__(self, context: SCFContext) -> tuple[bool, str]:
+        return True, self.criterion(context)[1]
+
+
+def energy_tolerance(loop: SCFLoop, context: SCFContext) -> float | None:
+    """eV for all electrons; None: no limit is asked for.
+
+    Relied on: the criterion named ``energy`` has ``tol`` and ``relative``, the latter per ``context.wfs.nvalence``.
+    """
+    criterion: Any = loop.convergence.get('energy')
+    if not hasattr(criterion, 'tol'):
+        return None
+    return float(criterion.tol * (context.wfs.nvalence if criterion.relative else 1.0))
+
+
 def report_change(context: SCFContext, change: float) -> None:
     """Let an iteration be judged and logged by this change of the density, electrons.
 
@@ -168,11 +198,16 @@ def report_change(context: SCFContext, change: float) -> None:
 def density_change(density: Density, nt_sR: np.ndarray, D_asii: AtomArrays, mixer: Any) -> float:
     """GPAW's measure of a change of the density, electrons: with the compensation charges on the grid.
 
+    Of two spins it is that of the total plus that of the magnetisation.
+
     Relied on: ``mixer.calculate_charge_sloshing(mixer.add_compensation_charge(nt_sR, D_asii, density))`` is what the
-    density criterion looks at.
+    density criterion looks at, with the total and the magnetisation where there are two spins.
     """
-    change_sR = density.nt_sR.new(data=nt_sR)
-    return float(mixer.calculate_charge_sloshing(mixer.add_compensation_charge(change_sR, D_asii, density)))
+    change_sR = density.nt_sR.new(data=components(nt_sR))
+    change_asii = D_asii.new(data=D_asii.data.copy())
+    for a, D_sii in D_asii.items():
+        change_asii[a][:] = components(D_sii)
+    return float(mixer.calculate_charge_sloshing(mixer.add_compensation_charge(change_sR, change_asii, density)))
 
 
 def create_pulay_mixer(builder: DFTComponentsBuilder, density: Density, relpos_ac: np.ndarray, beta: float) -> Any:

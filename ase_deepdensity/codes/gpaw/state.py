@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase import Atoms
 from ase.units import Bohr
 
 from ase_deepdensity.codes.gpaw.datasets import setups, types_of
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from gpaw.core import UGArray, UGDesc
     from gpaw.core.atom_arrays import AtomArrays
     from gpaw.densities import Densities
+    from gpaw.dft import Parameters
     from gpaw.new.ase_interface import ASECalculator
+    from gpaw.setup import Setups
 
 
 def state_of_calculator(calc: ASECalculator, *, level: Level | None = None) -> PAWDensity:
@@ -42,7 +45,8 @@ def state_of_calculator(calc: ASECalculator, *, level: Level | None = None) -> P
     nt_sR = density.nt_sR.gather(broadcast=True)
     D_asii = density.D_asii.gather(broadcast=True)
     atoms = calc.dft.atoms.copy()
-    atoms.set_initial_magnetic_moments(assumed_moments(calc) if density.ncomponents == 2 else None)
+    is_polarised = density.ncomponents == 2
+    atoms.set_initial_magnetic_moments(assumed_moments(atoms, calc.params, calc.dft.setups) if is_polarised else None)
     return PAWDensity(
         atoms=atoms,
         grid=grid_of(nt_sR.desc),
@@ -54,17 +58,17 @@ def state_of_calculator(calc: ASECalculator, *, level: Level | None = None) -> P
     )
 
 
-def assumed_moments(calc: ASECalculator) -> np.ndarray | None:
-    """(natoms,) μB: what a spin-polarised calculation began with, from ``magmoms=``, ``hund=True`` or its atoms.
+def assumed_moments(atoms: Atoms, params: Parameters, datasets: Setups | None = None) -> np.ndarray | None:
+    """(natoms,) μB: what a spin-polarised calculation begins with, from ``magmoms=``, ``hund=True`` or its atoms.
 
-    None where they are all zero, as GPAW may be told with ``spinpol=True``.
+    None where they are all zero, as GPAW may be told with ``spinpol=True``.  ``datasets``: for each atom, needed with
+    ``hund`` only.
     """
     from gpaw.new.builder import normalize_initial_magmoms
 
-    params, atoms = calc.params, calc.dft.atoms
     if params.hund:
         charge = params.charge / len(atoms)
-        moment_a = np.array([setup.get_hunds_rule_moment(charge) for setup in calc.dft.setups])
+        moment_a = np.array([setup.get_hunds_rule_moment(charge) for setup in datasets or ()])
     else:
         moment_a = normalize_initial_magmoms(atoms, params.magmoms)[0][:, 2]
     return moment_a if moment_a.any() else None

@@ -245,8 +245,9 @@ def test_criteria_can_be_changed_on_the_way(mode):
     assert dft.scf_loop.convergence == criteria
 
 
-def test_change_of_the_density_is_what_gpaw_reports(mode):
-    dft = new_calculation(mode).dft
+@pytest.mark.parametrize('moments', [None, [0.5, 0.5]])
+def test_change_of_the_density_is_what_gpaw_reports(mode, moments):
+    dft = new_calculation(mode, magmoms=moments).dft
     density, changes, reported = dft.density, [], []
     for context in islice(iterate(dft), 4):
         reported.append(context.dens.error)
@@ -266,6 +267,27 @@ def test_a_reported_change_decides(mode):
         steps += 1
         seams.report_change(context, 0.0 if steps == 2 else 1.0)
     assert steps == 2
+
+
+def test_a_criterion_that_is_met_counts_as_met(mode):
+    dft = new_calculation(mode).dft
+    loop, steps = dft.scf_loop, 0
+    criterion = loop.convergence['energy']
+    criterion.tol = 0.0  # never reached
+    seams.set_criteria(loop, {'energy': criterion})
+    for context in iterate(dft):
+        steps += 1
+        assert seams.energy_tolerance(loop, context) == 0.0
+        criterion.tol = 0.25
+        assert seams.energy_tolerance(loop, context) == 0.25 * dft.density.nvalence
+        criterion.tol = 0.0
+        if steps == 2:
+            met = seams.Met(criterion)
+            seams.set_criteria(loop, {'energy': met})
+            assert float(met(context)[1]) == pytest.approx(context.energies.total_extrapolated * Ha, abs=1e-5)
+    assert steps == 2
+    seams.set_criteria(loop, {'density': 'another'})
+    assert seams.energy_tolerance(loop, context) is None
 
 
 def test_output_density_is_what_an_update_makes(mode):

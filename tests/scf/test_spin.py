@@ -1,0 +1,157 @@
+"""Spin-polarised GPAW from predictions and states."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from gpaw.new.ase_interface import GPAW
+
+from ase_deepdensity import OnePassGPAW, SeededGPAW
+from ase_deepdensity.level import LevelError
+from ase_deepdensity.scf.bounds import Bounds
+from ase_deepdensity.scf.protocol import Protocol
+from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, of_spins
+from ase_deepdensity.state import PAWDensity
+from tests.scf.conftest import DZP
+from tests.tolerances import SAME_ENERGY
+
+pytestmark = [
+    pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning'),
+    pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.DoubtfulPassWarning'),
+]
+
+MOMENTS = [0.8, 0.2]
+
+
+def radical(moments: list[float] | None = MOMENTS) -> Atoms:
+    """OH in a small cell."""
+    atoms = Atoms('OH', [(2.0, 2.1, 2.2), (2.9, 2.3, 2.2)], cell=[3.0, 3.2, 3.0], pbc=True)
+    atoms.set_initial_magnetic_moments(moments)
+    return atoms
+
+
+@pytest.fixture(scope='module')
+def reference():
+    """Its calculation from GPAW's own start."""
+    atoms = radical()
+    atoms.calc = GPAW(txt=None, **DZP)
+    atoms.get_potential_energy()
+    return atoms.calc
+
+
+@pytest.fixture(scope='module')
+def state(reference) -> PAWDensity:
+    return PAWDensity.from_gpaw(reference)
+
+
+def seeded(start, atoms: Atoms, tmp_path=None, **parameters):
+    """The calculator, and its log."""
+    log = None if tmp_path is None else tmp_path / 'log.txt'
+    atoms.calc = calc = SeededGPAW(start, txt=log, **parameters)
+    atoms.get_potential_energy()
+    return calc, '' if log is None else log.read_text()
+
+
+def as_seed(model) -> ModelSeed:
+    """What an untrained model says of atoms that are strange to it."""
+    seed = ModelSeed(model)
+    seed.predictor.extrapolate = True
+    return seed
+
+
+def assert_same_end(calc, reference):
+    assert calc.get_potential_energy() == pytest.approx(reference.get_potential_energy(), abs=SAME_ENERGY)
+    assert calc.get_magnetic_moment() == pytest.approx(reference.get_magnetic_moment(), abs=2e-3)
+
+
+@pytest.mark.parametrize('given', ['atoms', 'magmoms'])
+def test_converged_state_is_recognised(given, reference, state):
+    atoms = radical(MOMENTS if given == 'atoms' else None)
+    calc, _ = seeded(state, atoms, **DZP | ({'magmoms': MOMENTS} if given == 'magmoms' else {}))
+    assert_same_end(calc, reference)
+    assert reference.get_magnetic_moment() == pytest.approx(1, abs=0.01)
+    assert calc.seed_report.accepted and calc.seed_report.residual < 1e-4
+    assert calc.get_number_of_iterations() < reference.get_number_of_iterations() - 2
+
+
+def test_a_total_gets_the_magnetisation_of_gpaw(reference, state, tmp_path):
+    calc, log = seeded(state.with_spins(1), radical(), tmp_path, **DZP)
+    assert 'given state, with the magnetisation of GPAW' in log
+    assert_same_end(calc, reference)
+
+
+def test_both_spins_together_start_a_spin_paired_calculation(state, tmp_path):
+    calc, log = seeded(state, radical(None), tmp_path, **DZP)
+    assert calc.dft.density.ncomponents == 1 and 'magnetisation' not in log
+    assert calc.get_potential_energy() == pytest.approx(seeded(state, radical(None), **DZP)[0].get_potential_energy())
+
+
+@pytest.mark.parametrize('kind', ['opposite', 'none'])
+def test_another_order_is_refused(kind, reference, state):
+    """It could end in another order than the one that was asked for."""
+    if kind == 'opposite':
+        other = state.new(nt_sR=state.nt_sR[::-1], D_asii=[D_sii[::-1] for D_sii in state.D_asii])
+    else:
+        other = state.with_spins(1).with_spins(2)
+    calc, _ = seeded(other, radical(), **DZP)
+    assert not calc.seed_report.accepted and 'atom 0 has a' in calc.seed_report.reason
+    assert calc.get_potential_energy() == pytest.approx(reference.get_potential_energy(), abs=1e-9)
+    assert calc.get_number_of_iterations() == reference.get_number_of_iterations()
+
+
+def test_a_model_is_told_the_moments(magnetic_model, reference):
+    calc = SeededGPAW(as_seed(magnetic_model), txt=None, hund=True, **DZP)
+    calc.create_new_calculation(radical(None))
+    known = calc.seed.coefficients(calc._starter.told(radical(None)))
+    assert known.atoms.get_initial_magnetic_moments().tolist() == [2.0, 1.0] and known.nspins == 2
+    assert calc.dft.density.ncomponents == 2
+    calc, _ = seeded(as_seed(magnetic_model), radical())
+    assert calc.seed.coefficients(radical()).atoms.get_initial_magnetic_moments().tolist() == MOMENTS
+    assert_same_end(calc, reference)
+
+
+def test_moved_atoms(tiny_model, magnetic_model, tmp_path):
+    moved = radical()
+    moved.positions[1, 0] += 0.03
+    moved.calc = GPAW(txt=None, **DZP)
+    moved.get_potential_energy()
+    for model, words in [(magnetic_model, 'correction, level'), (tiny_model, 'magnetisation of GPAW')]:
+        atoms = radical()
+        calc, _ = seeded(as_seed(model), atoms, tmp_path, protocol=UNBOUND)
+        atoms.positions[1, 0] += 0.03
+        atoms.get_potential_energy()
+        assert_same_end(calc, moved.calc)
+        assert words in (tmp_path / 'log.txt').read_text().split('Seed:')[2]
+
+
+def test_moments_in_all_directions_are_refused(state):
+    calc = SeededGPAW(state, txt=None, **DZP | {'xc': 'LDA'}, magmoms=[[0, 0, 1.0], [1.0, 0, 0]], symmetry='off')
+    with pytest.raises(LevelError, match='non-collinear'):
+        calc.create_new_calculation(radical())
+
+
+def test_a_chosen_model_may_know_the_total_only():
+    seed, atoms = ChosenSeed(None), radical()
+    seed.check(atoms)
+    assert not seed.sees_magnetic_moments and {1, 8} <= set(seed.model.species)
+    assert seed.coefficients(atoms).nspins == 1
+
+
+UNBOUND = Protocol(bounds=Bounds((-np.inf, np.inf), np.inf, np.inf, (-np.inf, np.inf), np.inf, -np.inf))
+"""Lets an untrained model be tried, whose magnetisation is as good as none."""
+
+
+def test_one_pass_goes_on_to_self_consistency(tiny_model, reference):
+    atoms = radical()
+    atoms.calc = OnePassGPAW(tiny_model, txt=None, until={})
+    atoms.get_potential_energy()
+    assert atoms.calc.report.went_on
+    assert_same_end(atoms.calc, reference)
+
+
+def test_components_for_spins():
+    paired_s, polarised_s = np.array([[3.0]]), np.array([[2.0], [1.5]])
+    assert of_spins(polarised_s, paired_s).tolist() == [[3.5]]
+    assert of_spins(paired_s, polarised_s).tolist() == [[1.75], [1.25]]
+    assert of_spins(polarised_s, polarised_s) is polarised_s
