@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -36,6 +36,10 @@ class AtomsCoefficients:
     def members(self) -> int:
         """How many networks of an ensemble say something; their mean is the prediction."""
         return self.output.members
+
+    def about(self, atoms: Atoms, unfamiliar_a: np.ndarray) -> AtomsCoefficients:
+        """The same for messages about all atoms, of some of which this is."""
+        return replace(self, atoms=atoms, unfamiliar_a=unfamiliar_a)
 
     def D_asii(self) -> list[np.ndarray]:
         """For each atom (nspins, ni, ni), the mean over members."""

@@ -47,10 +47,11 @@ class Choice:
 def choose(atoms: Atoms | Sequence[Atoms], level: Level | None = None) -> Choice:
     """The shipped model that knows some atoms best; every file in the folder of models takes part.
 
-    Models must know all elements.  Of those to which the environments of all atoms are familiar (closer than
-    :data:`.MAX_UNFAMILIAR`) it is the one of the fewest elements, since it has seen the most of them, and then the one
-    whose level of theory is the nearest.  If there are none, the least far off are left, up to a factor of
-    :data:`ALIKE`, and the level decides.
+    Models must know all elements.  Those that are told magnetic moments have learned from spin-polarised calculations:
+    they are for atoms with moments, and for others only where no other model knows the elements.  Of those that are
+    left, and to which the environments of all atoms are familiar (closer than :data:`.MAX_UNFAMILIAR`), it is the one
+    of the fewest elements, since it has seen the most of them, and then the one whose level of theory is the nearest.
+    If there are none, the least far off are left, up to a factor of :data:`ALIKE`, and the level decides.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def choose(atoms: Atoms | Sequence[Atoms], level: Level | None = None) -> Choice
     """
     frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
     level = Level.load(USUAL) if level is None else level
-    names = _knowing(frames)
+    names = _of_spin(_knowing(frames), frames)
     choices, errors = list[Choice](), list[PredictionError]()
     for name in names:
         model = DensityModel.load(name)
@@ -86,7 +87,7 @@ def kind(atoms: Atoms) -> tuple[frozenset[int], float, bool]:
     """What a choice is made for: elements, charge (|e|), moments or none; atoms of another kind get another choice."""
     with as_prediction_error():
         charge = total_charge(atoms)
-    return frozenset(atoms.numbers.tolist()), charge, bool(atoms.get_initial_magnetic_moments().any())
+    return frozenset(atoms.numbers.tolist()), charge, _is_magnetic(atoms)
 
 
 def _knowing(frames: Sequence[Atoms]) -> list[str]:
@@ -103,8 +104,24 @@ def _knowing(frames: Sequence[Atoms]) -> list[str]:
     return names
 
 
+def _of_spin(names: list[str], frames: Sequence[Atoms]) -> list[str]:
+    """Without the models for magnetic atoms, where no atom is magnetic and there are others."""
+    if any(_is_magnetic(atoms) for atoms in frames):
+        return names
+    return [name for name in names if not _architecture(name)['hypers'].get('magnetic')] or names
+
+
+def _is_magnetic(atoms: Atoms) -> bool:
+    return bool(atoms.get_initial_magnetic_moments().any())
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    architecture: dict[str, Any] = read_header(model_path(name))['architecture']
+    return architecture
+
+
 def _species(name: str) -> set[int]:
-    return set(read_header(model_path(name))['architecture']['species'])
+    return set(_architecture(name)['species'])
 
 
 def _symbols(numbers: Sequence[int]) -> str:

@@ -22,20 +22,21 @@ class ExpectedError:
     electrons: float
     """∫ ñ dr."""
     spread: float
-    """σ of the NMAE in units of its expected value, from whole systems that were held out of training."""
+    """σ of ln NMAE, from whole systems that were held out of training: errors differ by factors."""
 
     @property
     def nmae(self) -> float:
         """Expected normalised mean absolute error of ñ, %."""
         return 100 * float(self.error_a.sum()) / self.electrons
 
-    @property
-    def sigma(self) -> float:
-        """Its standard deviation, %: two of three held-out systems are within it."""
-        return self.spread * self.nmae
+    def within(self, nsigma: float = 1.0) -> tuple[float, float]:
+        """The NMAE, %, is between these in two of three cases; with 2 σ in 19 of 20."""
+        factor = float(np.exp(nsigma * self.spread))
+        return self.nmae / factor, self.nmae * factor
 
     def __str__(self) -> str:
-        return f'NMAE {self.nmae:.2g} ± {self.sigma:.1g} % expected'
+        low, high = self.within()
+        return f'NMAE {self.nmae:.2g} % expected, {low:.2g} to {high:.2g} % in two of three cases'
 
 
 def expected_error(runner: NetworkRunner, coefficients: AtomsCoefficients, electrons: float) -> ExpectedError:

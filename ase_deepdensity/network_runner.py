@@ -51,7 +51,7 @@ class NetworkRunner:
         """What the network says of several at once, and of which atoms it is finite."""
         with as_prediction_error(), default_device('cpu'), torch.no_grad():
             if len(batch) == 1 and len(batch[0]) > MOST_IN_BLOCK and self.network.steps is not None:
-                return [self._in_blocks(batch[0], extrapolate)]
+                return [self._in_blocks(batch[0], np.arange(len(batch[0])), extrapolate)]
             system = self.system(batch)
             output = self.network(system)
             unfamiliar_a, finite_a = self._strangeness(output, system)
@@ -63,20 +63,28 @@ class NetworkRunner:
                 for atoms, part, rows in zip(batch, output.split(system), system.slices, strict=True)
             ]
 
-    def _in_blocks(self, atoms: Atoms, extrapolate: bool) -> tuple[AtomsCoefficients, np.ndarray]:
-        """The same of a large system, some of whose atoms the network is shown at a time."""
-        self._check_memory(len(atoms))
+    def of_some(self, atoms: Atoms, some_a: np.ndarray, extrapolate: bool) -> tuple[AtomsCoefficients, np.ndarray]:
+        """The same of ``atoms[some_a]`` (ascending), of a network that takes blocks; of all atoms of another one."""
+        with as_prediction_error(), default_device('cpu'), torch.no_grad():
+            if self.network.steps is None:
+                return self([atoms], extrapolate)[0]
+            return self._in_blocks(atoms, some_a, extrapolate)
+
+    def _in_blocks(self, atoms: Atoms, some_a: np.ndarray, extrapolate: bool) -> tuple[AtomsCoefficients, np.ndarray]:
+        """The same of some atoms of a large system, of which the network is shown a part at a time."""
+        self._check_memory(len(some_a))
         charge = self._charge(atoms)
         whole = whole_of(atoms, self.network, self.level, charge=charge, electrons=self._valence(atoms) - charge)
         is_magnetic = self.network.sees_magnetic_moments and whole.magmom_a.any()
-        joined = Joined(atoms.numbers, 2 if is_magnetic else 1)
-        unfamiliar_a, finite_a = np.zeros(len(atoms), np.float32), np.zeros(len(atoms), bool)
-        for core_a in whole.cores(MOST_IN_BLOCK):
+        joined = Joined(atoms.numbers[some_a], 2 if is_magnetic else 1)
+        unfamiliar_a, finite_a = np.zeros(len(some_a), np.float32), np.zeros(len(some_a), bool)
+        for core_a in whole.cores(MOST_IN_BLOCK, some_a):
             block = whole.block(core_a, self.network.cutoff, self.network.steps or 0).to(self.device, self.dtype)
             output = self.network(block)
-            unfamiliar_a[core_a], finite_a[core_a] = self._strangeness(output, block.asked_about())
-            joined.add(core_a, output)
-        coefficients = AtomsCoefficients(atoms.copy(), joined.output(), unfamiliar_a, charge, extrapolate)
+            place_a = np.searchsorted(some_a, core_a)
+            unfamiliar_a[place_a], finite_a[place_a] = self._strangeness(output, block.asked_about())
+            joined.add(place_a, output)
+        coefficients = AtomsCoefficients(atoms[some_a], joined.output(), unfamiliar_a, charge, extrapolate)
         return coefficients, finite_a
 
     def _check_memory(self, natoms: int) -> None:

@@ -150,12 +150,39 @@ class Predictor:
             batch = self._runner(frames[start:stop], extrapolate)
             for i, (coefficients, finite_a) in enumerate(batch, start=start):
                 with naming_frame(i, frames):
-                    self._check_environments(coefficients, finite_a)
+                    self.check_environments(coefficients, finite_a)
                 yield coefficients
             start = stop
 
-    def _check_environments(self, coefficients: AtomsCoefficients, finite_a: np.ndarray) -> None:
-        """Refuse or warn of what is too far from the training data."""
+    def coefficients_of_some(self, atoms: Atoms, some_a: np.ndarray) -> tuple[AtomsCoefficients, np.ndarray]:
+        """What the network says of some atoms, to which it is shown what they depend on, without any check.
+
+        A network that takes no blocks is shown all.
+
+        Parameters
+        ----------
+        some_a
+            Indices, ascending.
+
+        Returns
+        -------
+            Of ``atoms[some_a]``, and (of these) for which atoms all is finite.
+        """
+        return self._runner.of_some(atoms, some_a, self.extrapolate)
+
+    def check_environments(self, coefficients: AtomsCoefficients, finite_a: np.ndarray) -> None:
+        """Refuse or warn of what is too far from the training data.
+
+        Parameters
+        ----------
+        finite_a
+            (natoms,) for which atoms all that the network says is finite.
+
+        Raises
+        ------
+        PredictionError
+            See :func:`.check_environments`.
+        """
         check_finite(coefficients.atoms, finite_a, self.model)
         with warning_instead(coefficients.extrapolate):
             check_environments(coefficients.atoms, coefficients.unfamiliar_a, self.model)
@@ -263,13 +290,15 @@ class Predictor:
             self.model.types_of(coefficients.atoms),
         )
 
-    def check(self, coefficients: AtomsCoefficients, tally: Tally) -> float:
+    def check(self, coefficients: AtomsCoefficients, tally: Tally, electrons: float | None = None) -> float:
         """What ñ must be multiplied with for the right number of electrons, if it means anything.
 
         Parameters
         ----------
         tally
             Of :meth:`evaluate` on the whole grid: the sum of those of its blocks.
+        electrons
+            What ∫ñ must be.  Default: :meth:`electrons`.
 
         Raises
         ------
@@ -281,7 +310,7 @@ class Predictor:
         UnfamiliarWarning
             With ``coefficients.extrapolate``, where it would be an error.
         """
-        electrons = self.electrons(coefficients)
+        electrons = self.electrons(coefficients) if electrons is None else electrons
         if not tally.integral > 0:
             raise PredictionError(
                 f'{self.model.name}: a pseudo density of {tally.integral:.4g} electrons cannot be normalised'
@@ -435,11 +464,19 @@ class Predictor:
         with default_device('cpu'):
             return expected_error(self._runner, coefficients, self.electrons(coefficients))
 
-    def electrons(self, coefficients: AtomsCoefficients) -> float:
-        """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`."""
-        D_zaii = {Z: D_esaii[0, 0].double().cpu() for Z, D_esaii in coefficients.output.mean().D_zesaii.items()}
-        sums_z = {self.model.atom_types[Z]: (len(D_aii), D_aii.sum(0).numpy()) for Z, D_aii in D_zaii.items()}
-        return pseudo_electrons_of_sums(sums_z, coefficients.charge)
+    def electrons(self, coefficients: AtomsCoefficients, some_a: np.ndarray | None = None) -> float:
+        """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`.
+
+        ``some_a`` (natoms,): of these atoms alone, neutral; default: of all at the charge.
+        """
+        number_a = coefficients.atoms.numbers
+        sums_z = {}
+        for Z, D_esaii in coefficients.output.mean().D_zesaii.items():
+            D_aii = D_esaii[0, 0].double().cpu()
+            if some_a is not None:
+                D_aii = D_aii[torch.from_numpy(some_a[number_a == Z])]
+            sums_z[self.model.atom_types[Z]] = len(D_aii), D_aii.sum(0).numpy()
+        return pseudo_electrons_of_sums(sums_z, coefficients.charge if some_a is None else 0.0)
 
 
 def _product(component_s: torch.Tensor, weight_s: torch.Tensor) -> torch.Tensor:

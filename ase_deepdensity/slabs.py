@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,32 @@ class PAWBlock:
     """(1 or 2, n0, n1, n2) electrons/Å³, as in a :class:`.PAWDensity`."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes has of a density (see :mod:`.ranks`)."""
+
+    slabs: list[Grid]
+    """That it computes."""
+    own_a: np.ndarray
+    """(natoms,) which of the atoms at hand are counted here, and by no other process."""
+    index_a: np.ndarray
+    """(natoms,) which those at hand are among all."""
+    about: AtomsCoefficients
+    """All atoms, for messages; the output may be of some."""
+    gathered: Callable[[Callable[[], np.ndarray]], np.ndarray]
+    """Numbers (k,) that each process computes, those of all: (processes, k)."""
+
+    @classmethod
+    def of_one(cls, coefficients: AtomsCoefficients, slabs: list[Grid]) -> Share:
+        """All of it."""
+        natoms = len(coefficients.atoms)
+        return cls(slabs, np.ones(natoms, bool), np.arange(natoms), coefficients, _alone)
+
+
+def _alone(numbers: Callable[[], np.ndarray]) -> np.ndarray:
+    return numbers()[None]
+
+
 class SlabDensity:
     """ñ on slabs of a grid, in any order (quickest in that of the grid), normalised like :meth:`.Predictor.predict`.
 
@@ -54,6 +80,8 @@ class SlabDensity:
         The whole grid.
     max_points
         Of a slab, but at least one plane.
+    share
+        Where several processes have a part each; ``coefficients`` are then those of the atoms that reach it.
 
     Raises
     ------
@@ -62,17 +90,26 @@ class SlabDensity:
     """
 
     def __init__(
-        self, predictor: Predictor, coefficients: AtomsCoefficients, grid: Grid, max_points: int = SLAB_POINTS
+        self,
+        predictor: Predictor,
+        coefficients: AtomsCoefficients,
+        grid: Grid,
+        max_points: int = SLAB_POINTS,
+        share: Share | None = None,
     ):
         self.predictor, self.coefficients, self.grid, self.max_points = predictor, coefficients, grid, max_points
+        self.share = Share.of_one(coefficients, list(grid.slabs(max_points))) if share is None else share
         self._positions_av = coefficients.atoms.positions
         self._output = coefficients.output.mean()
         self._walk = self._walk_of(np.arange(len(coefficients.atoms)))
-        self._electrons = predictor.electrons(coefficients)
-        self._so_far = Tally(self._integral(), 0.0, np.inf, np.zeros(3))
+        integral, electrons = self.share.gathered(
+            lambda: np.array([self._integral(), predictor.electrons(coefficients, self.share.own_a)])
+        ).sum(0)
+        self._electrons = electrons - coefficients.charge
+        self._so_far = Tally(integral, 0.0, np.inf, np.zeros(3))
         self._is_refused = False
         self._lock = Lock()
-        self.scale = predictor.check(coefficients, self._so_far)
+        self.scale = self._check(self._so_far)
         """What ñ is multiplied with for the right number of electrons."""
 
     def __call__(self, slab: Grid) -> np.ndarray:
@@ -87,10 +124,28 @@ class SlabDensity:
             component_sR = self._components(self._walk, slab)
             self._so_far += replace(Tally.of(component_sR[0], slab), integral=0.0)
             if not self._is_refused and self._so_far.is_too_negative(self._electrons):
-                self.predictor.check(self.coefficients, self._so_far)
+                self._check(self._so_far)
                 self._is_refused = True
-        nt_sR: np.ndarray = spins(component_sR, self.coefficients.nspins) * self.scale
+        nt_sR: np.ndarray = spins(component_sR, self.nspins) * self.scale
         return nt_sR
+
+    def finish(self) -> None:
+        """Where several processes share it: check what all have asked for, see :meth:`__call__`."""
+        mine = self._so_far
+        total = Tally(mine.integral, 0.0, np.inf, np.zeros(3))
+        for negative, lowest, *place_v in self.share.gathered(
+            lambda: np.array([mine.negative, mine.lowest, *mine.place_v])
+        ):
+            total += Tally(0.0, negative, lowest, np.array(place_v))
+        self._check(total)
+
+    def _check(self, tally: Tally) -> float:
+        return self.predictor.check(self.share.about, tally, self._electrons)
+
+    @property
+    def nspins(self) -> int:
+        """1, or 2 where there is a magnetisation."""
+        return self.share.about.nspins
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -104,7 +159,7 @@ class SlabDensity:
 
     def D_zsaii(self) -> dict[int, np.ndarray]:
         """By atomic number (1 or 2, natoms of it, ni, ni), float64: density matrices."""
-        nspins = self.coefficients.nspins
+        nspins = self.nspins
         return {Z: spins(D[0].double().cpu().numpy(), nspins) for Z, D in self._output.D_zesaii.items()}
 
     def lazy(self) -> dask.array.Array:
@@ -112,7 +167,7 @@ class SlabDensity:
         import dask.array
         from dask.delayed import delayed
 
-        evaluate, nspins = delayed(self, pure=True), self.coefficients.nspins
+        evaluate, nspins = delayed(self, pure=True), self.nspins
         slabs = list(self.grid.slabs(self.max_points))
         parts = [dask.array.from_delayed(evaluate(slab), (nspins, *slab.shape), dtype=np.float64) for slab in slabs]
         return dask.array.concatenate(parts, axis=1)
@@ -124,7 +179,7 @@ class SlabDensity:
         self.__dict__ |= state | {'_lock': Lock()}
 
     def __iter__(self) -> Iterator[PAWBlock]:
-        for slab in self.grid.slabs(self.max_points):
+        for slab in self.share.slabs:
             yield PAWBlock(slab, self(slab))
 
     def _walk_of(self, atoms_a: np.ndarray) -> SlabWalk:
@@ -145,7 +200,7 @@ class SlabDensity:
         return component_sR
 
     def _integral(self) -> float:
-        """∫ñ as the sum over the grid's points has it, electrons; ñ as the network says it.
+        """∫ñ as the sum over the grid's points has it, electrons; ñ as the network says it; of a share, its part.
 
         For most atoms it follows from their coefficients; where a boundary cuts an atom off, from its points.
         """
@@ -155,7 +210,7 @@ class SlabDensity:
         basis, tables, number_a = model.architecture.basis, model.superposition, self.coefficients.atoms.numbers
         longest = max(basis.cutoff, *(table.cutoff for table in tables.values()))
         cut_a = reaches_boundary_a(self.grid, self._positions_av, longest)
-        inner_a = np.flatnonzero(~cut_a)
+        inner_a = np.flatnonzero(~cut_a & self.share.own_a)
         c_lanm = [c_esanm[0, 0, inner_a] for c_esanm in output.c_lesanm]
         position_av = self._positions_av[inner_a]
         total = sum_of_expansion(basis, self.grid, position_av, c_lanm)
@@ -163,6 +218,4 @@ class SlabDensity:
         return total + (self._sum(self._walk_of(np.flatnonzero(cut_a))) if cut_a.any() else 0.0)
 
     def _sum(self, walk: SlabWalk) -> float:
-        return sum(
-            float(self._components(walk, slab)[0].sum()) * self.grid.dv for slab in self.grid.slabs(self.max_points)
-        )
+        return sum(float(self._components(walk, slab)[0].sum()) * self.grid.dv for slab in self.share.slabs)

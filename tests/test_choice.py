@@ -14,7 +14,8 @@ from ase_deepdensity.choice import choose
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import SHIPPED, DensityModel, shipped_models
-from tests.tiny import water_box
+from ase_deepdensity.scf.seed import ChosenSeed
+from tests.tiny import build_model, water_box
 
 
 def in_vacuum(name: str) -> Atoms:
@@ -81,6 +82,40 @@ def test_order(far, level, name, with_general, monkeypatch):
     choice = choose(in_vacuum('H2O'), Level.load(level))
     assert choice.model.name == name and sorted(choice.candidates) == sorted(names)
     assert ('(not familiar' in str(choice)) == (choice.distance > MAX_UNFAMILIAR)
+
+
+@pytest.fixture
+def magnetic(special):
+    """One more, for magnetic atoms, which stands before the others by its name."""
+    model = build_model(Level.load('pw400'), network='universal', magnetic=True)
+    model.card['name'] = 'a-magnetic'
+    model.save(special / 'a-magnetic.safetensors')
+
+
+def test_models_told_moments_are_for_magnetic_atoms(special, magnetic):
+    water, radical = in_vacuum('H2O'), in_vacuum('OH')
+    assert radical.get_initial_magnetic_moments().any()
+    assert 'a-magnetic' not in choose(water).candidates
+    assert choose(radical).model.name == choose([water, radical]).model.name == 'a-magnetic'
+    for path in special.glob('*.safetensors'):
+        if path.name != 'a-magnetic.safetensors':
+            path.unlink()
+    assert choose(water).model.name == 'a-magnetic', 'no other knows its elements'
+
+
+@pytest.mark.parametrize(('far', 'paired_far', 'both_spins'), [(2.3, 0.3, True), (2.5, 2.4, False), (2.6, 2.5, True)])
+def test_a_seed_of_the_total_where_the_magnetic_model_does_not_know_the_atoms(
+    far, paired_far, both_spins, magnetic, monkeypatch
+):
+    def distance(model, frames):
+        if frames[0].get_initial_magnetic_moments().any() and not model.network.sees_magnetic_moments:
+            raise PredictionError('it is not told moments')
+        return far if model.network.sees_magnetic_moments else paired_far
+
+    monkeypatch.setattr('ase_deepdensity.choice._distance', distance)
+    seed = ChosenSeed(None)
+    seed.check(in_vacuum('OH'))
+    assert seed.sees_magnetic_moments == both_spins
 
 
 def test_elements_that_no_model_knows(special, tmp_path, capsys):

@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from ase_deepdensity.cli.parser import ERROR_CODE, Parser, print_safely
@@ -39,6 +40,8 @@ COMMANDS = {
 }
 """name: (module, one line of help), in the order of ``--help``."""
 
+GRACE = 1.0
+"""Seconds for rank 0 to speak: launchers kill all as soon as one process has ended with an error."""
 OF_THE_SYSTEM = (OSError, ImportError, MemoryError)
 """A full disk, a file that must not be read, a package that is not installed …: nothing that this program did wrong."""
 
@@ -80,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if is_master:  # the other ranks have the same to say
             print_safely(f'deepdensity: error: {one_line(error)}')
+        else:
+            time.sleep(GRACE)
         return ERROR_CODE
 
 

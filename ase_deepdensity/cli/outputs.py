@@ -49,6 +49,25 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f'{folder}: no file can be written in this folder: {error.strerror}') from None
 
 
+def file_kind(name: str) -> str:
+    """'cube', 'chgcar', 'h5' or 'zarr', by the name of the file."""
+    path = Path(name)
+    if path.suffix == '.cube':
+        return 'cube'
+    if path.suffix in ('.h5', '.hdf5'):
+        return 'h5'
+    if path.suffix == '.zarr':
+        return 'zarr'
+    if path.name.startswith('CHG') or path.suffix.lower() in ('.chgcar', '.chg'):
+        return 'chgcar'
+    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR, FILE.h5 or FILE.zarr')
+
+
+def numbered(path: Path, number: int | None) -> Path:
+    """water.cube → water-00007.cube for frame 7 of several."""
+    return path if number is None else path.with_name(f'{path.stem}-{number:05d}{path.suffix}')
+
+
 def check_frames_format(name: str, number: int | None) -> None:
     """Refuse names of files for frames of which ASE cannot tell a format that it can write and read again."""
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from itertools import groupby, pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ase_deepdensity.arguments import three_whole, whole
 from ase_deepdensity.cli import pictures
-from ase_deepdensity.cli.outputs import check_output
+from ase_deepdensity.cli.outputs import check_output, file_kind, numbered
+from ase_deepdensity.cli.stream import Streamed, distance_line, grid_line
 
 if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
+    from gpaw.mpi import MPIComm
 
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
-    from ase_deepdensity.grid import Grid
     from ase_deepdensity.predict import Predictor
     from ase_deepdensity.state import PAWDensity
 
 MAX_KPTS = 10**5
 """More k-points take minutes and gigabytes and tell a model nothing new."""
 QUANTITY_NAMES = ('pseudo', 'all-electron', 'smooth', 'spin')
+STREAMED = (['cube'], 'smooth'), (['h5'], 'smooth'), (['h5'], 'pseudo')
+"""Kinds of files, and quantities, that are written slab by slab; Zarr always is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,26 +75,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--stream',
         action='store_true',
-        help='hold one slab of the grid at a time: for smooth densities into cube files; FILE.zarr always is',
+        help='hold one slab of the grid at a time: for FILE.h5, and for smooth densities into cube files; FILE.zarr is '
+        'always written so',
     )
     pictures.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
-    path, frames = _checked_input(args)
+    comm = _ranks()
+    path, frames = _checked_input(args, comm.size)
     from ase_deepdensity.cli.warn import plain_warnings
 
-    with plain_warnings():
+    with plain_warnings(), redirect_stdout(sys.stdout if comm.rank == 0 else None):
         for predictor, which in _predictors(path, frames, args):
             if args.stream or _kinds(args) == ['zarr']:
                 for i in which:
                     print(_frame_line(frames, i, args))
-                    _stream(predictor, frames[i], args, _number(frames, i))
+                    grid = predictor.grid(frames[i], gpts=args.gpts, h=args.h)
+                    Streamed(predictor, frames[i], grid, numbered(Path(args.out[0]), _number(frames, i)), comm).write()
             else:
                 _predict(predictor, frames, which, args, start)
             start = time.perf_counter()
     return 0
+
+
+def _ranks() -> MPIComm:
+    """Those that share the work: of ``mpiexec``, or one."""
+    from ase_deepdensity.codes.gpaw.mpi import OneProcess, enable_mpi, world_comm
+    from ase_deepdensity.launchers import mpi_rank
+
+    enable_mpi()
+    return cast('MPIComm', OneProcess()) if mpi_rank() is None else world_comm()
 
 
 def _predictors(
@@ -128,7 +145,7 @@ def _predictors(
         yield predictor_of(model), which
 
 
-def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
+def _checked_input(args: argparse.Namespace, ranks: int) -> tuple[Path | None, list[Atoms]]:
     """The model file, if one is named, and the frames; refuses what can be refused without torch, which takes long."""
     from ase_deepdensity.model_files import model_path
 
@@ -140,6 +157,11 @@ def _checked_input(args: argparse.Namespace) -> tuple[Path | None, list[Atoms]]:
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
     _check_outputs(args, frames)
+    if ranks > 1 and not (args.stream or _kinds(args) == ['zarr']):
+        raise ValueError(
+            f'{ranks} ranks share the planes of one density: give --out FILE.zarr, --stream --out FILE.h5, or '
+            '--stream --quantity smooth --out FILE.cube; all else is the work of one process'
+        )
     for i, atoms in enumerate(frames):
         if args.quantity == 'spin' and not atoms.get_initial_magnetic_moments().any():
             raise ValueError(
@@ -181,8 +203,8 @@ def _predict(
             density = predictor.density(coefficients, grid)
         times.append(time.perf_counter())
         shown_R = _shown_density(density, args)
-        print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R)), flush=True)
-        print('\n'.join(_expected_lines(predictor, coefficients)), flush=True)
+        expected = list(_expected_lines(predictor, coefficients))
+        print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R, expected)), flush=True)
         _write(density, args, _number(frames, i), shown_R)
         start = time.perf_counter()
 
@@ -198,13 +220,32 @@ def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray 
 
 
 def _report(
-    density: PAWDensity, coefficients: AtomsCoefficients, times: list[float], quantity: str, shown_R: np.ndarray | None
+    density: PAWDensity,
+    coefficients: AtomsCoefficients,
+    times: list[float],
+    quantity: str,
+    shown_R: np.ndarray | None,
+    expected: list[str],
 ) -> Iterator[str]:
     setup, network, evaluation = (after - before for before, after in pairwise(times))
-    yield _grid_line(density.grid)
+    yield grid_line(density.grid)
     yield from _electrons_and_dipole(density, quantity, shown_R)
-    yield _distance_line(coefficients)
+    yield distance_line(coefficients)
+    yield from expected
     yield f'time       {setup:.2f} s set-up, {network:.3f} s network, {evaluation:.3f} s grid'
+
+
+def _expected_lines(predictor: Predictor, coefficients: AtomsCoefficients) -> Iterator[str]:
+    """How wrong it is likely to be, and where, if the model can tell."""
+    from ase_deepdensity.network_runner import MOST_IN_BLOCK
+
+    if predictor.model.error_bars is None or len(coefficients.atoms) > MOST_IN_BLOCK:
+        return
+    expected = predictor.expected_error(coefficients)
+    worst = int(expected.error_a.argmax())
+    share = expected.error_a[worst] / expected.error_a.sum()
+    yield f'error      {expected}'
+    yield f'           {share:.0%} of it at atom {worst} ({coefficients.atoms.symbols[worst]})'
 
 
 def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarray | None) -> Iterator[str]:
@@ -223,37 +264,6 @@ def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarra
     yield f'dipole     ({x:.4f}, {y:.4f}, {z:.4f}) e·Å'
     if caveat := origin_caveat(density):
         yield f'           {caveat}'
-
-
-def _grid_line(grid: Grid) -> str:
-    return f'grid       {"×".join(map(str, grid.size_c))}, {" ".join(f"{h:.3f}" for h in grid.spacing_c)} Å'
-
-
-def _distance_line(coefficients: AtomsCoefficients) -> str:
-    worst = int(coefficients.unfamiliar_a.argmax())
-    distance = coefficients.unfamiliar_a[worst]
-    return (
-        f'strangest  atom {worst} ({coefficients.atoms.symbols[worst]}): {distance:.2f} times as far from the training '
-        'data as most of these are from the rest'
-    )
-
-
-def _expected_lines(predictor: Predictor, coefficients: AtomsCoefficients) -> Iterator[str]:
-    """How wrong it is likely to be, and where."""
-    from ase_deepdensity.checks import PredictionError
-
-    try:
-        expected = predictor.expected_error(coefficients)
-    except PredictionError as error:
-        yield f'expected   {error}'
-        return
-    worst = int(expected.error_a.argmax())
-    share = expected.error_a[worst] / expected.error_a.sum()
-    yield f'expected   {expected}'
-    yield (
-        f'           most of it at atom {worst} ({coefficients.atoms.symbols[worst]}): {share:.0%} of the error, '
-        f'{expected.error_a[worst]:.3f} electrons'
-    )
 
 
 def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, shown_R: np.ndarray | None) -> None:
@@ -278,58 +288,9 @@ def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, sh
         print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
 
 
-def _stream(predictor: Predictor, atoms: Atoms, args: argparse.Namespace, number: int | None) -> None:
-    """One slab of the grid at a time into a cube file or a folder of Zarr."""
-    from tqdm import tqdm
-
-    from ase_deepdensity.checks import check_size
-    from ase_deepdensity.dataset.volumetric import with_boundaries, write_cube_slabs
-    from ase_deepdensity.dataset.zarr_folder import write_zarr
-    from ase_deepdensity.slabs import SLAB_POINTS, SlabDensity
-
-    grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
-    check_size(grid, SLAB_POINTS)
-    print(_grid_line(grid), flush=True)
-    path = numbered(Path(args.out[0]), number)
-    coefficients = predictor.coefficients(atoms)
-    print(_distance_line(coefficients), flush=True)
-    density = SlabDensity(predictor, coefficients, grid)
-    blocks = tqdm(density, total=-(-grid.shape[0] // density.planes), unit='slab', disable=None, leave=False)
-    if file_kind(path.name) == 'zarr':
-        write_zarr(
-            path, atoms, grid, ((block.grid, block.nt_sR.astype(density.dtype)) for block in blocks),
-            density.D_zsaii(), planes=density.planes, level=predictor.level, charge=coefficients.charge,
-            model=predictor.model.name,
-        )  # fmt: skip
-        print(f'wrote      {path}', flush=True)
-        return
-    slabs = (with_boundaries(block.grid, block.nt_sR.sum(axis=0)) for block in blocks)
-    write_cube_slabs(path, atoms, grid.size_c, slabs)
-    print(f'wrote      {path} (smooth density)', flush=True)
-
-
 def _kinds(args: argparse.Namespace) -> list[str]:
     """Of the files of --out."""
     return [file_kind(name) for name in args.out]
-
-
-def file_kind(name: str) -> str:
-    """'cube', 'chgcar', 'h5' or 'zarr', by the name of the file."""
-    path = Path(name)
-    if path.suffix == '.cube':
-        return 'cube'
-    if path.suffix in ('.h5', '.hdf5'):
-        return 'h5'
-    if path.suffix == '.zarr':
-        return 'zarr'
-    if path.name.startswith('CHG') or path.suffix.lower() in ('.chgcar', '.chg'):
-        return 'chgcar'
-    raise ValueError(f'--out {name}: what kind of file? Use a name like FILE.cube, CHGCAR, FILE.h5 or FILE.zarr')
-
-
-def numbered(path: Path, number: int | None) -> Path:
-    """water.cube → water-00007.cube for frame 7 of several."""
-    return path if number is None else path.with_name(f'{path.stem}-{number:05d}{path.suffix}')
 
 
 def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
@@ -340,8 +301,11 @@ def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
     if 'zarr' in kinds:
         _check_zarr(args, len(frames), drawn)
         return
-    if args.stream and (kinds != ['cube'] or drawn or args.quantity != 'smooth'):
-        raise ValueError('--stream writes one cube file of the smooth density: --quantity smooth --out FILE.cube')
+    if args.stream and (drawn or (kinds, args.quantity) not in STREAMED):
+        raise ValueError(
+            '--stream writes one file slab by slab: --out FILE.h5 or --out FILE.zarr, or --quantity smooth --out '
+            'FILE.cube'
+        )
     outputs = [check_output('--out', name) for name in args.out] + pictures.check_pictures(args, frames)
     for path in outputs:
         first = numbered(path, 0 if len(frames) > 1 else None)

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import math
     from pathlib import Path
 
     from ase_deepdensity.cli.outputs import check_output
@@ -50,6 +51,6 @@ def run(args: argparse.Namespace) -> int:
     assert model.error_bars is not None
     print(
         f'{out}: error bars from {len(training)} snapshots of its training and {len(held_out)} held out; '
-        f'σ of the NMAE is {100 * model.error_bars.spread:.0f} % of its expected value'
+        f'the NMAE of two of three held-out systems is within a factor of {math.exp(model.error_bars.spread):.2f}'
     )
     return 0

@@ -79,14 +79,43 @@ def write_state(
 
     Atom types are left out where :func:`known_types` knows none.
     """
-    atoms, grid = density.atoms, density.grid
     flat = [D_sii.reshape(density.nspins, -1) for D_sii in density.D_asii]
-    types, type_a = distinct(known_types(density) or [])
+    D_sI = np.concatenate(flat, axis=1) if flat else np.zeros((density.nspins, 0))
+    ni_a = np.array([D_sii.shape[1] for D_sii in density.D_asii], dtype=int)
+    small, described = beside_density(
+        density.atoms, density.grid, D_sI, ni_a, density.level, density.charge, known_types(density) or []
+    )
+    hdf5.write(
+        path,
+        layout,
+        {'nt_sR': density.nt_sR} | small | dict(arrays or {}),
+        described | dict(attributes or {}),
+    )
+
+
+def beside_density(
+    atoms: Atoms,
+    grid: Grid,
+    D_sI: np.ndarray,
+    ni_a: np.ndarray,
+    level: Level,
+    charge: float,
+    atom_types: Sequence[AtomType],
+) -> tuple[dict[str, np.ndarray], dict[str, str | int | float]]:
+    """What stands in a file besides ñ: arrays and attributes.
+
+    Parameters
+    ----------
+    D_sI, ni_a
+        (nspins, Σ ni²) and (natoms,): density matrices of the atoms one after the other, and their sizes.
+    atom_types
+        Of each atom, or none at all.
+    """
+    types, type_a = distinct(atom_types)
     text, numbers = packed(types)
-    state = {
-        'nt_sR': density.nt_sR,
-        'D_sI': np.concatenate(flat, axis=1) if flat else np.zeros((density.nspins, 0)),
-        'ni_a': np.array([D_sii.shape[1] for D_sii in density.D_asii], dtype=int),
+    arrays = {
+        'D_sI': D_sI,
+        'ni_a': ni_a,
         'numbers': atoms.numbers,
         'positions': atoms.positions,
         'cell': atoms.cell.array,
@@ -96,13 +125,13 @@ def write_state(
         'type_a': type_a,
         'atom_types': numbers,
     }
-    described: dict[str, str | int | float] = {
-        'level': json.dumps(density.level.to_dict()),
-        'charge': density.charge,
+    attributes: dict[str, str | int | float] = {
+        'level': json.dumps(level.to_dict()),
+        'charge': charge,
         'geometry': geometry_hash(atoms),
         'atom_types': text,
     }
-    hdf5.write(path, layout, state | dict(arrays or {}), described | dict(attributes or {}))
+    return arrays, attributes
 
 
 def read_state(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> PAWDensity:

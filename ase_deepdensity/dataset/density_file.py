@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+from ase import Atoms
+
 from ase_deepdensity.dataset import files, hdf5
-from ase_deepdensity.dataset.contents import SINCE, STATE, read_state, write_state
+from ase_deepdensity.dataset.contents import SINCE, STATE, beside_density, read_state, write_state
+from ase_deepdensity.dataset.volumetric import in_order
+from ase_deepdensity.grid import Grid
+from ase_deepdensity.level import Level
+from ase_deepdensity.paw import AtomType
 from ase_deepdensity.state import PAWDensity
 
 FORMAT, VERSION = 'ase-deepdensity density', 4
@@ -21,6 +29,68 @@ LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE, 'density', DensityFileError, SINCE)
 def write_density(path: str | Path, density: PAWDensity) -> None:
     """Write ñ, D, atoms, grid, level, charge (without loss) and atom types; the file appears whole or not at all."""
     write_state(path, LAYOUT, density)
+
+
+def write_density_slabs(
+    path: str | Path,
+    atoms: Atoms,
+    grid: Grid,
+    slabs: Iterable[tuple[Grid, np.ndarray]],
+    D_zsaii: Mapping[int, np.ndarray],
+    *,
+    planes: int,
+    level: Level,
+    charge: float,
+    atom_types: Mapping[int, AtomType],
+) -> None:
+    """The same slab by slab, of which one is held at a time.
+
+    Parameters
+    ----------
+    grid
+        The whole grid.
+    slabs
+        That follow each other along its first axis, with ñ (1 or 2, n0, n1, n2) there, electrons/Å³.
+    D_zsaii
+        By atomic number the density matrices (1 or 2, natoms of it, ni, ni).
+    planes
+        Of a chunk, which is compressed as one.
+    atom_types
+        By atomic number.
+
+    Raises
+    ------
+    ValueError
+        The slabs are not the grid.
+    OSError
+        A full disk.
+    """
+    D_sI, ni_a = _flat(atoms.numbers, D_zsaii)
+    arrays, attributes = beside_density(
+        atoms, grid, D_sI, ni_a, level, charge, [atom_types[Z] for Z in atoms.numbers.tolist()]
+    )
+    shape = (len(D_sI), *grid.shape)
+    chunks = (1, min(planes, shape[1]), *shape[2:])
+    with hdf5.writing(path, LAYOUT) as file:
+        file.put_parts('nt_sR', shape, chunks, in_order(grid, slabs))
+        for name, array in arrays.items():
+            file.put(name, array)
+        file.describe(attributes)
+
+
+def _flat(number_a: np.ndarray, D_zsaii: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices one after the other in the order of the atoms, (nspins, Σ ni²), and their sizes, (natoms,)."""
+    ni_a = np.zeros(len(number_a), int)
+    for Z, D_saii in D_zsaii.items():
+        ni_a[number_a == Z] = D_saii.shape[2]
+    end_a = np.cumsum(ni_a**2)
+    nspins = max((len(D_saii) for D_saii in D_zsaii.values()), default=1)
+    D_sI = np.zeros((nspins, int(end_a[-1]) if len(end_a) else 0))
+    for Z, D_saii in D_zsaii.items():
+        numbers = D_saii.shape[2] ** 2
+        place_ai = (end_a[number_a == Z] - numbers)[:, None] + np.arange(numbers)
+        D_sI[:, place_ai] = D_saii.reshape(*D_saii.shape[:2], numbers)
+    return D_sI, ni_a
 
 
 def read_density(path: str | Path) -> PAWDensity:

@@ -14,19 +14,19 @@ itself, and none that is larger than its bytes in the file can become.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
-from ase_deepdensity.files import DAMAGE, replacing
+from ase_deepdensity.dataset.sink import Sink
+from ase_deepdensity.files import DAMAGE, replacing_path
 
 BLOCK = 512
 SIGNATURE = b'\x89HDF\r\n\x1a\n'
@@ -39,6 +39,11 @@ LARGE = 1024
 """Numbers in an array that is worth compressing."""
 SMALL = 2**16
 """Bytes that may be allocated whatever the file says."""
+COMPRESSED = {'compression': 'gzip', 'compression_opts': 4, 'shuffle': True}
+CACHE = 2**20
+"""Bytes of chunks that HDF5 holds before it writes them."""
+PIECE = 2**20
+"""Bytes that are read at once for the checksum."""
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 """Others would let HDF5 load a library."""
 
@@ -68,31 +73,82 @@ class Layout:
 def write(
     path: str | Path, layout: Layout, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, str | int | float]
 ) -> None:
-    """Write a sealed file; it appears whole or not at all.
-
-    It is made in memory: HDF5 crashes where a disk is full.
-    """
-    stream = io.BytesIO()
-    versions = 'v110', 'v110'  # of HDF5: small, and with checksums of their own
-    with h5py.File(stream, 'w', userblock_size=BLOCK, libver=versions) as file:
+    """Write a sealed file; it appears whole or not at all."""
+    with writing(path, layout) as file:
         for name in layout.arrays:
-            array = np.asarray(arrays[name])
-            large = {'compression': 'gzip', 'compression_opts': 4, 'shuffle': True} if array.size >= LARGE else {}
-            if large and array.ndim == 1:
-                large['chunks'] = array.shape
-            file.create_dataset(name, data=array, fletcher32=array.size > 0 or None, **large)
-        file.attrs.update({name: _fixed(value) for name, value in attributes.items()})
-    content = stream.getbuffer()[BLOCK:]
-    kind = f'{layout.format} {layout.version}'
-    seal = f'{kind} sha256 {_digest(kind, content)}\n'.encode()
-    with replacing(path, 'wb') as target:
-        target.write(seal.ljust(BLOCK, b'\0'))
-        target.write(content)
+            file.put(name, np.asarray(arrays[name]))
+        file.describe(attributes)
+
+
+@contextmanager
+def writing(path: str | Path, layout: Layout) -> Iterator[Writer]:
+    """A file that is sealed and appears when the block ends; after an error all is as it was before.
+
+    What is written goes to the disk at once.
+
+    Raises
+    ------
+    OSError
+        See :func:`.replacing_path`.
+    """
+    versions = 'v110', 'v110'  # of HDF5: small, and with checksums of their own
+    with replacing_path(path) as temporary, open(temporary, 'r+b', buffering=0) as stream:
+        sink = Sink(stream.fileno())
+        with h5py.File(sink, 'w', userblock_size=BLOCK, libver=versions, rdcc_nbytes=CACHE) as file:
+            yield Writer(file, sink)
+        sink.check()
+        kind = f'{layout.format} {layout.version}'
+        seal = f'{kind} sha256 {_digest_of_file(kind, stream)}\n'.encode()
+        stream.seek(0)
+        stream.write(seal.ljust(BLOCK, b'\0'))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Puts things into a file that :func:`writing` has opened; an OSError tells of a full disk."""
+
+    file: h5py.File
+    sink: Sink
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """A whole array."""
+        large: dict[str, Any] = COMPRESSED if array.size >= LARGE else {}
+        if large and array.ndim == 1:
+            large = large | {'chunks': array.shape}
+        self.file.create_dataset(name, data=array, fletcher32=array.size > 0 or None, **large)
+        self.sink.check()
+
+    def put_parts(
+        self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], parts: Iterable[tuple[int, np.ndarray]]
+    ) -> None:
+        """An array in parts along its second axis, each with the index where it begins.
+
+        ``chunks``: what is compressed together.
+        """
+        data = None
+        for start, array in parts:
+            if data is None:
+                data = self.file.create_dataset(name, shape, array.dtype, chunks=chunks, fletcher32=True, **COMPRESSED)
+            data[:, start : start + array.shape[1]] = array
+            self.sink.check()
+
+    def describe(self, attributes: Mapping[str, str | int | float]) -> None:
+        """Attributes of the file."""
+        self.file.attrs.update({name: _fixed(value) for name, value in attributes.items()})
 
 
 def _digest(kind: str, content: memoryview) -> str:
     digest = hashlib.sha256(kind.encode())
     digest.update(content)
+    return digest.hexdigest()
+
+
+def _digest_of_file(kind: str, stream: BinaryIO) -> str:
+    """The same of all behind the block, read piece by piece."""
+    digest = hashlib.sha256(kind.encode())
+    stream.seek(BLOCK)
+    while piece := stream.read(PIECE):
+        digest.update(piece)
     return digest.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,25 @@ def write_chgcar(path: str | Path, atoms: Atoms, n_R: np.ndarray) -> None:
     chgcar.atoms, chgcar.chg = [sort(atoms)], [n_R]
     with replacing_path(path) as temporary:
         chgcar.write(str(temporary), format='chgcar')
+
+
+def in_order(grid: Grid, slabs: Iterable[tuple[Grid, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Where each slab of a whole grid begins along the first axis, and its density (..., n0, n1, n2).
+
+    Raises
+    ------
+    ValueError
+        A gap, or slabs that are not all of the grid.
+    """
+    done = 0
+    for slab, n_sR in slabs:
+        start = int(slab.start_c[0] - grid.start_c[0])
+        if start != done:
+            raise ValueError(f'a slab begins at plane {start} where {done} was expected')
+        yield start, n_sR
+        done = start + n_sR.shape[-3]
+    if done != grid.shape[0]:
+        raise ValueError(f'the slabs end at plane {done} of {grid.shape[0]}')
 
 
 def with_boundaries(grid: Grid, n_R: np.ndarray) -> np.ndarray:

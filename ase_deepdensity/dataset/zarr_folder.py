@@ -14,8 +14,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from ase_deepdensity.codes.gpaw.mpi import broadcast, shared_exception
+from ase_deepdensity.dataset.volumetric import in_order
 from ase_deepdensity.files import naming, remove_stale_temporaries, temporary_path
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
@@ -30,6 +32,7 @@ from ase_deepdensity.packages import require
 
 if TYPE_CHECKING:
     import zarr
+    from gpaw.mpi import MPIComm
 
 FORMAT, VERSION = 'ase-deepdensity zarr density', 1
 AXES = 'spin', 'a', 'b', 'c'
@@ -110,29 +113,84 @@ def write_zarr(
     require('zarr', 'large', 'Zarr files')
     import zarr
 
-    path = Path(path)
-    with _replacing_folder(path) as folder:
-        group: Any = zarr.create_group(folder, attributes=_provenance(atoms, grid, level, charge, model))
+    about = _provenance(atoms, grid, level, charge, model)
+    with _replacing_folder(Path(path)) as folder:
+        group: Any = zarr.create_group(folder, attributes=about)
         _write_atoms(group, atoms, D_zsaii)
-        data, done = None, 0
-        for slab, nt_sR in slabs:
+        data = None
+        for start, nt_sR in in_order(grid, slabs):
             if data is None:
-                shape = (len(nt_sR), *grid.shape)
-                chunks = (1, min(planes, shape[1]), *shape[2:])
-                data = group.create_array(
-                    'nt_sR', shape=shape, chunks=chunks, dtype=nt_sR.dtype, dimension_names=AXES,
-                    attributes={'units': 'electron/angstrom^3', 'long_name': 'pseudo density'},
-                )  # fmt: skip
-            start = int(slab.start_c[0] - grid.start_c[0])
-            if start != done:
-                raise ValueError(f'a slab begins at plane {start} where {done} was expected')
-            done = start + nt_sR.shape[1]
-            data[:, start:done] = nt_sR
-        if done != grid.shape[0]:
-            raise ValueError(f'the slabs end at plane {done} of {grid.shape[0]}')
-        with warnings.catch_warnings():  # of its being no part of Zarr's specification yet; xarray looks for it
-            warnings.simplefilter('ignore')
-            zarr.consolidate_metadata(group.store)
+                data = _create_density(group, grid, len(nt_sR), nt_sR.dtype, planes)
+            data[:, start : start + nt_sR.shape[1]] = nt_sR
+        _consolidate(group)
+
+
+def write_zarr_of_ranks(
+    path: str | Path,
+    atoms: Atoms,
+    grid: Grid,
+    slabs: Iterable[tuple[Grid, np.ndarray]],
+    D_zsaii: Mapping[int, np.ndarray],
+    *,
+    comm: MPIComm,
+    nspins: int,
+    dtype: np.dtype[Any],
+    planes: int,
+    level: Level,
+    charge: float = 0.0,
+    model: str = '',
+    finish: Callable[[], None] = lambda: None,
+) -> None:
+    """The same by all ranks of ``comm`` together, which must see one disk; an error of one rank is one of all.
+
+    Parameters
+    ----------
+    slabs
+        Those of this rank, whole chunks of ``planes`` planes each.
+    D_zsaii
+        Those of all atoms on rank 0.
+    nspins, dtype
+        Of all slabs.
+    finish
+        What all ranks do when all is written; after an error there nothing is left.
+    """
+    require('zarr', 'large', 'Zarr files')
+    import zarr
+
+    with shared_exception(comm), ExitStack() as stack:
+        folder = None
+        with shared_exception(comm):
+            if comm.rank == 0:
+                folder = stack.enter_context(_replacing_folder(Path(path)))
+                group: Any = zarr.create_group(folder, attributes=_provenance(atoms, grid, level, charge, model))
+                _write_atoms(group, atoms, D_zsaii)
+                _create_density(group, grid, nspins, dtype, planes)
+        folder = broadcast(folder, 0, comm)
+        with shared_exception(comm), naming(path):
+            data: Any = zarr.open_group(folder, mode='r+')['nt_sR']
+            for slab, nt_sR in slabs:
+                start = int(slab.start_c[0] - grid.start_c[0])
+                data[:, start : start + nt_sR.shape[1]] = nt_sR
+        finish()
+        if comm.rank == 0:
+            _consolidate(group)
+
+
+def _create_density(group: Any, grid: Grid, nspins: int, dtype: np.dtype[Any], planes: int) -> Any:
+    shape = (nspins, *grid.shape)
+    return group.create_array(
+        'nt_sR', shape=shape, chunks=(1, min(planes, shape[1]), *shape[2:]), dtype=dtype, dimension_names=AXES,
+        attributes={'units': 'electron/angstrom^3', 'long_name': 'pseudo density'},
+    )  # fmt: skip
+
+
+def _consolidate(group: Any) -> None:
+    """What xarray looks for."""
+    import zarr
+
+    with warnings.catch_warnings():  # of its being no part of Zarr's specification yet
+        warnings.simplefilter('ignore')
+        zarr.consolidate_metadata(group.store)
 
 
 def _provenance(atoms: Atoms, grid: Grid, level: Level, charge: float, model: str) -> dict[str, Any]:

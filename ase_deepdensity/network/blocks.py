@@ -108,10 +108,13 @@ class Whole:
         wrapped_ac: np.ndarray = np.where(self.pbc_c, relpos_ac % 1.0, relpos_ac)
         return wrapped_ac
 
-    def cores(self, most: int) -> Iterator[np.ndarray]:
-        """Indices of the atoms, at most so many at a time, that lie together, ascending: each atom once."""
+    def cores(self, most: int, some_a: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Indices of the atoms, at most so many at a time, that lie together, ascending: each atom once.
+
+        ``some_a``: of these (default: of all).
+        """
         place_av = self._relpos_ac() * (1 / np.linalg.norm(np.linalg.inv(self.cell_cv), axis=0))
-        yield from _halved(np.arange(len(place_av)), place_av, most)
+        yield from _halved(np.arange(len(place_av)) if some_a is None else some_a, place_av, most)
 
 
 def _halved(some_a: np.ndarray, place_av: np.ndarray, most: int) -> Iterator[np.ndarray]:

@@ -56,7 +56,7 @@ class ErrorBars:
     weight_y
         (signs,) of what is made of them so.
     offset_s
-        (2,) b, and σ of the NMAE in units of its expected value.
+        (2,) b, and σ of ln NMAE.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class ErrorBars:
 
     @property
     def spread(self) -> float:
-        """σ of the NMAE in units of its expected value."""
+        """σ of ln NMAE."""
         return float(self.offset_s[1])
 
     def __call__(

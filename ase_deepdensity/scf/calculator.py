@@ -302,9 +302,8 @@ class SeededGPAW(ASECalculator):
         return super().calculate_property(atoms, prop)
 
     def _has_derivative(self) -> bool:
-        """Can what the calculation began with be differentiated?  Not where it is spin-polarised."""
-        has_derivative = isinstance(self.seed, ModelSeed) and self.seed.has_derivative
-        return has_derivative and self.dft.density.ncomponents == 1
+        """Can what the calculation began with be differentiated?  Not where its magnetisation is of GPAW's start."""
+        return isinstance(self.seed, ModelSeed) and self.seed.has_derivative and self._starter.complete
 
 
 def physical(level: Level) -> dict[str, Any]:

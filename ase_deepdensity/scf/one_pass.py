@@ -122,7 +122,7 @@ class OnePassGPAW(SeededGPAW):
 
     A prediction is judged by its residual: the share of the electrons that move when the density is built anew from the
     orbitals at it.  Where that is too large, and where nothing can be predicted, energy and forces are those of an SCF
-    cycle, and the log says so.  So are those of all spin-polarised calculations.
+    cycle, and the log says so.  So are those of spin-polarised calculations if the model is not told magnetic moments.
     Where the one takes over from the other, the energy has a step as large as its error.
 
     Parameters

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.units import Bohr
 
-from ase_deepdensity.checks import PredictionError
+from ase_deepdensity.checks import MAX_UNFAMILIAR, PredictionError
 from ase_deepdensity.choice import USUAL, Choice, choose, kind
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
@@ -245,13 +245,18 @@ class ChosenSeed(ModelSeed):
         super().check(atoms)
 
     def _choose(self, atoms: Atoms) -> Choice:
-        """Where no model is told of the moments of these atoms, one that knows the total."""
-        try:
+        """Where no model is told of the moments of these atoms, or it is not familiar with them, one of the total."""
+        if not atoms.get_initial_magnetic_moments().any():
             return choose(atoms, self._wanted)
+        paired = with_moments(atoms, None)
+        try:
+            choice = choose(atoms, self._wanted)
         except PredictionError:
-            if not atoms.get_initial_magnetic_moments().any():
-                raise
-            return choose(with_moments(atoms, None), self._wanted)
+            return choose(paired, self._wanted)
+        if choice.distance <= MAX_UNFAMILIAR:
+            return choice
+        other = choose(paired, self._wanted)
+        return other if other.distance <= MAX_UNFAMILIAR else choice
 
     def use_kpoints(self, level: Level) -> None:
         if self.choice is not None:

@@ -47,7 +47,7 @@ class Starter:
         self.history = History()
         """Of the trajectory: empty where nothing is carried."""
         self._predicted: State | None = None
-        self._complete = True
+        self.complete = True
         """The last seed knew the magnetisation too, if there is one."""
 
     def use(self, builder: DFTComponentsBuilder) -> None:
@@ -112,7 +112,7 @@ class Starter:
 
         Nothing where that was of the total only: the magnetisation of the moved density holds its part already.
         """
-        if self._predicted is None or not dft.results or not self._complete:
+        if self._predicted is None or not dft.results or not self.complete:
             self.history.clear()
         else:
             self.history.add(atoms, self._predicted, self._converged(dft))
@@ -159,7 +159,7 @@ class Starter:
         report.seconds = time.perf_counter() - begin
         self.log(
             f'\nSeed: ñ and D of the {self.seed.name}{_carried(len(self.history))}'
-            f'{"" if self._complete else ", with the magnetisation of GPAW"}, '
+            f'{"" if self.complete else ", with the magnetisation of GPAW"}, '
             f'level of theory {self.seed.level.name or "unnamed"}, in {report.seconds:.3f} s\n'
             + (f"seed refused: {report.reason}; GPAW's own start is taken\n" if start.untouched else '')
         )
@@ -184,7 +184,7 @@ class Starter:
 
     def _predict(self, density: Density, atoms: Atoms, background_charge: float) -> float:
         """Put what the seed says into a density, normalised; returns what it was multiplied with for that."""
-        self._complete = self.seed.fill(density, self.told(atoms), self.builder.communicators['D'])
+        self.complete = self.seed.fill(density, self.told(atoms), self.builder.communicators['D'])
         integral = _integral(density)
         density.normalize(background_charge)
         return _integral(density) / integral if integral else float('inf')

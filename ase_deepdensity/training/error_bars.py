@@ -2,7 +2,8 @@
 
 Signs of how wrong a prediction is (:mod:`ase_deepdensity.network.error_bars`) are weighted so that ln of the true error
 of each atom comes out, by least squares with a ridge.  Held-out systems and those of the training count as much as each
-other; of the held-out ones, each fifth is left out in turn to find a common factor and the σ of the NMAE.
+other.  A fifth of all chemical formulas is left out in turn, which gives a common factor and the σ of ln NMAE for held-out
+systems of formulas that no weight was fitted to.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ase_deepdensity.snapshot import Snapshot
 
 LEAST_HELD_OUT = 5
 """Snapshots from which a σ can be told."""
-MOST_SNAPSHOTS = 2000
+MOST_SNAPSHOTS = 1000
 """Of the training data: more take long and tell nothing new."""
 POINTS = 8000
 """Of a grid, at random, at which the nearest atom is looked for."""
@@ -62,6 +63,8 @@ class Case:
     """(natoms,) ∫ |ñ − ñ_ref| dr nearest to each atom, electrons."""
     electrons: float
     """∫ ñ_ref dr."""
+    compound: str
+    """Reduced chemical formula."""
 
     @property
     def nmae(self) -> float:
@@ -92,15 +95,17 @@ def with_error_bars(
         list(_cases(model, data, what, progress))
         for data, what in ((_some(training), 'training data'), (held_out, 'held-out data'))
     )
-    if len(unknown) < LEAST_HELD_OUT:
+    formulas = len({case.compound for case in unknown})
+    if len(unknown) < LEAST_HELD_OUT or formulas < 2:
         raise ErrorBarError(
-            f'{len(unknown)} held-out snapshots of {model.name} can be used; {LEAST_HELD_OUT} are needed'
+            f'{len(unknown)} held-out snapshots of {formulas} formulas can be used for the error bars of {model.name}; '
+            f'at least {LEAST_HELD_OUT} of 2 are needed'
         )
     bars = _rigidities(model, known)
     factor, spread, weights = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights
-    state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + np.log(factor), spread], dtype=torch.float32)
-    card = model.card | {'error bars': {'held-out snapshots': len(unknown), 'σ of NMAE': round(spread, 3)}}
+    state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + factor, spread], dtype=torch.float32)
+    card = model.card | {'error bars': {'held-out snapshots': len(unknown), 'σ of ln NMAE': round(spread, 3)}}
     return replace(model, card=card, error_bars=ErrorBars(**state))
 
 
@@ -183,7 +188,8 @@ def _case(
     assert isinstance(output, Coefficients)
     electrons = float(reference.nt_sR.sum()) * reference.grid.dv
     unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
-    return Case(system, runner.network.features(system), output, unfamiliar_a, error_a, electrons)
+    compound = str(atoms.symbols.formula.reduce()[0].format('hill'))
+    return Case(system, runner.network.features(system), output, unfamiliar_a, error_a, electrons, compound)
 
 
 def _rigidities(model: DensityModel, known: Sequence[Case]) -> ErrorBars:
@@ -209,26 +215,40 @@ def _rigidities(model: DensityModel, known: Sequence[Case]) -> ErrorBars:
 def _calibrated(
     model: DensityModel, bars: ErrorBars, known: Sequence[Case], unknown: Sequence[Case]
 ) -> tuple[float, float, dict[str, torch.Tensor]]:
-    """A common factor, σ of the NMAE, and the weights."""
+    """ln of a common factor, σ of ln NMAE, and the weights."""
     known_y, unknown_y = (
         [bars.signs(model.network, c.features, c.output, c.unfamiliar_a, c.system).double().numpy() for c in cases]
         for cases in (known, unknown)
     )
     lower_y = np.where(never_negative(len(bars.whiten_lcd) - 1).numpy(), 0.0, -np.inf)
-    order = np.random.default_rng(0).permutation(len(unknown))
-    ratio_t = np.empty(len(unknown))
-    for fold in range(FOLDS):
-        left_out = set(order[fold::FOLDS].tolist())
-        kept = [t for t in range(len(unknown)) if t not in left_out]
-        weights = _weights(known, known_y, [unknown[t] for t in kept], [unknown_y[t] for t in kept], lower_y)
+    log_t = np.empty(len(unknown))
+    for left_out in _folds(unknown):
+        kept_known, kept_known_y = _without(known, known_y, left_out)
+        kept_unknown, kept_unknown_y = _without(unknown, unknown_y, left_out)
+        weights = _weights(kept_known, kept_known_y, kept_unknown, kept_unknown_y, lower_y)
         part = ErrorBars(**bars.state_dict() | weights)
-        for t in left_out:
-            c = unknown[t]
-            error_a = part(model.network, c.features, c.output, c.unfamiliar_a, c.system)
-            ratio_t[t] = c.nmae / (100 * float(error_a.sum()) / c.electrons)
-    factor = float(np.median(ratio_t))
-    spread = float(np.quantile(np.abs(ratio_t / factor - 1), ONE_SIGMA))
+        for t, case in enumerate(unknown):
+            if case.compound in left_out:
+                error_a = part(model.network, case.features, case.output, case.unfamiliar_a, case.system)
+                log_t[t] = np.log(max(case.nmae, SMALLEST) / (100 * float(error_a.sum()) / case.electrons))
+    factor = float(np.median(log_t))
+    spread = float(np.quantile(np.abs(log_t - factor), ONE_SIGMA))
     return factor, spread, _weights(known, known_y, unknown, unknown_y, lower_y)
+
+
+def _folds(cases: Sequence[Case]) -> list[set[str]]:
+    """Formulas that are left out together."""
+    compounds = sorted({case.compound for case in cases})
+    order = np.random.default_rng(0).permutation(len(compounds))
+    folds = [{compounds[i] for i in order[fold::FOLDS]} for fold in range(FOLDS)]
+    return [fold for fold in folds if fold]
+
+
+def _without(
+    cases: Sequence[Case], signs_tay: Sequence[np.ndarray], left_out: set[str]
+) -> tuple[list[Case], list[np.ndarray]]:
+    kept = [t for t, case in enumerate(cases) if case.compound not in left_out]
+    return [cases[t] for t in kept], [signs_tay[t] for t in kept]
 
 
 def _weights(
@@ -242,7 +262,7 @@ def _weights(
     cases = [*known, *unknown]
     signs_ay = np.concatenate([*known_y, *unknown_y])
     log_a = np.log(np.concatenate([case.error_a for case in cases]) + SMALLEST)
-    share = len(unknown) / len(known)
+    share = len(unknown) / max(len(known), 1)
     weight_a = np.concatenate(
         [
             np.full(len(case.error_a), (share if t < len(known) else 1.0) / len(case.error_a))

@@ -137,6 +137,15 @@ def test_streamed_cube_is_the_same(folder, source):
     assert read_cube('slabs.cube')[1] == pytest.approx(read_cube('whole.cube')[1], rel=1e-5)
 
 
+def test_streamed_hdf5_is_the_same(folder):
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'whole.h5') == 0
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'slabs.h5', '--stream') == 0
+    whole, slabs = read_density('whole.h5'), read_density('slabs.h5')
+    assert slabs.nt_sR == pytest.approx(whole.nt_sR, abs=FLOAT32 * whole.nt_sR.max())
+    assert all(np.array_equal(*pair) for pair in zip(whole.D_asii, slabs.D_asii, strict=True))
+    assert slabs.number_of_electrons() == pytest.approx(64, rel=1e-5)
+
+
 def test_zarr(folder, tiny_model, water, capsys):
     assert predict('water.xyz', 'tiny.safetensors', '--out', 'water.zarr') == 0
     assert 'wrote      water.zarr' in capsys.readouterr().out
@@ -198,6 +207,7 @@ def test_frames_are_numbered(folder, capsys):
         (['water.xyz', 'tiny.safetensors', '--plot', 'water.txt'], '.png, .pdf or .svg'),
         (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', 'a.h5'], 'a file of its own'),
         (['water.xyz', 'tiny.safetensors', '--out', 'a.cube', '--stream'], '--quantity smooth'),
+        (['water.xyz', 'tiny.safetensors', '--out', 'a.h5', '--out', 'b.h5', '--stream'], 'one file slab by slab'),
         (['water.xyz', 'tiny.safetensors', '--h', '0.7'], 'too coarse'),
         (['water.xyz', 'tiny.safetensors', '--h', '-1'], 'h must be a number above 0 (Å), not -1'),
         (['water.xyz', 'tiny.safetensors', '--h', 'nan'], 'not nan'),

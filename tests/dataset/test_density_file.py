@@ -4,7 +4,8 @@ import pytest
 
 from ase_deepdensity.codes.gpaw.reference import snapshot_from_calculator
 from ase_deepdensity.dataset import write_snapshot
-from ase_deepdensity.dataset.density_file import DensityFileError, read_density, write_density
+from ase_deepdensity.dataset.density_file import DensityFileError, read_density, write_density, write_density_slabs
+from ase_deepdensity.grid import Grid
 from tests.dataset.spoil import SHARED, change, put
 
 
@@ -68,3 +69,58 @@ def test_spoilt_files(path, edit, message):
     change(path, edit, seal=True)
     with pytest.raises(DensityFileError, match=f'water.h5: a damaged density: .*{message}'):
         read_density(path)
+
+
+def write_slabs(path, state, grid=None, slabs=None):
+    """As :func:`write_density` does, but slab by slab."""
+    number_a = state.atoms.numbers
+    D_zsaii = {
+        Z: np.stack([state.D_asii[a] for a in np.flatnonzero(number_a == Z)], axis=1) for Z in np.unique(number_a)
+    }
+    write_density_slabs(
+        path, state.atoms, grid or state.grid, slabs or slabs_of(state), D_zsaii, planes=2, level=state.level,
+        charge=state.charge, atom_types={atom_type.number: atom_type for atom_type in state.types()},
+    )  # fmt: skip
+
+
+def slabs_of(state):
+    for slab in state.grid.slabs(2 * state.grid.shape[1] * state.grid.shape[2]):
+        start = slab.start_c[0] - state.grid.start_c[0]
+        yield slab, state.nt_sR[:, start : start + slab.shape[0]]
+
+
+def test_written_slab_by_slab_it_is_the_same(molecule_state, tmp_path):
+    write_slabs(tmp_path / 'slabs.h5', molecule_state)
+    copy = read_density(tmp_path / 'slabs.h5')
+    assert np.array_equal(copy.nt_sR, molecule_state.nt_sR) and copy.grid == molecule_state.grid
+    assert all(np.array_equal(*pair) for pair in zip(copy.D_asii, molecule_state.D_asii, strict=True))
+    assert copy.atoms == molecule_state.atoms and copy.number_of_electrons() == pytest.approx(8, abs=1e-6)
+    with h5py.File(tmp_path / 'slabs.h5') as file:
+        assert file['nt_sR'].chunks == (1, 2, *molecule_state.grid.shape[1:])
+
+
+def test_slabs_are_written_as_they_come(molecule_state, tmp_path):
+    """Nothing waits in memory for the checksum but what HDF5 caches, 1 MiB."""
+    grid, sizes = Grid.from_atoms(molecule_state.atoms, (24, 257, 257)), []
+
+    def noise():
+        for slab in grid.slabs(2 * 256**2):
+            sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+            yield slab, np.random.default_rng(len(sizes)).random((1, *slab.shape))
+
+    write_slabs(tmp_path / 'a.h5', molecule_state, grid, noise())
+    assert len(sizes) == 12 and (np.diff(sizes)[2:] > 256**2 * 8).all(), 'half of a slab at least, compressed'
+
+
+def test_slabs_on_a_full_disk_or_with_a_gap_leave_the_old_file(path, molecule_state, tmp_path, small_files):
+    whole = path.read_bytes()
+    write_slabs(tmp_path / 'size.h5', molecule_state)
+    size = (tmp_path / 'size.h5').stat().st_size
+    (tmp_path / 'size.h5').unlink()
+    for room in 0, 3000, size // 2, size - 1:
+        with small_files(room), pytest.raises(OSError, match=r'too large.*water\.h5'):
+            write_slabs(path, molecule_state)
+    slabs = list(slabs_of(molecule_state))
+    with pytest.raises(ValueError, match='the slabs end at plane'):
+        write_slabs(path, molecule_state, slabs=iter(slabs[:-1]))
+    assert path.read_bytes() == whole and [file.name for file in tmp_path.iterdir()] == ['water.h5']

@@ -73,7 +73,7 @@ def test_failed_write_leaves_the_old_file(path, tmp_path, monkeypatch):
     def no_memory(*args):
         raise MemoryError
 
-    monkeypatch.setattr('ase_deepdensity.dataset.hdf5._digest', no_memory)
+    monkeypatch.setattr('ase_deepdensity.dataset.hdf5._digest_of_file', no_memory)
     with pytest.raises(MemoryError):
         write_snapshot(path, snapshot)
     monkeypatch.undo()

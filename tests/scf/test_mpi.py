@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from math import prod
 
 import pytest
 from gpaw.utilities import compiled_with_sl
 
-pytestmark = pytest.mark.skipif(shutil.which('mpiexec') is None, reason='mpiexec is not installed')
+from tests.mpi import needs_mpiexec, on_ranks
+
+pytestmark = needs_mpiexec
 
 SCRIPT = """
 import json, sys, warnings
@@ -41,17 +39,7 @@ if world.rank == 0:
 def figures(ranks: int, model: str, parallel: dict[str, int], folder, script: str = SCRIPT) -> list:
     """What the script prints on so many ranks."""
     (folder / 'script.py').write_text(script)
-    version = subprocess.run(['mpiexec', '--version'], capture_output=True, text=True).stdout
-    options = ['--allow-run-as-root', '--oversubscribe'] if 'Open' in version else []
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(('OMPI_', 'PMI', 'GPAW_MPI'))}
-    result = subprocess.run(
-        ['mpiexec', *options, '-n', str(ranks), sys.executable, 'script.py', model, json.dumps(parallel)],
-        cwd=folder,
-        env=environment | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([os.getcwd(), *sys.path])},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    result = on_ranks(ranks, ['script.py', model, json.dumps(parallel)], folder)
     assert result.returncode == 0, result.stderr
     size, *rest = json.loads(result.stdout.splitlines()[-1])
     assert size == ranks

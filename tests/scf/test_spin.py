@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase import Atoms
+import torch
+from ase import Atoms, units
 from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import OnePassGPAW, SeededGPAW
@@ -138,6 +139,7 @@ def test_a_chosen_model_may_know_the_total_only():
     assert seed.coefficients(atoms).nspins == 1
 
 
+TIGHT = {'convergence': {'eigenstates': 1e-11}}
 UNBOUND = Protocol(bounds=Bounds((-np.inf, np.inf), np.inf, np.inf, (-np.inf, np.inf), np.inf, -np.inf))
 """Lets an untrained model be tried, whose magnetisation is as good as none."""
 
@@ -148,6 +150,41 @@ def test_one_pass_goes_on_to_self_consistency(tiny_model, reference):
     atoms.get_potential_energy()
     assert atoms.calc.report.went_on
     assert_same_end(atoms.calc, reference)
+
+
+@pytest.fixture(scope='module')
+def atoms_model(magnetic_model):
+    """Untrained, with the density matrices of free atoms and a small magnetisation.
+
+    Where a spin has less than no electrons, GPAW's functionals are cut off, and nothing is a derivative.
+    """
+    buffers = dict(magnetic_model.network.named_buffers())
+    kept = {name: buffer.clone() for name, buffer in buffers.items()}
+    for Z, atom_type in magnetic_model.atom_types.items():
+        occupation_i = np.repeat(np.array(atom_type.f_j), 2 * np.array(atom_type.l_j) + 1)
+        size_i = np.repeat(2 * np.array(atom_type.l_j) + 1, 2 * np.array(atom_type.l_j) + 1)
+        buffers[f'heads.0.elements.{Z}.mean_ii'].copy_(torch.from_numpy(np.diag(occupation_i / size_i)))
+        for name, buffer in buffers.items():
+            if name.startswith(f'heads.1.elements.{Z}.scale'):
+                buffer.fill_(3.0)
+    yield magnetic_model
+    for name, buffer in buffers.items():
+        buffer.copy_(kept[name])
+
+
+def test_forces_of_one_pass_are_the_derivative_of_its_energy(atoms_model):
+    calc = OnePassGPAW(as_seed(atoms_model), txt=None, until={}, protocol=UNBOUND, **DZP | TIGHT)
+    energies, h = [], 0.01
+    for step in (h, -h, 0.0):
+        atoms = radical()
+        atoms.positions[1, 0] += step
+        atoms.calc = calc
+        energies.append(atoms.get_potential_energy(force_consistent=True))
+        assert not calc.report.went_on and abs(atoms.get_magnetic_moment()) > 0.03
+    force, slope = atoms.get_forces()[1, 0], (energies[1] - energies[0]) / (2 * h)
+    own = calc.dft._calculate_forces()[1, 0] * units.Ha / units.Bohr
+    assert abs(own - slope) > 1, 'or nothing is tested'
+    assert force == pytest.approx(slope, abs=0.02)
 
 
 def test_components_for_spins():

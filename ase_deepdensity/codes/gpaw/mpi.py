@@ -6,8 +6,10 @@ Under ``mpiexec`` plain Python must be told to use MPI before GPAW is imported (
 from __future__ import annotations
 
 import os
+import pickle
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -69,6 +71,35 @@ def broadcast(value: T | None, root: int, comm: MPIComm) -> T:
 
     received: T = mpi.broadcast(value if comm.rank == root else None, root, comm=comm)
     return received
+
+
+@contextmanager
+def shared_exception(comm: MPIComm) -> Iterator[None]:
+    """An error of any rank within it is one on all ranks at its end: that of the first rank which has one.
+
+    Within it no rank may wait for another.
+    """
+    if comm.size == 1:
+        yield
+        return
+    mine = None
+    try:
+        yield
+    except Exception as error:
+        mine = error
+    first = int(comm.min_scalar(comm.size if mine is None else comm.rank))
+    if first < comm.size:
+        of_first: Exception = broadcast(None if mine is None else _sendable(mine), first, comm)
+        raise (mine if mine is not None and comm.rank == first else of_first) from mine
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one with its words where it cannot be sent to another process."""
+    try:
+        copy: Exception = pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f'{type(error).__name__}: {error}')
+    return copy
 
 
 def broadcast_exception(comm: MPIComm) -> AbstractContextManager[Any]:
