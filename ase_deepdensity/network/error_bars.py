@@ -15,8 +15,8 @@ of powers of it and of other signs,
 x: ln of the u_L, of the norms of u over all L plain and in units of the outputs' scales, of the distance from the
 training data, of the predicted change of the density, and what is usual for the element; mean and maximum are over the
 atom and its neighbours.  Weights are from whole systems that took no part in training and from those that did
-(:mod:`ase_deepdensity.training.error_bars`); those of u and distances are not negative, so that what is stranger never
-gets a smaller error bar.
+(:mod:`ase_deepdensity.training.error_bars`); those of u and distances are not negative, so that what is stranger, all
+else being equal, never gets a smaller error bar.
 """
 
 from __future__ import annotations

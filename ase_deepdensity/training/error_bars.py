@@ -2,8 +2,8 @@
 
 Signs of how wrong a prediction is (:mod:`ase_deepdensity.network.error_bars`) are weighted so that ln of the true error
 of each atom comes out, by least squares with a ridge.  Held-out systems and those of the training count as much as each
-other.  A fifth of all chemical formulas is left out in turn, which gives a common factor and the σ of ln NMAE for held-out
-systems of formulas that no weight was fitted to.
+other.  A fifth of all chemical formulas is left out in turn, which gives a common factor and the σ of ln NMAE for
+held-out systems of formulas that no weight was fitted to.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from ase_deepdensity.snapshot import Snapshot
 
 LEAST_HELD_OUT = 5
 """Snapshots from which a σ can be told."""
-MOST_SNAPSHOTS = 1000
-"""Of the training data: more take long and tell nothing new."""
+MOST_SNAPSHOTS = 250
+"""Of the training data whose errors are looked at: more take long and tell nothing new."""
 POINTS = 8000
 """Of a grid, at random, at which the nearest atom is looked for."""
 RIDGE = 3.0
@@ -101,7 +101,7 @@ def with_error_bars(
             f'{len(unknown)} held-out snapshots of {formulas} formulas can be used for the error bars of {model.name}; '
             f'at least {LEAST_HELD_OUT} of 2 are needed'
         )
-    bars = _rigidities(model, known)
+    bars = _rigidities(model, training, known, progress)
     factor, spread, weights = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights
     state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + factor, spread], dtype=torch.float32)
@@ -192,18 +192,27 @@ def _case(
     return Case(system, runner.network.features(system), output, unfamiliar_a, error_a, electrons, compound)
 
 
-def _rigidities(model: DensityModel, known: Sequence[Case]) -> ErrorBars:
+@torch.no_grad()
+def _rigidities(model: DensityModel, training: Dataset, known: Sequence[Case], progress: bool) -> ErrorBars:
     """Error bars without weights yet."""
     covariance = Covariance(model.network)
+    runner = NetworkRunner(model, model.level, torch.device('cpu'), torch.float32)
+    for t in tqdm(range(len(training)), desc='features', disable=not progress, leave=False):
+        atoms = training.outline(t).atoms
+        if set(atoms.numbers.tolist()) <= set(model.species):
+            covariance.add(runner.network.features(runner.system([atoms])))
     log_z: dict[int, list[float]] = {Z: [] for Z in model.species}
     for case in known:
-        covariance.add(case.features)
         for Z, error in zip(case.system.number_a.tolist(), case.error_a, strict=True):
             log_z[Z].append(float(np.log(error + SMALLEST)))
     mean = float(np.mean([value for values in log_z.values() for value in values]))
     usual_zx = [
-        [(sum(v) + POOLED * mean) / (len(v) + POOLED), np.log(max(len(v), 1)), np.log(model.atom_types[Z].nvalence)]
-        for Z, v in log_z.items()
+        [
+            (sum(log_z[Z]) + POOLED * mean) / (len(log_z[Z]) + POOLED),
+            np.log(max(natoms, 1.0)),
+            np.log(model.atom_types[Z].nvalence),
+        ]
+        for Z, natoms in zip(model.species, covariance.natoms_z.tolist(), strict=True)
     ]
     tensors = covariance.tensors()
     nsigns = nsigns_of(len(tensors['whiten_lcd']) - 1)
