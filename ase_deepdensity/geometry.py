@@ -122,5 +122,13 @@ def check_grid_memory(grid: Grid, *, refinement: int = 1, max_points: int | None
         See :func:`check_memory`.
     """
     n0, n1, n2 = (int(n) * refinement for n in grid.shape)
+    check_memory(
+        grid_memory(grid, refinement=refinement, max_points=max_points), f'a density on {n0} × {n1} × {n2} grid points'
+    )
+
+
+def grid_memory(grid: Grid, *, refinement: int = 1, max_points: int | None = None) -> float:
+    """Bytes that a density on a grid takes while it is made; the arguments are those of :func:`check_grid_memory`."""
+    n0, n1, n2 = (int(n) * refinement for n in grid.shape)
     points = n0 * n1 * n2 if max_points is None else min(n0 * n1 * n2, max(max_points, n1 * n2))
-    check_memory(points * BYTES_PER_POINT, f'a density on {n0} × {n1} × {n2} grid points')
+    return float(points * BYTES_PER_POINT)

@@ -190,6 +190,11 @@ class DensityModel:
         """Pseudo density of each isolated atom, by atomic number."""
         return {number: atom_type.nt for number, atom_type in self.atom_types.items()}
 
+    @property
+    def longest_cutoff(self) -> float:
+        """Å, up to which an atom has a density: of the basis, or of the isolated atom."""
+        return max(self.architecture.basis.cutoff, *(table.cutoff for table in self.superposition.values()))
+
     def types_of(self, atoms: Atoms) -> list[AtomType]:
         """The type of each atom."""
         return [self.atom_types[number] for number in atoms.numbers.tolist()]

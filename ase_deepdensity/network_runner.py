@@ -89,11 +89,16 @@ class NetworkRunner:
 
     def _check_memory(self, natoms: int) -> None:
         """Refuse more atoms than the memory can hold what is said of."""
+        check_memory(self.memory(natoms), f'what {self.model.name} says of {natoms} atoms')
+
+    def memory(self, natoms: int) -> float:
+        """Bytes that are needed for what is said of so many atoms, and while it is found, about."""
         basis, sizes = self.model.architecture.basis, [len(t.D_ii) for t in self.model.atom_types.values()]
         numbers = basis.number * (basis.lmax + 1) ** 2 + max(sizes) ** 2
         numbers *= self.network.members * (1 + self.network.sees_magnetic_moments)
         nbytes = natoms * (numbers + self.network.ninvariants) * self.dtype.itemsize
-        check_memory(nbytes + MOST_IN_BLOCK * BYTES_PER_ATOM, f'what {self.model.name} says of {natoms} atoms')
+        at_once = natoms if self.network.steps is None else min(natoms, MOST_IN_BLOCK)
+        return nbytes + at_once * BYTES_PER_ATOM
 
     def _strangeness(self, output: Output, system: System) -> tuple[np.ndarray, np.ndarray]:
         """(natoms,) distances from the training data, and of which atoms all is finite."""

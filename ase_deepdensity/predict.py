@@ -170,6 +170,14 @@ class Predictor:
         """
         return self._runner.of_some(atoms, some_a, self.extrapolate)
 
+    def memory(self, natoms: int) -> float:
+        """Bytes that are needed for what the network says of so many atoms, and while it is found, about."""
+        return self._runner.memory(natoms)
+
+    def matrix_elements(self, atoms: Atoms) -> int:
+        """Numbers in all density matrices of one spin."""
+        return sum(len(atom_type.D_ii) ** 2 for atom_type in self.model.types_of(atoms))
+
     def check_environments(self, coefficients: AtomsCoefficients, finite_a: np.ndarray) -> None:
         """Refuse or warn of what is too far from the training data.
 

@@ -97,11 +97,11 @@ class _Region:
         slabs = slabs_r[comm.rank]
         block = slabs[0].new(stop_c=slabs[-1].stop_c)
         s_a = grid_coordinates(grid, atoms.positions)[:, 0]
-        tables = predictor.model.superposition
-        longest = max(predictor.model.architecture.basis.cutoff, *(table.cutoff for table in tables.values()))
         rank_a = np.searchsorted([slabs[0].start_c[0] for slabs in slabs_r[1:]], s_a, side='right')
         is_asked_all = predictor.network.steps is None
-        near_a = np.flatnonzero(is_asked_all | reaching_a(block, s_a, longest) | (rank_a == comm.rank))
+        near_a = np.flatnonzero(
+            is_asked_all | reaching_a(block, s_a, predictor.model.longest_cutoff) | (rank_a == comm.rank)
+        )
         if not len(near_a):
             near_a = np.array([0])  # that adds nothing; it tells the shapes of what the network says
         return cls(slabs, max_points, near_a, rank_a[near_a] == comm.rank)

@@ -208,8 +208,7 @@ class SlabDensity:
         if not isinstance(output, Coefficients) or not is_fine_enough(self.grid):
             return self._sum(self._walk)
         basis, tables, number_a = model.architecture.basis, model.superposition, self.coefficients.atoms.numbers
-        longest = max(basis.cutoff, *(table.cutoff for table in tables.values()))
-        cut_a = reaches_boundary_a(self.grid, self._positions_av, longest)
+        cut_a = reaches_boundary_a(self.grid, self._positions_av, model.longest_cutoff)
         inner_a = np.flatnonzero(~cut_a & self.share.own_a)
         c_lanm = [c_esanm[0, 0, inner_a] for c_esanm in output.c_lesanm]
         position_av = self._positions_av[inner_a]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from ase_deepdensity.arguments import three_whole, whole
 from ase_deepdensity.cli import pictures
+from ase_deepdensity.cli.many import check_cluster, predict_on_cluster
 from ase_deepdensity.cli.outputs import check_output, file_kind, numbered
 from ase_deepdensity.cli.stream import Streamed, distance_line, grid_line
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
 
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+    from ase_deepdensity.grid import Grid
     from ase_deepdensity.predict import Predictor
     from ase_deepdensity.state import PAWDensity
 
@@ -78,26 +80,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='hold one slab of the grid at a time: for FILE.h5, and for smooth densities into cube files; FILE.zarr is '
         'always written so',
     )
+    add(
+        '--scheduler',
+        metavar='ADDRESS|FILE',
+        help='have the workers of a dask.distributed cluster predict the frames (tcp://HOST:PORT, or its '
+        '--scheduler-file), into FILE.h5; the same command goes on after an interrupt',
+    )
     pictures.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Exit code 0: all there; 1: a cluster has not predicted all."""
     start = time.perf_counter()
     comm = _ranks()
     path, frames = _checked_input(args, comm.size)
     from ase_deepdensity.cli.warn import plain_warnings
 
+    code = 0
     with plain_warnings(), redirect_stdout(sys.stdout if comm.rank == 0 else None):
         for predictor, which in _predictors(path, frames, args):
-            if args.stream or _kinds(args) == ['zarr']:
-                for i in which:
+            if args.scheduler is not None:
+                code = max(code, predict_on_cluster(predictor, frames, which, args))
+                continue
+            grids = _grids(predictor, frames, which, args, comm.size)
+            if _is_streamed(args):
+                for i, grid in grids.items():
                     print(_frame_line(frames, i, args))
-                    grid = predictor.grid(frames[i], gpts=args.gpts, h=args.h)
                     Streamed(predictor, frames[i], grid, numbered(Path(args.out[0]), _number(frames, i)), comm).write()
             else:
-                _predict(predictor, frames, which, args, start)
+                _predict(predictor, frames, grids, args, start)
             start = time.perf_counter()
-    return 0
+    return code
+
+
+def _is_streamed(args: argparse.Namespace) -> bool:
+    return args.stream or _kinds(args) == ['zarr']
+
+
+def _grids(
+    predictor: Predictor, frames: list[Atoms], which: list[int], args: argparse.Namespace, ranks: int
+) -> dict[int, Grid]:
+    """The grid of each frame; refuses what there is no memory or disk for, and says how much it is, before any work."""
+    from ase_deepdensity.batches import naming_frame
+    from ase_deepdensity.cli.needs import Needs
+
+    grids = {}
+    for i in which:
+        with naming_frame(i, frames):
+            grids[i] = predictor.grid(frames[i], gpts=args.gpts, h=args.h)
+    streamed = _is_streamed(args)
+    some = [frames[i] for i in which]
+    needs = Needs.of(predictor, some, list(grids.values()), args.out, streamed=streamed, ranks=ranks)
+    needs.check(Path(args.out[0] if args.out else args.plot or '.').parent, streamed=streamed)
+    return grids
 
 
 def _ranks() -> MPIComm:
@@ -157,7 +192,9 @@ def _checked_input(args: argparse.Namespace, ranks: int) -> tuple[Path | None, l
         whole('the number of --kpts', prod(three_whole('kpts', args.kpts, least=1, most=MAX_KPTS)), most=MAX_KPTS)
     frames = read_frames([args.geometry])
     _check_outputs(args, frames)
-    if ranks > 1 and not (args.stream or _kinds(args) == ['zarr']):
+    if args.scheduler is not None:
+        check_cluster(args, ranks)
+    if ranks > 1 and not _is_streamed(args):
         raise ValueError(
             f'{ranks} ranks share the planes of one density: give --out FILE.zarr, --stream --out FILE.h5, or '
             '--stream --quantity smooth --out FILE.cube; all else is the work of one process'
@@ -183,19 +220,14 @@ def _frame_line(frames: list[Atoms], i: int, args: argparse.Namespace) -> str:
 
 
 def _predict(
-    predictor: Predictor, frames: list[Atoms], which: list[int], args: argparse.Namespace, start: float
+    predictor: Predictor, frames: list[Atoms], grids: dict[int, Grid], args: argparse.Namespace, start: float
 ) -> None:
-    """Some frames, of which the network sees several at a time; set-up is counted from ``start``."""
+    """Some frames on their grids, of which the network sees several at a time; set-up is counted from ``start``."""
     from ase_deepdensity.batches import naming_frame
-    from ase_deepdensity.checks import check_size
 
-    results = predictor.coefficients([frames[i] for i in which])
-    for i in which:
-        atoms = frames[i]
+    results = predictor.coefficients([frames[i] for i in grids])
+    for i, grid in grids.items():
         print(_frame_line(frames, i, args))
-        with naming_frame(i, frames):
-            grid = predictor.grid(atoms, gpts=args.gpts, h=args.h)
-            check_size(grid)
         times = [start, time.perf_counter()]
         coefficients = next(results)
         times.append(time.perf_counter())

@@ -122,17 +122,24 @@ class _SlabPoints:
         return collocation.of_parts(parts_x).unflatten(0, leading)
 
 
-def reaching_a(slab: Grid, s_a: np.ndarray, cutoff: float) -> np.ndarray:
-    """(natoms,) does an atom, or an image of it, reach the slab?
+def reaching_a(slab: Grid, s_a: np.ndarray, cutoff: float, c: int = 0) -> np.ndarray:
+    """(natoms,) does an atom, or an image of it, reach the planes of a slab, or of a block along axis ``c``?
 
-    ``s_a`` (natoms,): positions along the first axis in grid steps, inside the cell where images count.
+    ``s_a`` (natoms,): positions along that axis in grid steps, inside the cell where images count.
     """
-    first, last, half = slab.start_c[0], slab.stop_c[0] - 1, cutoff / slab.spacing_c[0]
-    if slab.zerobc_c[0]:
+    first, last, half = slab.start_c[c], slab.stop_c[c] - 1, cutoff / slab.spacing_c[c]
+    if slab.zerobc_c[c]:
         near_a: np.ndarray = (s_a + half >= first) & (s_a - half <= last)
         return near_a
-    after_a = (s_a - (first - half)) % slab.size_c[0]  # steps from where the reach begins
+    after_a = (s_a - (first - half)) % slab.size_c[c]  # steps from where the reach begins
     return after_a <= last - first + 2 * half
+
+
+def reaching_block_a(block: Grid, position_av: np.ndarray, cutoff: float) -> np.ndarray:
+    """(natoms,) may an atom at ``position_av`` (Å), or an image of it, be within ``cutoff`` (Å) of a block?"""
+    s_ac = grid_coordinates(block, position_av)
+    near_a: np.ndarray = np.all([reaching_a(block, s_ac[:, c], cutoff, c) for c in range(3)], axis=0)
+    return near_a
 
 
 def _grouped(grid: Grid, s_ac: np.ndarray) -> Iterator[np.ndarray]:

@@ -26,9 +26,24 @@ class DensityFileError(ValueError):
 LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE, 'density', DensityFileError, SINCE)
 
 
-def write_density(path: str | Path, density: PAWDensity) -> None:
-    """Write ñ, D, atoms, grid, level, charge (without loss) and atom types; the file appears whole or not at all."""
-    write_state(path, LAYOUT, density)
+def write_density(path: str | Path, density: PAWDensity, origin: str = '') -> None:
+    """Write ñ, D, atoms, grid, level, charge (without loss) and atom types; the file appears whole or not at all.
+
+    ``origin``: what :func:`read_origin` gives back, to tell whether it is what would be made again.
+    """
+    write_state(path, LAYOUT, density, attributes={'origin': origin} if origin else None)
+
+
+def read_origin(path: str | Path) -> tuple[str, str]:
+    """The origin that a density was written with, '' if none, and the :func:`.geometry_hash` of its atoms.
+
+    Raises
+    ------
+    DensityFileError
+        As :func:`read_density`, of what can be told without reading all of the file.
+    """
+    with hdf5.opened(path, LAYOUT, whole=False) as content:
+        return content.text('origin') if 'origin' in content.file.attrs else '', content.text('geometry')
 
 
 def write_density_slabs(

@@ -1,4 +1,4 @@
-"""The snapshots of a folder on a cluster of dask.distributed, whoever has started that.
+"""The snapshots of a folder, or other work, on a cluster of dask.distributed, whoever has started that.
 
 Workers calculate, the process that leads writes: they need no disk in common, and a worker that dies leaves no claim
 and no half-written file behind.  What it was at is done anew by another one.
@@ -9,21 +9,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ase import Atoms
 
 from ase_deepdensity.arguments import reason
 from ase_deepdensity.codes.gpaw.mpi import serial_comm
 from ase_deepdensity.generate.claims import Claim, take
-from ase_deepdensity.generate.jobs import Calculated, Jobs, Trouble
+from ase_deepdensity.generate.jobs import Trouble
 from ase_deepdensity.generate.workers import Result
 from ase_deepdensity.packages import require
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+    from gpaw.mpi import MPIComm
+
+    from ase_deepdensity.dataset.folder import Failure
 
 TIMEOUT = 20.0
 """Seconds in which a scheduler must answer, and the first worker be there."""
@@ -73,7 +75,30 @@ def connected(scheduler: str) -> Iterator[Client]:
         yield client
 
 
-def run_on_cluster(jobs: Jobs, todo: Sequence[int], scheduler: str, report: Callable[[Result], None]) -> None:
+class Work(Protocol):
+    """What workers do: one piece for each geometry, such as :class:`.Jobs`."""
+
+    @property
+    def frames(self) -> Sequence[Atoms]: ...
+
+    @property
+    def targets(self) -> Sequence[Path]:
+        """The file of each result."""
+
+    def is_open(self, i: int) -> bool:
+        """Is it still to be done?"""
+
+    def compute(self, atoms: Atoms, comm: MPIComm) -> Any:
+        """What a worker sends back, or a :class:`.Trouble`."""
+
+    def store(self, i: int, result: Any, comm: MPIComm) -> Path | Failure:
+        """Write it."""
+
+    def without_frames(self) -> Work:
+        """What each worker needs."""
+
+
+def run_on_cluster(jobs: Work, todo: Sequence[int], scheduler: str, report: Callable[[Result], None]) -> None:
     """Do the jobs ``todo``, in about this order; ``report`` is told of each result.
 
     Raises
@@ -90,9 +115,9 @@ def run_on_cluster(jobs: Jobs, todo: Sequence[int], scheduler: str, report: Call
 class _Run:
     """Submits, waits and writes."""
 
-    def __init__(self, jobs: Jobs, client: Client, report: Callable[[Result], None]):
+    def __init__(self, jobs: Work, client: Client, report: Callable[[Result], None]):
         self.jobs, self.client, self.report = jobs, client, report
-        self.without_frames = replace(jobs, frames=(), targets=())  # what each worker needs
+        self.without_frames = jobs.without_frames()
         self.under_way: dict[Future[Any], tuple[int, Claim]] = {}
 
     def do(self, todo: list[int]) -> None:
@@ -144,7 +169,7 @@ class _Run:
         self.report(result)
 
 
-def _calculate(atoms: Atoms, jobs: Jobs) -> Calculated:
+def _calculate(atoms: Atoms, jobs: Work) -> Any:
     """What a worker does: one calculation at a time, however many threads it has."""
     with _one_at_a_time:
         return jobs.compute(atoms, serial_comm())

@@ -57,6 +57,10 @@ class Jobs:
     begin: float = field(default_factory=time.time)
     """When the run began, seconds since the epoch: failures recorded later are those of others, not to be retried."""
 
+    def without_frames(self) -> Jobs:
+        """What each worker needs."""
+        return replace(self, frames=(), targets=())
+
     def status(self, i: int) -> str:
         """'done', 'new', or the reason of a recorded failure."""
         record = failure_path(self.targets[i])
@@ -95,7 +99,7 @@ class Jobs:
             with _time_limit(self.time_limit):
                 return self.calculate(atoms, self.level, txt=txt, comm=comm)
         except Exception as error:
-            return Trouble(_reason(error), traceback.format_exc())
+            return Trouble(reason_of(error), traceback.format_exc())
 
     def store(self, i: int, result: Calculated, comm: MPIComm) -> Path | Failure:
         """Write what :meth:`compute` has found."""
@@ -166,7 +170,7 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The error in one line; one without a message tells where it was raised."""
     message = ' '.join(str(error).split())
     if not message:

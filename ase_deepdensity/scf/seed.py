@@ -11,8 +11,10 @@ import numpy as np
 from ase import Atoms
 from ase.units import Bohr
 
+from ase_deepdensity.atoms_coefficients import atomic_matrices
 from ase_deepdensity.checks import MAX_UNFAMILIAR, PredictionError
 from ase_deepdensity.choice import USUAL, Choice, choose, kind
+from ase_deepdensity.collocation.slab_walk import reaching_block_a
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
@@ -80,6 +82,11 @@ class Seed(ABC):
         One component may be given for two spins: it is the total, and there is nothing to say of the magnetisation.
         """
 
+    def evaluate_part(self, atoms: Atoms, grid: Grid, some_a: np.ndarray) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """The same with D of the atoms ``some_a`` alone: what a rank needs."""
+        nt_sR, D_asii = self.evaluate(atoms, grid)
+        return nt_sR, {a: np.asarray(D_asii[a]) for a in some_a.tolist()}
+
     def fill(self, density: Density, atoms: Atoms, comm: MPIComm) -> bool:
         """Overwrite ñ and D of GPAW's density, each rank its own block and atoms; D symmetric, neither normalised.
 
@@ -118,9 +125,9 @@ class Seed(ABC):
 
     def _block(self, density: Density, atoms: Atoms) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """ñ of this rank in GPAW's units and D of its atoms, checked."""
-        nt_sR, D_asii = self.evaluate(atoms, grid_of(density.nt_sR.desc))
+        some_a = np.array(list(density.D_asii.keys()), int)
+        nt_sR, mine = self.evaluate_part(atoms, grid_of(density.nt_sR.desc), some_a)
         nt_sR = nt_sR * Bohr**3
-        mine = {a: np.asarray(D_asii[a]) for a in density.D_asii.keys()}  # noqa: SIM118
         if wrong := sum(int((~(abs(x) < HUGE)).sum()) for x in (nt_sR, *mine.values())):
             raise PredictionError(f'{wrong} values are not finite or above {HUGE:g}')
         for a, D_sii in mine.items():
@@ -210,6 +217,26 @@ class ModelSeed(Seed):
         coefficients = self.coefficients(atoms)
         component_sR = self.predictor.evaluate_components(coefficients, grid)
         return spins(component_sR, coefficients.nspins), coefficients.D_asii()
+
+    def evaluate_part(self, atoms: Atoms, grid: Grid, some_a: np.ndarray) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """The network is asked about these atoms and those that reach the block; what it says is not kept."""
+        if grid.is_whole or self.model.network.steps is None:
+            return super().evaluate_part(atoms, grid, some_a)
+        told = self._told(atoms)
+        near_a = reaching_block_a(grid, told.positions, self.model.longest_cutoff)
+        near_a[some_a] = True
+        asked_a = np.flatnonzero(near_a)
+        if not len(asked_a):
+            asked_a = np.array([0])  # that tells shapes and adds nothing
+        coefficients, finite_a = self.predictor.coefficients_of_some(told, asked_a)
+        unfamiliar_a, all_finite_a = np.zeros(len(told), np.float32), np.ones(len(told), bool)
+        unfamiliar_a[asked_a], all_finite_a[asked_a] = coefficients.unfamiliar_a, finite_a
+        about = coefficients.about(told, unfamiliar_a)
+        self.predictor.check_environments(about, all_finite_a)
+        D_bsii = atomic_matrices(coefficients.output, coefficients.atoms.numbers, about.nspins)
+        D_asii = {a: D_bsii[b] for b, a in enumerate(asked_a.tolist())}
+        component_sR = self.predictor.evaluate_components(coefficients, grid)
+        return spins(component_sR, about.nspins), {a: D_asii[a] for a in some_a.tolist()}
 
 
 class ChosenSeed(ModelSeed):

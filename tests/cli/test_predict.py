@@ -1,9 +1,14 @@
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase.calculators.vasp import VaspChargeDensity
 from ase.io import read, write
 
+from ase_deepdensity import memory
 from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.cli import needs
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.cli.predict import file_kind, numbered
 from ase_deepdensity.dataset.density_file import read_density
@@ -244,6 +249,29 @@ def test_file_names(tmp_path):
     assert {name: file_kind(name) for name in kinds} == kinds
     assert numbered(tmp_path / 'a.cube', 12) == tmp_path / 'a-00012.cube'
     assert numbered(tmp_path / 'a.cube', None) == tmp_path / 'a.cube'
+
+
+def test_what_it_takes_is_said_and_refused_before_any_work(folder, monkeypatch, capsys):
+    """Here of 32³ points at 32 bytes, 24 atoms, and 13 bytes for each number of a cube file."""
+    monkeypatch.setattr(needs, 'WORTH_SAYING', 10**6)
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'w.cube', '--out', 'w.h5') == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('needs')]
+    memory_needed, most = (float(word) for word in re.findall(r'(\S+) GiB of', lines[0]))
+    assert memory_needed * 2**30 > 32**4
+    files = sum((folder / name).stat().st_size for name in ('w.cube', 'w.h5'))
+    assert 0.7 * most * 2**30 < files < 1.05 * most * 2**30
+
+    monkeypatch.setattr(memory, 'physical_memory', lambda: 2**20)
+    before = sorted(folder.iterdir())
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'no.cube') == 2
+    assert re.search(r'--stream, holds .* would take \S+ GiB of memory, and this machine has', capsys.readouterr().err)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(needs.shutil, 'disk_usage', lambda folder: SimpleNamespace(free=10**5))
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'no.cube') == 2
+    assert re.search(r'the files would take 0\.\d+ GiB and \. has 9.31e-05 GiB left', capsys.readouterr().err)
+    assert sorted(folder.iterdir()) == before
+    assert predict('water.xyz', 'tiny.safetensors', '--out', 'yes.h5') == 0, 'how small it becomes is not known'
 
 
 def test_strange_atoms_are_warned_about(folder, capsys):

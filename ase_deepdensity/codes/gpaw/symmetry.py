@@ -67,7 +67,11 @@ def lattice_rotations(cell_cv: np.ndarray, pbc_c: np.ndarray, tolerance: float =
         In bohr².
     """
     metric_cc = cell_cv @ cell_cv.T / Bohr**2
-    rotation_scc = _unimodular_matrices()
+    row_rc = _rows()
+    length_r = np.einsum('rc, cd, rd -> r', row_rc, metric_cc, row_rc)
+    rows_c = [np.flatnonzero(np.abs(length_r - metric) <= tolerance) for metric in np.diag(metric_cc)]
+    rotation_scc = row_rc[np.stack(np.meshgrid(*rows_c, indexing='ij'), axis=-1).reshape(-1, 3)]  # a handful
+    rotation_scc = rotation_scc[np.abs(np.linalg.det(rotation_scc)).round() == 1]
     change_scc = np.einsum('sij, jk, slk -> sil', rotation_scc, metric_cc, rotation_scc, optimize=True) - metric_cc
     rotation_scc = rotation_scc[np.abs(change_scc).sum(axis=(1, 2)) <= tolerance]
     mixed_cc = np.not_equal.outer(pbc_c, pbc_c)
@@ -75,10 +79,9 @@ def lattice_rotations(cell_cv: np.ndarray, pbc_c: np.ndarray, tolerance: float =
 
 
 @cache
-def _unimodular_matrices() -> np.ndarray:
-    """(6960, 3, 3) matrices of −1, 0 and 1 with determinants −1 and 1."""
-    matrix_scc = np.moveaxis(np.indices((3,) * 9).reshape(3, 3, -1), -1, 0) - 1
-    return matrix_scc[np.abs(np.linalg.det(matrix_scc)).round() == 1]
+def _rows() -> np.ndarray:
+    """(27, 3) of −1, 0 and 1."""
+    return np.moveaxis(np.indices((3,) * 3).reshape(3, -1), -1, 0) - 1
 
 
 def symmetries_of(
