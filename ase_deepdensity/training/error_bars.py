@@ -2,7 +2,7 @@
 
 Signs of how wrong a prediction is (:mod:`ase_deepdensity.network.error_bars`) are weighted so that ln of the true error
 of each atom comes out, by least squares with a ridge.  Held-out systems and those of the training count as much as each
-other.  A fifth of all chemical formulas is left out in turn, which gives a common factor and the σ of ln NMAE for
+other.  A tenth of all chemical formulas is left out in turn, which gives a common factor and the σ of ln NMAE for
 held-out systems of formulas that no weight was fitted to.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import lsq_linear
+from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from ase_deepdensity.analysis.shares import nearest_sums
@@ -43,7 +44,7 @@ POOLED = 2.0
 """Atoms that the mean over all elements counts as for the mean of one."""
 SMALLEST = 1e-5
 """Electrons of an error of which there is a logarithm."""
-FOLDS = 5
+FOLDS = 10
 ONE_SIGMA = 0.6827
 
 
@@ -102,10 +103,11 @@ def with_error_bars(
             f'at least {LEAST_HELD_OUT} of 2 are needed'
         )
     bars = _rigidities(model, training, known, progress)
-    factor, spread, weights = _calibrated(model, bars, known, unknown)
+    factor, spread, weights, report = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights
     state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + factor, spread], dtype=torch.float32)
-    card = model.card | {'error bars': {'held-out snapshots': len(unknown), 'σ of ln NMAE': round(spread, 3)}}
+    about = {'held-out snapshots': len(unknown), 'formulas': formulas, 'σ of ln NMAE': round(spread, 3)}
+    card = model.card | {'error bars': about | report}
     return replace(model, card=card, error_bars=ErrorBars(**state))
 
 
@@ -223,26 +225,58 @@ def _rigidities(model: DensityModel, training: Dataset, known: Sequence[Case], p
 
 def _calibrated(
     model: DensityModel, bars: ErrorBars, known: Sequence[Case], unknown: Sequence[Case]
-) -> tuple[float, float, dict[str, torch.Tensor]]:
-    """ln of a common factor, σ of ln NMAE, and the weights."""
+) -> tuple[float, float, dict[str, torch.Tensor], dict[str, float]]:
+    """ln of a common factor, σ of ln NMAE, the weights, and what they are worth."""
     known_y, unknown_y = (
         [bars.signs(model.network, c.features, c.output, c.unfamiliar_a, c.system).double().numpy() for c in cases]
         for cases in (known, unknown)
     )
     lower_y = np.where(never_negative(len(bars.whiten_lcd) - 1).numpy(), 0.0, -np.inf)
-    log_t = np.empty(len(unknown))
-    for left_out in _folds(unknown):
+    expected_ta: list[np.ndarray] = [np.empty(0)] * len(unknown)
+    folds = _folds(unknown)
+    for left_out in folds:
         kept_known, kept_known_y = _without(known, known_y, left_out)
         kept_unknown, kept_unknown_y = _without(unknown, unknown_y, left_out)
         weights = _weights(kept_known, kept_known_y, kept_unknown, kept_unknown_y, lower_y)
         part = ErrorBars(**bars.state_dict() | weights)
-        for t, case in enumerate(unknown):
-            if case.compound in left_out:
-                error_a = part(model.network, case.features, case.output, case.unfamiliar_a, case.system)
-                log_t[t] = np.log(max(case.nmae, SMALLEST) / (100 * float(error_a.sum()) / case.electrons))
-    factor = float(np.median(log_t))
-    spread = float(np.quantile(np.abs(log_t - factor), ONE_SIGMA))
-    return factor, spread, _weights(known, known_y, unknown, unknown_y, lower_y)
+        for t, c in enumerate(unknown):
+            if c.compound in left_out:
+                error_a = part(model.network, c.features, c.output, c.unfamiliar_a, c.system)
+                expected_ta[t] = error_a.double().numpy()
+    log_t = np.array([np.log(c.error_a.sum() / e_a.sum()) for c, e_a in zip(unknown, expected_ta, strict=True)])
+    report = _report(unknown, folds, log_t, expected_ta)
+    return *_median_and_spread(log_t), _weights(known, known_y, unknown, unknown_y, lower_y), report
+
+
+def _median_and_spread(log_t: np.ndarray) -> tuple[float, float]:
+    median = float(np.median(log_t))
+    return median, float(np.quantile(np.abs(log_t - median), ONE_SIGMA))
+
+
+def _report(
+    cases: Sequence[Case], folds: Sequence[set[str]], log_t: np.ndarray, expected_ta: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """What error bars are worth for formulas that neither weights nor factor nor σ were fitted to."""
+    z_t, ratio_t = np.empty(len(cases)), np.empty(len(cases))
+    for left_out in folds:
+        out_t = np.array([case.compound in left_out for case in cases])
+        median, spread = _median_and_spread(log_t[~out_t])
+        ratio_t[out_t] = log_t[out_t] - median
+        z_t[out_t] = ratio_t[out_t] / max(spread, SMALLEST)
+    true_t, true_a = np.array([case.nmae for case in cases]), np.concatenate([case.error_a for case in cases])
+    expected_t = true_t * np.exp(-ratio_t)
+    distance_t = [float(case.unfamiliar_a.mean()) for case in cases]
+    distance_a = np.concatenate([case.unfamiliar_a.numpy() for case in cases])
+    figures = {
+        'within 1 σ, %': 100 * np.mean(abs(z_t) < 1),
+        'within 2 σ, %': 100 * np.mean(abs(z_t) < 2),
+        'within a factor of two, %': 100 * np.mean(abs(ratio_t) < np.log(2)),
+        'rank correlation over snapshots': spearmanr(expected_t, true_t)[0],
+        'of the mean distance': spearmanr(distance_t, true_t)[0],
+        'rank correlation over atoms': spearmanr(np.concatenate(expected_ta), true_a)[0],
+        'of the distance': spearmanr(distance_a, true_a)[0],
+    }
+    return {name: round(float(x), 2) if np.isfinite(x) else 0.0 for name, x in figures.items()}
 
 
 def _folds(cases: Sequence[Case]) -> list[set[str]]:

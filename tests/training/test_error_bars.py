@@ -121,6 +121,7 @@ def test_command(tiny_model, data, tmp_path, capsys, monkeypatch):
     water_box((1, 1, 1)).write('water.xyz')
     known, unknown = (str(part.files[0].parent) for part in data)
     assert main(['uncertainty', 'tiny.safetensors', known, '--held-out', unknown, '--out', 'sure']) == 0
-    assert 'held-out systems is within a factor of' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'held-out systems is within a factor of' in out and re.search(r'within 2 σ, % +\d', out)
     assert main(['predict', 'water.xyz', 'sure.safetensors', '--extrapolate']) == 0
     assert re.search(r'error +NMAE .* in two of three cases\n.*% of it at atom', capsys.readouterr().out)
