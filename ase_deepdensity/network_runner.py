@@ -96,7 +96,7 @@ class NetworkRunner:
         basis, sizes = self.model.architecture.basis, [len(t.D_ii) for t in self.model.atom_types.values()]
         numbers = basis.number * (basis.lmax + 1) ** 2 + max(sizes) ** 2
         numbers *= self.network.members * (1 + self.network.sees_magnetic_moments)
-        nbytes = natoms * (numbers + self.network.ninvariants) * self.dtype.itemsize
+        nbytes = natoms * numbers * self.dtype.itemsize
         at_once = natoms if self.network.steps is None else min(natoms, MOST_IN_BLOCK)
         return nbytes + at_once * BYTES_PER_ATOM
 

@@ -174,10 +174,9 @@ class Joined:
                 shape = (len(D_esaii), self.components, number, *D_esaii.shape[3:])
                 self._all.D_zesaii[Z] = D_esaii.new_zeros(shape)
             self._all.D_zesaii[Z][:, filled, rank_a] = D_esaii
-        self._all.invariants_ac[to] = output.invariants_ac
 
     def output(self) -> Coefficients:
-        """Of all atoms, in their order."""
+        """Of all atoms, in their order, without invariants: whoever wants them takes them from the blocks."""
         assert self._all is not None, 'there are no blocks'
         return self._all
 
@@ -186,4 +185,4 @@ class Joined:
         c_lesanm = [
             c_esanm.new_zeros(len(c_esanm), self.components, natoms, *c_esanm.shape[3:]) for c_esanm in output.c_lesanm
         ]
-        return Coefficients({}, output.invariants_ac.new_zeros(natoms, output.invariants_ac.shape[1]), c_lesanm)
+        return Coefficients({}, output.invariants_ac.new_zeros(natoms, 0), c_lesanm)
