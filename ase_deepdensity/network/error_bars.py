@@ -47,8 +47,9 @@ class ErrorBars:
     ----------
     whiten_lcd
         (lmax+1, n, n) W_L of the n features; leading directions first.
-    factor_zlkk
-        (nspecies, lmax+1, k, k) F with F^T F = (Σ z z^T + 1)⁻¹ in the k leading directions.
+    factor_zlt
+        (nspecies, lmax+1, k(k+1)/2) F with F^T F = (Σ z z^T + 1)⁻¹ in the k leading directions: the rows of the lower
+        triangle, one after the other.
     usual_zx
         (nspecies, 3) of each element: mean ln E of its training atoms, ln of their number, ln of valence electrons.
     centre_y, scale_y
@@ -65,7 +66,7 @@ class ErrorBars:
     """
 
     NAMES: ClassVar[tuple[str, ...]] = (
-        'whiten_lcd', 'factor_zlkk', 'usual_zx', 'centre_y', 'scale_y', 'weight_y', 'offset_s',
+        'whiten_lcd', 'factor_zlt', 'usual_zx', 'centre_y', 'scale_y', 'weight_y', 'offset_s',
     )  # fmt: skip
 
     def __init__(self, **tensors: torch.Tensor):
@@ -73,9 +74,10 @@ class ErrorBars:
             if not tensors[name].isfinite().all():
                 raise ValueError(f'the error bars hold numbers in {name} that are not finite')
             setattr(self, name, tensors[name])
+        self._factor_zlkk = _unpacked(self.factor_zlt)
 
     whiten_lcd: torch.Tensor
-    factor_zlkk: torch.Tensor
+    factor_zlt: torch.Tensor
     usual_zx: torch.Tensor
     centre_y: torch.Tensor
     scale_y: torch.Tensor
@@ -132,13 +134,13 @@ class ErrorBars:
     def rigidity(self, species: Sequence[int], features: Features, system: System) -> torch.Tensor:
         """(natoms, lmax+1) u²."""
         u_al = torch.zeros(system.natoms, len(self.whiten_lcd))
-        nown = self.factor_zlkk.shape[-1]
+        nown = self._factor_zlkk.shape[-1]
         for (Z, L, pseudo), h_mac in features.items():
             if pseudo or L >= len(self.whiten_lcd):
                 continue
             z = species.index(Z)
             z_mac = h_mac.cpu().float() @ self.whiten_lcd[L]
-            own_mak = z_mac[..., :nown] @ self.factor_zlkk[z, L].T
+            own_mak = z_mac[..., :nown] @ self._factor_zlkk[z, L].T
             rest_ma = z_mac[..., nown:].square().sum(-1) / (1 + self.usual_zx[z, 1].exp())
             u_al[system.atoms_of(Z).cpu(), L] = (own_mak.square().sum(-1) + rest_ma).mean(0)
         return u_al
@@ -158,18 +160,27 @@ class ErrorBars:
         if state.keys() != set(cls.NAMES):
             raise ValueError(f'error bars have the tensors {sorted(state)}, not {sorted(cls.NAMES)}')
         channels, lmax = _sizes(network.last_layer())
-        nown, nsigns = state['factor_zlkk'].shape[-1], nsigns_of(lmax)
+        nown, nsigns = min(RANK, channels), nsigns_of(lmax)
         shapes = {
             'whiten_lcd': (lmax + 1, channels, channels),
-            'factor_zlkk': (len(network.species), lmax + 1, nown, nown),
+            'factor_zlt': (len(network.species), lmax + 1, nown * (nown + 1) // 2),
             'usual_zx': (len(network.species), 3),
             **dict.fromkeys(('centre_y', 'scale_y', 'weight_y'), (nsigns,)),
             'offset_s': (2,),
         }
         for name, shape in shapes.items():
-            if tuple(state[name].shape) != shape or nown > channels:
+            if tuple(state[name].shape) != shape:
                 raise ValueError(f'error_bars.{name} is {tuple(state[name].shape)}, which should be {shape}')
         return cls(**state)
+
+
+def _unpacked(factor_zlt: torch.Tensor) -> torch.Tensor:
+    """(…, k, k) of the rows of lower triangles."""
+    size = int((2 * factor_zlt.shape[-1] + 0.25) ** 0.5 - 0.5)
+    row_t, column_t = torch.tril_indices(size, size)
+    factor_zlkk = factor_zlt.new_zeros(*factor_zlt.shape[:-1], size, size)
+    factor_zlkk[..., row_t, column_t] = factor_zlt
+    return factor_zlkk
 
 
 def nsigns_of(lmax: int) -> int:
@@ -244,4 +255,5 @@ class Covariance:
         own_zlkk = torch.einsum('lck, zlcd, ldj -> zlkj', leading_lck, self.sum_zlcc, leading_lck)
         own_zlkk = own_zlkk + torch.eye(leading_lck.shape[-1], dtype=torch.float64)
         factor_zlkk = torch.linalg.inv(torch.linalg.cholesky(own_zlkk))
-        return {'whiten_lcd': whiten_lcd.float(), 'factor_zlkk': factor_zlkk.float()}
+        row_t, column_t = torch.tril_indices(*factor_zlkk.shape[-2:])
+        return {'whiten_lcd': whiten_lcd.float(), 'factor_zlt': factor_zlkk[..., row_t, column_t].float()}
