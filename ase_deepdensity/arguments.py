@@ -10,7 +10,13 @@ import math
 import numbers
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+LONGEST_FORMULA = 24
+"""Letters of symbols in the order of the atoms that a line has room for."""
 
 
 def real(
@@ -103,3 +109,9 @@ def _limits(above: float | None, least: float | None, most: float | None) -> str
         if limit is not None
     ]
     return ''.join(limits)
+
+
+def formula(atoms: Atoms) -> str:
+    """The symbols in the order of the atoms, OH2; where that is long, the formula in Hill's order, H64O32."""
+    in_order = str(atoms.symbols)
+    return in_order if len(in_order) <= LONGEST_FORMULA else str(atoms.get_chemical_formula())

@@ -16,6 +16,7 @@ from ase_deepdensity.analysis.dipole import dipole_moment
 from ase_deepdensity.analysis.hirshfeld import hirshfeld_charges
 from ase_deepdensity.analysis.potential import electrostatic_potential
 from ase_deepdensity.analysis.pseudo import pseudo_density
+from ase_deepdensity.arguments import formula
 from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.choice import choose, kind
@@ -156,7 +157,7 @@ class DeepDensity(Calculator):
             [
                 f'{name}{"".join(options)})',
                 f'  elements   {elements}',
-                f'  atoms      {"none yet: atoms.calc = calc" if given is None else given.symbols}',
+                f'  atoms      {"none yet: atoms.calc = calc" if given is None else formula(given)}',
                 '  gives      .predict(), .get_pseudo_density(), .get_all_electron_density(), dipole moments',
             ]
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.arguments import formula
 from ase_deepdensity.level import Level
 from ase_deepdensity.state import PAWDensity
 
@@ -49,7 +50,7 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return (
-            f'Snapshot({self.atoms.symbols}, {self.energy:.6f} eV, {self.niter} iterations in {self.seconds:.1f} s, '
+            f'Snapshot({formula(self.atoms)}, {self.energy:.6f} eV, {self.niter} iterations in {self.seconds:.1f} s, '
             f'level {self.level.name or "unnamed"})'
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.arguments import formula
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.paw import (
@@ -186,7 +187,7 @@ class PAWDensity:
         spins = ', spin-polarised' if self.nspins == 2 else ''
         periodic = ''.join(name for name, pbc in zip('abc', grid.pbc_c, strict=True) if pbc) or 'no direction'
         lines = [
-            f'PAWDensity({self.atoms.symbols}, {size} grid points, level {self.level.name or "unnamed"}{spins})',
+            f'PAWDensity({formula(self.atoms)}, {size} grid points, level {self.level.name or "unnamed"}{spins})',
             f'  spacing    {" ".join(f"{h:.3f}" for h in grid.spacing_c)} Å, periodic along {periodic}',
             f'  ñ          from {self.nt_sR.min():.3g} to {self.nt_sR.max():.3g} electrons/Å³',
         ]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from ase import Atoms
 
-from ase_deepdensity.arguments import did_you_mean, one_of, real, reason, shown, three_whole, whole
+from ase_deepdensity.arguments import did_you_mean, formula, one_of, real, reason, shown, three_whole, whole
 
 
 @pytest.mark.parametrize('value', [-1, 0, 0.0, np.nan, np.inf, -np.inf, True, '1', None, [1.0], 1j, np.float64(-1)])
@@ -48,3 +49,8 @@ def test_suggestions(name, meant):
 def test_one_of():
     with pytest.raises(ValueError, match=r"symbol must be one of Al, Cu \(metals\), not 'al'; did you mean Al\?"):
         one_of('symbol', 'al', ['Al', 'Cu'], ' (metals)')
+
+
+def test_formulas_fit_a_line():
+    assert formula(Atoms('OH2')) == 'OH2', 'in the order of the atoms'
+    assert formula(Atoms('OH2' * 32)) == 'H64O32'

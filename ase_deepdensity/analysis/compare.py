@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from ase_deepdensity.analysis.dipole import dipole_moment
+from ase_deepdensity.arguments import formula
 from ase_deepdensity.spin import components, spins
 from ase_deepdensity.state import PAWDensity
 
@@ -196,4 +197,4 @@ def _check_pair(state: PAWDensity, reference: PAWDensity) -> None:
 
 def _check_atoms(state: PAWDensity, reference: PAWDensity) -> None:
     if not np.array_equal(state.atoms.numbers, reference.atoms.numbers):
-        raise ValueError(f'the states are of different atoms: {state.atoms.symbols} and {reference.atoms.symbols}')
+        raise ValueError(f'the states are of different atoms: {formula(state.atoms)} and {formula(reference.atoms)}')

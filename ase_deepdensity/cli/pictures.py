@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ase_deepdensity.arguments import formula, real
 from ase_deepdensity.cli.outputs import PICTURES, check_output
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_pictures(args: argparse.Namespace, frames: Iterable[Atoms]) -> list[Path]:
     """The files to be written; refuses what cannot be drawn, before any work."""
-    from ase_deepdensity.arguments import real
-
     outputs = []
     if args.plot is not None:
         outputs.append(check_output('--plot', args.plot, PICTURES))
@@ -93,7 +92,7 @@ def _check_through(args: argparse.Namespace, frames: Iterable[Atoms]) -> None:
         raise ValueError('--through with three atoms is a plane already; leave out --plane')
     for atoms in frames:
         if outside := [a for a in args.through if not 0 <= a < len(atoms)]:
-            raise ValueError(f'--through {outside[0]}: {atoms.symbols} has the atoms 0 to {len(atoms) - 1}')
+            raise ValueError(f'--through {outside[0]}: {formula(atoms)} has the atoms 0 to {len(atoms) - 1}')
 
 
 def write_plot(path: Path, args: argparse.Namespace, density: PAWDensity, n_R: np.ndarray) -> None:

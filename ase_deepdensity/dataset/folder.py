@@ -14,6 +14,7 @@ from typing import overload
 import numpy as np
 from ase.data import chemical_symbols
 
+from ase_deepdensity.arguments import formula
 from ase_deepdensity.dataset.files import (
     Outline,
     Snapshot,
@@ -93,7 +94,7 @@ class Dataset(Sequence[Snapshot]):
             return
         level = first.level
         yield f'level      {level.name or "unnamed"} ({level.code})'
-        yield f'the first  {first.atoms.symbols}' + (f', charge {first.charge:+g}' if first.charge else '')
+        yield f'the first  {formula(first.atoms)}' + (f', charge {first.charge:+g}' if first.charge else '')
         yield 'to see it  dataset[0].density.plot(), .view()'
 
     def _repr_html_(self) -> str:

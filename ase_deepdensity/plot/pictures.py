@@ -68,17 +68,19 @@ def plot_slice(
     ValueError
         A plane, atoms or limits that cannot be; a density that is not positive anywhere.
     """
-    from ase_deepdensity.plot.figure import Picture
+    from ase_deepdensity.plot.figure import Picture, beside_a_bar, plain_powers
 
     n_R, grid, atoms = _unpack(density, grid, atoms)
     if line_axis(grid) is not None:
         return plot_lines({'': n_R}, grid, atoms)
     cut = _cut(n_R, grid, atoms, plane, position, through)
     scale = _signed_scale(cut.n_ij, limits) if signed else _density_scale(n_R, limits)
-    figure = Picture(figsize=size, layout='constrained')
-    axes = figure.add_subplot()
+    figure = Picture(figsize=size)
+    axes, bar_axes = beside_a_bar(figure, cut.extent())
     mesh = _draw(axes, cut, atoms, reach, scale)
-    figure.colorbar(mesh, ax=axes, label='electrons/Å³', extend='neither' if signed else 'min')
+    bar = figure.colorbar(mesh, cax=bar_axes, label='electrons/Å³', extend='neither' if signed else 'min')
+    if not signed:
+        plain_powers(bar.ax.yaxis)
     return figure
 
 

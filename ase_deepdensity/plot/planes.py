@@ -41,6 +41,11 @@ class Plane:
         """(natoms, 3) of points: along the two directions in the plane, and the height above it, Å."""
         return (position_av - self.origin_v) @ self.frame_vx
 
+    def extent(self) -> tuple[float, float]:
+        """Å that it takes along its two directions."""
+        width, height = np.ptp(self.coordinates(self.point_ijv.reshape(-1, 3))[:, :2], axis=0)
+        return float(width), float(height)
+
     def images(self, atoms: Atoms, reach: float) -> tuple[np.ndarray, np.ndarray]:
         """(n, 2) coordinates in the plane, and atomic numbers, of the atoms within ``reach`` of it, images included."""
         dots = self._in_window(atoms) if self.axis is None else self._wrapped(atoms)

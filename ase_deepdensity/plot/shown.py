@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ase_deepdensity.analysis.quantities import QUANTITIES
-from ase_deepdensity.arguments import one_of, shown
+from ase_deepdensity.arguments import formula, one_of, shown
 from ase_deepdensity.collocation.superposition import superpose
 from ase_deepdensity.dataset.volumetric import with_boundaries
 from ase_deepdensity.state import PAWDensity
@@ -47,8 +47,8 @@ def shown_density(state: PAWDensity, quantity: str = 'smooth', difference_to: Ot
         _check_grid(state, other)
     found = sorted(number for other in others for number in other.atoms.numbers.tolist())
     if len(others) > 1 and found != sorted(state.atoms.numbers.tolist()):
-        fragments = ' + '.join(str(other.atoms.symbols) for other in others)
-        raise ValueError(f'the fragments {fragments} are not all of {state.atoms.symbols}')
+        fragments = ' + '.join(formula(other.atoms) for other in others)
+        raise ValueError(f'the fragments {fragments} are not all of {formula(state.atoms)}')
     return n_R - sum(_of(other, quantity) for other in others)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.arguments import real
+from ase_deepdensity.arguments import formula, real
 from ase_deepdensity.files import replacing
 from ase_deepdensity.plot.lines import line_axis
 from ase_deepdensity.plot.shown import Other, has_sign, shown_density
@@ -75,7 +75,7 @@ class View:
     def __repr__(self) -> str:
         corners = sum(len(mesh.corner_kv) for mesh in self._surfaces)
         return (
-            f'View of {self.atoms.symbols}: surface of {self.isovalue:.4g} electrons/Å³, {corners} corners; '
+            f'View of {formula(self.atoms)}: surface of {self.isovalue:.4g} electrons/Å³, {corners} corners; '
             "a notebook shows it, .save('FILE.html') writes a page"
         )
 
@@ -104,11 +104,11 @@ class View:
             figure.add_trace(_names(self.atoms))
         figure.add_trace(_lines(edges(self.atoms.cell.array), 'darkgray', 1))
         hidden = {'visible': False}
-        camera = {'eye': {'x': 0.9, 'y': -1.3, 'z': 0.6}}
+        camera = _camera(self.atoms.cell.array)
         figure.update_layout(
             scene={'xaxis': hidden, 'yaxis': hidden, 'zaxis': hidden, 'aspectmode': 'data', 'camera': camera},
             margin={'l': 0, 'r': 0, 't': 30, 'b': 0},
-            title={'text': f'{self.atoms.symbols}, {self.isovalue:.3g} electrons/Å³', 'font': {'size': 14}},
+            title={'text': f'{formula(self.atoms)}, {self.isovalue:.3g} electrons/Å³', 'font': {'size': 14}},
             showlegend=False,
             height=480,
         )
@@ -168,6 +168,15 @@ class View:
             'image/png': self.still().png(),
             'text/plain': repr(self),
         }
+
+
+def _camera(cell_cv: np.ndarray) -> dict[str, Any]:
+    """One that sees the whole cell.  Plotly's lengths are such that the box around what is drawn has the volume one."""
+    extent_v = np.ptp(edges(cell_cv).reshape(-1, 3), axis=0)
+    far = (
+        np.linalg.norm(extent_v) / (np.sqrt(3) * np.cbrt(extent_v.prod()))
+    ) ** 1.2  # the near end of a long cell is large
+    return {'eye': {'x': 1.15 * far, 'y': -1.65 * far, 'z': 0.75 * far}, 'center': {'x': 0, 'y': 0, 'z': -0.05}}
 
 
 def _trace(mesh: Mesh, **options: Any) -> Any:

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.units import kB
 
-from ase_deepdensity.arguments import did_you_mean, real
+from ase_deepdensity.arguments import did_you_mean, formula, real
 from ase_deepdensity.sampling.geometries import check_dynamics, langevin
 
 CALCULATORS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -114,13 +114,13 @@ def _run(
     try:
         atoms.get_forces()
     except Exception as error:
-        raise ValueError(f'{name} cannot calculate {start.symbols}: {type(error).__name__}: {error}') from error
+        raise ValueError(f'{name} cannot calculate {formula(start)}: {type(error).__name__}: {error}') from error
     info = {'kind': 'dynamics'} | {key: value for key, value in start.info.items() if key == 'charge'}
     for snapshot in langevin(atoms, calc, timestep, rng, *times):
         found = 2 * atoms.get_kinetic_energy() / (3 * len(atoms) * kB)
         if not (np.isfinite(snapshot.positions).all() and found < HOT * max(times[0], 100.0)):
             raise ValueError(
-                f'the dynamics of {start.symbols} with {name} has blown up ({found:.3g} K); a shorter --timestep '
+                f'the dynamics of {formula(start)} with {name} has blown up ({found:.3g} K); a shorter --timestep '
                 f'than {timestep:g} fs, a lower temperature or a better start may help'
             )
         snapshot.info |= info

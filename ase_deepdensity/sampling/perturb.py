@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ase import Atoms
 
-from ase_deepdensity.arguments import real, whole
+from ase_deepdensity.arguments import formula, real, whole
 from ase_deepdensity.sampling.distort import overlaps, rattled, supercell, with_vacancy
 
 TRIES = 100
@@ -52,7 +52,7 @@ def perturbed(
     starts = [_repeated(atoms, max_atoms) for atoms in frames]
     for atoms in starts:
         if len(atoms) <= vacancies:
-            raise ValueError(f'{vacancies} of the {len(atoms)} atoms of {atoms.symbols} cannot be taken out')
+            raise ValueError(f'{vacancies} of the {len(atoms)} atoms of {formula(atoms)} cannot be taken out')
     return _perturbed(starts, np.random.default_rng(seed), rattle, strain, vacancies)
 
 
@@ -70,7 +70,7 @@ def _perturbed(
                     break
             else:
                 raise ValueError(
-                    f'{start.symbols}: atoms overlap in each of {TRIES} tries; rattle ({rattle} Å) or strain '
+                    f'{formula(start)}: atoms overlap in each of {TRIES} tries; rattle ({rattle} Å) or strain '
                     f'({strain}) is too large, or they overlap from the start'
                 )
             atoms.info['kind'] = 'perturbed'
@@ -84,7 +84,7 @@ def _repeated(atoms: Atoms, max_atoms: int | None) -> Atoms:
     if max_atoms is None:
         return atoms
     if len(atoms) > max_atoms:
-        raise ValueError(f'{atoms.symbols} has more than {max_atoms} atoms already')
+        raise ValueError(f'{formula(atoms)} has more than {max_atoms} atoms already')
     return supercell(atoms, max_atoms) if atoms.pbc.all() else _layer(atoms, max_atoms)
 
 

@@ -178,7 +178,7 @@ class SeededGPAW(ASECalculator):
             return
         self._check(atoms)
         self._starter.start = None
-        self._starter.history.clear()
+        self._starter.forget()
         try:
             with seams.altered_builders(self.params, self._prepare):
                 super().create_new_calculation(atoms)
@@ -198,10 +198,11 @@ class SeededGPAW(ASECalculator):
     def create_new_calculation_from_old(self, atoms: Atoms) -> None:
         """GPAW's, which takes the wave functions along to another cell; the density there is the seed."""
         self._check(atoms)
-        self._starter.history.clear()
+        self._starter.forget()
         with seams.altered_builders(self.params, self._prepare):
             super().create_new_calculation_from_old(atoms)
-        self._keep_orbitals(self._start_of_loop())
+        self._start_of_loop()
+        self._starter.keep_orbitals(self.dft)
 
     def move_atoms(self, atoms: Atoms) -> None:
         """GPAW's, in which the moved density is replaced by a seed."""
@@ -215,7 +216,7 @@ class SeededGPAW(ASECalculator):
         finally:
             call_off()
         dft.scf_loop.start = self._starter.start
-        self._keep_orbitals(self._starter.start)
+        self._starter.keep_orbitals(dft, moved=self.carry)
 
     def _parameters_of_seed(self) -> dict[str, Any]:
         return physical(self.seed.level) | {'charge': self.seed.charge or None}
@@ -273,11 +274,6 @@ class SeededGPAW(ASECalculator):
         residual = Residual(self.dft)
         self._judged = context.niter, residual
         return residual.energy_error()
-
-    def _keep_orbitals(self, start: Start | None) -> None:
-        """As long as a seed is on trial."""
-        if start is not None and not start.untouched:
-            start.default.orbitals = seams.Orbitals(self.dft.ibzwfs)
 
     def _remake_orbitals(self, ibzwfs: IBZWaveFunctions[Any], potential: Potential) -> None:
         """As GPAW makes them for a new calculation."""

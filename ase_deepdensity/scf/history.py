@@ -8,7 +8,7 @@ For new atoms, predicted to have P, those b are looked for with which the model'
 and the start is P + C_1 + Σ_k b_k (C_k − C_{k+1}).  A trajectory that is smooth is extrapolated, one that jumps is not
 (b ≈ 0: the newest correction alone).  Where such coefficients come from overlaps of orbitals this is known from
 molecular dynamics (É. Polack, G. Dusson, B. Stamm, F. Lipparini, J. Chem. Theory Comput. 17, 6965 (2021),
-doi:10.1021/acs.jctc.1c00751); here no orbitals are needed.
+doi:10.1021/acs.jctc.1c00751); here the density tells them, and orbitals follow (:mod:`.carried_orbitals`).
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class History:
         self.depth = depth
         self.steps: list[Remembered] = []
         """The newest first."""
+        self.b_k = np.zeros(0)
+        """(differences of steps,) of the start that was made last."""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -82,9 +84,10 @@ class History:
         change_x = (density.nt_sR.data - nt_ksR[0]).ravel()
         n = len(difference_kx)
         if not n:
+            self.b_k = np.zeros(0)
             return np.ones(1)
         product_kk = np.array([[a @ b for b in [*difference_kx, change_x]] for a in difference_kx]).reshape(n, n + 1)
         density.nt_sR.desc.comm.sum(product_kk)
         gram_kk, right_k = product_kk[:, :n], product_kk[:, n]
-        b_k = np.linalg.lstsq(gram_kk + RIDGE * np.diag(gram_kk.diagonal()), right_k, rcond=1e-12)[0]
-        return np.eye(1, n + 1)[0] + np.append(b_k, 0.0) - np.append(0.0, b_k)
+        self.b_k = np.linalg.lstsq(gram_kk + RIDGE * np.diag(gram_kk.diagonal()), right_k, rcond=1e-12)[0]
+        return np.eye(1, n + 1)[0] + np.append(self.b_k, 0.0) - np.append(0.0, self.b_k)

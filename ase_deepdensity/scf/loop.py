@@ -79,11 +79,14 @@ class SeededLoop(SCFLoop):
                 found = Output(density, ibzwfs, self.mixer, self.comm)
                 seams.report_change(context, found.change)
                 if hold.verdict == 'hold':
-                    self._decide(hold, found, density, ibzwfs, log)
+                    self._decide(hold, found, context, ibzwfs, log)
                     released = found
                 else:
                     if not self._density_is_converged(context):
                         found.take_next()
+                        # orbitals that still converge may take the density with them once more
+                        self.update_density_and_potential = True
+                        seams.set_criteria(self, criteria)
                     if released is not None:
                         start.step, released = secant(released, found), None
                 start.rest = found.difference
@@ -120,11 +123,11 @@ class SeededLoop(SCFLoop):
             seams.set_criteria(self, self.convergence | {'energy': seams.Met(self.convergence['energy'])})
 
     def _decide(
-        self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
+        self, hold: Hold, found: Output, context: SCFContext, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
     ) -> None:
         """Judge the seed after one more eigensolver step; the loop then updates the density, or does not."""
         start = hold.start
-        hold.judge(found.residual, lambda: found.atomic_residual(start.occupations))
+        hold.judge(found.residual, lambda: found.atomic_residual(start.occupations), seams.orbital_error(context))
         self.update_density_and_potential = hold.verdict == 'release'
         if hold.verdict == 'release':
             start.default.free_memory()
@@ -132,7 +135,7 @@ class SeededLoop(SCFLoop):
                 protocol = start.protocol
                 beta = protocol.beta_metal if is_metal(ibzwfs) else start.beta or protocol.beta_gap
                 self.mixer = start.make_mixer(beta)
-                self.mixer.mix(density)
+                self.mixer.mix(context.density)
             log(f'seed accepted: residual {found.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
             found.take_next()
 

@@ -24,7 +24,6 @@ from ase_deepdensity.scf.response import Residual
 from ase_deepdensity.scf.seed import ModelSeed
 
 if TYPE_CHECKING:
-    from gpaw.new.density import Density
     from gpaw.new.ibzwfs import IBZWaveFunctions
 
 TOLERANCES = ('residual', 'energy')
@@ -94,7 +93,7 @@ class PassLoop(SeededLoop):
             self.kept = self.kept and start.report.accepted
 
     def _decide(
-        self, hold: Hold, found: Output, density: Density, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
+        self, hold: Hold, found: Output, context: SCFContext, ibzwfs: IBZWaveFunctions[Any], log: Callable[..., None]
     ) -> None:
         """Keep the seed, or leave it to the loop of seeds."""
         start, report = hold.start, hold.start.report
@@ -102,7 +101,7 @@ class PassLoop(SeededLoop):
         self.kept = self.is_good_enough(start, found, last or found.residual > start.protocol.settled * hold.residual)
         if not self.kept:
             seams.set_criteria(self, self._criteria)
-            super()._decide(hold, found, density, ibzwfs, log)
+            super()._decide(hold, found, context, ibzwfs, log)
             return
         report.held += 1
         report.residual = hold.residual = found.residual

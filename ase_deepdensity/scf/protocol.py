@@ -36,6 +36,9 @@ class Protocol:
     """Eigensolver steps at the density of the seed, at most; 1 where the eigensolver is direct (LCAO)."""
     settled: float = 0.5
     """The residual has settled when a step leaves more than this fraction of it."""
+    good_orbitals: float = 1e-4
+    """Error of the orbitals, eV² per electron (GPAW's criterion ``eigenstates``), below which the first residual counts
+    already."""
     refused: float = 0.05
     """Residual, electrons per electron, above which a seed is given up; a superposition of atoms has 0.15–0.3."""
     refused_atomic: float = 0.1
@@ -106,13 +109,15 @@ class Hold:
         self.verdict = 'hold'
         self.residual = np.inf
 
-    def judge(self, residual: float, atomic_residual: Callable[[], float]) -> None:
+    def judge(self, residual: float, atomic_residual: Callable[[], float], orbital_error: float = np.inf) -> None:
         """Sets ``verdict``: 'hold', 'release' or 'refuse'.
 
         Parameters
         ----------
         atomic_residual
             Called only where the residual is small enough, and thus finite.
+        orbital_error
+            Before the last step, eV² per electron.
         """
         protocol, report = self.start.protocol, self.start.report
         before, self.residual = self.residual, residual
@@ -124,7 +129,11 @@ class Hold:
             self._refuse(f'residual {residual:.2e} electrons per electron')
         elif not report.atomic_residual < protocol.refused_atomic:
             self._refuse(f'residual {report.atomic_residual:.2e} electrons in the density matrix of an atom')
-        elif report.held >= self.max_hold or residual > protocol.settled * before:
+        elif (
+            report.held >= self.max_hold
+            or residual > protocol.settled * before
+            or orbital_error < protocol.good_orbitals
+        ):
             self.verdict = 'release'
 
     def _refuse(self, reason: str) -> None:

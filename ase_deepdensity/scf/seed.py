@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.units import Bohr
 
+from ase_deepdensity.arguments import formula
 from ase_deepdensity.atoms_coefficients import atomic_matrices
 from ase_deepdensity.checks import MAX_UNFAMILIAR, PredictionError
 from ase_deepdensity.choice import USUAL, Choice, choose, kind
@@ -300,7 +301,7 @@ class StateSeed(Seed):
     def check(self, atoms: Atoms) -> None:
         mine = self.state.atoms
         if len(mine) != len(atoms) or (mine.numbers != atoms.numbers).any():
-            raise PredictionError(f'the given state is of {mine.symbols}, not of {atoms.symbols}')
+            raise PredictionError(f'the given state is of {formula(mine)}, not of {formula(atoms)}')
         if not np.allclose(mine.positions, atoms.positions, rtol=0, atol=1e-6):
             raise PredictionError('the given state is of other positions of the atoms')
 

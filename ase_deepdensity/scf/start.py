@@ -15,8 +15,9 @@ from ase import Atoms
 
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.scf.bounds import described, may_be_refused
+from ase_deepdensity.scf.carried_orbitals import CarriedOrbitals
 from ase_deepdensity.scf.default_start import DefaultStart, State
-from ase_deepdensity.scf.history import History
+from ase_deepdensity.scf.history import DEPTH, History
 from ase_deepdensity.scf.occupations import NaturalOccupations
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
 from ase_deepdensity.scf.seed import Seed, SeedError, with_moments
@@ -46,6 +47,7 @@ class Starter:
         """Of the calculation at hand; None: the seed has not been asked yet."""
         self.history = History()
         """Of the trajectory: empty where nothing is carried."""
+        self.orbitals = CarriedOrbitals(DEPTH - 1)
         self._predicted: State | None = None
         self.complete = True
         """The last seed knew the magnetisation too, if there is one."""
@@ -113,9 +115,23 @@ class Starter:
         Nothing where that was of the total only: the magnetisation of the moved density holds its part already.
         """
         if self._predicted is None or not dft.results or not self.complete:
-            self.history.clear()
+            self.forget()
         else:
             self.history.add(atoms, self._predicted, self._converged(dft))
+            self.orbitals.remember(dft.ibzwfs)
+
+    def forget(self) -> None:
+        """What comes next is no step of the same trajectory."""
+        self.history.clear()
+        self.orbitals.clear()
+
+    def keep_orbitals(self, dft: DFT, *, moved: bool = False) -> None:
+        """As they are, for as long as a seed is on trial; those that have ``moved`` with the atoms then go further."""
+        if self.start is None or self.start.untouched:
+            return
+        self.start.default.orbitals = orbitals = seams.Orbitals(dft.ibzwfs)
+        if moved:
+            self.orbitals.extrapolate(dft.ibzwfs, orbitals, self.history.b_k)
 
     def _converged(self, dft: DFT) -> State:
         """What the last cycle came to, and one step further: its residual is known, and would count several times."""

@@ -58,6 +58,7 @@ CASES: dict[str, tuple[str, Callable[[], Atoms]]] = {
     'water': ('water-pbe-dzp', water),
     'water-pw': ('water-pbe-pw400', water),
     'water2': ('water-pbe-dzp', lambda: hot(read(GEOMETRIES / 'water2.xyz'), 300)),
+    'water2-pw': ('water-pbe-pw400', lambda: hot(read(GEOMETRIES / 'water2.xyz'), 300)),
     'Si': ('general-pbe-pw400', lambda: hot(bulk('Si', cubic=True), 600)),
     'MgO': ('general-pbe-pw400', lambda: hot(bulk('MgO', 'rocksalt', a=4.25, cubic=True), 1000)),
     'CO': ('general-pbe-pw400', slab),

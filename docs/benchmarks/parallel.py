@@ -5,7 +5,7 @@
 Wall times (of molecules CPU times), the best of some runs: on a machine that has nothing else to do.
 
 threads     a prediction in slabs, 6144 atoms of water, with one thread and with two
-ranks       ``deepdensity predict --out n.zarr`` of 12 288 atoms in a column, by one process and by ``mpiexec -n 2``;
+ranks       ``deepdensity predict --out n.zarr`` of 6144 atoms in a column, by one process and by ``mpiexec -n 2``;
             starting is taken off
 torchrun    steps of a training on chains in one dimension with 8 snapshots in each, by one process and by two
 molecules   1000 molecules of 9 atoms in one call of ``Predictor.predict``, one thread
@@ -26,6 +26,8 @@ from pathlib import Path
 from measure import THREADS, WATER
 
 COMMAND = [sys.executable, '-m', 'ase_deepdensity.cli.main']
+MPIEXEC = 'mpiexec', '--allow-run-as-root', '--oversubscribe', '-n'
+"""Of Open MPI."""
 CHAINS = {
     'network': 'invariant', 'hypers': {'cutoff': 12}, 'basis_cutoff': 14, 'basis_functions': 27, 'lmax': 1, 'stride': 1,
     'smoothing': 1e-5, 'matrix_weight': 0, 'learning_rate': 0.003, 'validation': 4, 'batch': 8, 'validate_every': 1000,
@@ -85,10 +87,10 @@ def ranks() -> tuple[float, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         write(f'{folder}/small.xyz', read(WATER))
-        write(f'{folder}/large.xyz', read(WATER).repeat((32, 2, 2)))
+        write(f'{folder}/large.xyz', read(WATER).repeat((32, 2, 1)))
 
         def of(number: int) -> float:
-            launcher = ['mpiexec', '-n', str(number)] if number > 1 else []
+            launcher = [*MPIEXEC, str(number)] if number > 1 else []
             taken = []
             for name in 'small.xyz', 'large.xyz':
                 command = [*launcher, *COMMAND, 'predict', name, 'water-pbe-dzp', '--out', 'n.zarr']

@@ -1,5 +1,6 @@
 """Many frames predicted by a real cluster on this machine, one of whose workers is killed."""
 
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -21,6 +22,20 @@ from tests.tiny import water_box
 from tests.tolerances import EXACT
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
+
+
+@pytest.fixture(autouse=True)
+def time_limit():
+    """A cluster that says nothing any more is a failure, no wait for ever."""
+
+    def stop(number, frame):
+        raise TimeoutError('no end after five minutes')
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope='module')

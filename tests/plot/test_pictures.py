@@ -22,6 +22,33 @@ def test_slice_of_each_calculation(state, axis):
     assert axes.get_aspect() == 1.0
 
 
+@pytest.mark.parametrize(
+    ('limits', 'labels'),
+    [
+        ((1e-3, 2.0), ['0.001', '0.01', '0.1', '1']),
+        ((0.2, 0.9), ['0.2', '0.3', '0.4', '0.6']),
+        ((0.5, 6.0), ['1']),
+    ],
+)
+def test_colours_have_plain_labels_and_room_for_them(monkeypatch, limits, labels):
+    """No formulas are typeset, which would take as long as the rest of the picture, and nothing is cut off."""
+    from matplotlib.mathtext import MathTextParser
+
+    monkeypatch.setattr(MathTextParser, 'parse', None)
+    grid, n_R = Grid(np.diag([4.0, 3.0, 12.0]), (4, 5, 6)), np.linspace(0.1, 1, 120).reshape(4, 5, 6)
+    for plane in PLANE:
+        for size in (6, 5), (3.6, 2.8):
+            figure = draw(plot_slice(n_R, grid=grid, plane=plane, limits=limits, size=size))
+            shown = [text.get_text() for text in figure.axes[1].get_yticklabels(which='both')]
+            assert set(labels) <= set(shown)
+            box, inside = figure.get_tightbbox(), figure.bbox_inches
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= inside.x1 and box.y1 <= inside.y1
+            c1, c2 = 'abc'.index(plane[0]), 'abc'.index(plane[1])
+            window = figure.axes[0].get_window_extent()
+            lengths = grid.cell_cv.diagonal()
+            assert window.width / window.height == pytest.approx(lengths[c1] / lengths[c2], rel=0.02)
+
+
 def test_points_lie_where_they_are_in_a_skewed_cell(skewed_calc):
     """Distances in the picture are distances in space, and the colours are the density's."""
     state = PAWDensity.from_gpaw(skewed_calc)

@@ -8,6 +8,7 @@ import pytest
 from ase import Atoms
 
 from ase_deepdensity.plot.surfaces import balls, bonds, default_isovalue, edges, isosurface
+from ase_deepdensity.plot.view import _camera
 
 CHROMIUM = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])), None)
 SKEWED = np.array([[4.0, 0.0, 0.0], [1.1, 3.8, 0.0], [0.9, -0.8, 4.2]])
@@ -86,6 +87,22 @@ def test_other_files_are_refused(molecule_state, tmp_path):
         molecule_state.view().save(tmp_path / 'x.txt')
     molecule_state.view().save(tmp_path / 'x.png')
     assert (tmp_path / 'x.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize('cell_cv', [np.eye(3), SKEWED, np.diag([2.9, 2.5, 15.0]), np.diag([30.0, 5.0, 5.0])])
+def test_the_whole_cell_is_in_view(cell_cv):
+    """Plotly opens its camera by 45 degrees from bottom to top, and scales what it shows to a box of volume one."""
+    camera = _camera(cell_cv)
+    eye_v, centre_v = (np.array(list(camera[name].values())) for name in ('eye', 'center'))
+    corner_kv = edges(cell_cv).reshape(-1, 3)
+    middle_v, size_v = (corner_kv.min(axis=0) + corner_kv.max(axis=0)) / 2, np.ptp(corner_kv, axis=0)
+    corner_kv = (corner_kv - middle_v) / np.cbrt(size_v.prod())
+    ahead_v = (centre_v - eye_v) / np.linalg.norm(centre_v - eye_v)
+    right_v = np.cross(ahead_v, [0, 0, 1])
+    up_v = np.cross(right_v / np.linalg.norm(right_v), ahead_v)
+    depth_k = (corner_kv - eye_v) @ ahead_v
+    assert depth_k.min() > 0
+    assert np.abs((corner_kv - eye_v) @ up_v / depth_k).max() < np.tan(np.pi / 8)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason='no chromium')

@@ -6,9 +6,12 @@ import pytest
 
 from ase_deepdensity import SeededGPAW
 from ase_deepdensity.scf.history import History
+from ase_deepdensity.scf.loop import SeededLoop
 from ase_deepdensity.scf.protocol import Protocol
 from tests.scf.conftest import DZP
 from tests.tolerances import SAME_ENERGY
+
+UNBOUND = Protocol(refused=float('inf'), refused_atomic=float('inf'))
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
@@ -54,3 +57,18 @@ def test_a_known_density_takes_one_iteration(oracle, small_water, converged):
     calc = SeededGPAW(oracle, txt=None, **strict)
     calc.get_potential_energy(small_water)
     assert calc.get_number_of_iterations() > 1, 'the estimate is above what is asked for'
+
+
+def test_a_density_that_was_kept_is_let_go_again(tiny_model, small_water, converged, monkeypatch):
+    """It had converged with orbitals that had not: as these change, so may the density that they give."""
+    is_converged, calls = SeededLoop._density_is_converged, list[bool]()
+
+    def too_early(loop, context):
+        calls.append(True)
+        return len(calls) == 1 or is_converged(loop, context)
+
+    monkeypatch.setattr(SeededLoop, '_density_is_converged', too_early)
+    calc = SeededGPAW(tiny_model, txt=None, protocol=UNBOUND, **DZP | {'maxiter': 40})
+    energy = calc.get_potential_energy(small_water)
+    assert calc.seed_report.accepted and 1 < calc.get_number_of_iterations() < 20
+    assert energy == pytest.approx(converged.get_potential_energy(), abs=SAME_ENERGY)

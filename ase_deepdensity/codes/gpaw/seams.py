@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from ase import Atoms
+from ase.units import Ha
 
 from ase_deepdensity.spin import components
 
@@ -175,6 +176,14 @@ class Met:
         return True, self.criterion(context)[1]
 
 
+def orbital_error(context: SCFContext) -> float:
+    """What the criterion ``eigenstates`` looks at, eV² per electron: of the orbitals before the last step.
+
+    Relied on: ``context.wfs.eigensolver.error`` is that of all electrons, in Ha².
+    """
+    return float(context.wfs.eigensolver.error * Ha**2 / context.wfs.nvalence)
+
+
 def energy_tolerance(loop: SCFLoop, context: SCFContext) -> float | None:
     """eV for all electrons; None: no limit is asked for.
 
@@ -278,6 +287,15 @@ def _attributes(wfs: Any) -> tuple[dict[str, Any], np.ndarray | None]:
 
 def _copied(x_n: np.ndarray | None) -> np.ndarray | None:
     return None if x_n is None else x_n.copy()
+
+
+def add_to_orbitals(wfs: Any, change_nG: np.ndarray) -> None:
+    """Change the first orbitals on a grid or as plane waves; GPAW makes them orthogonal again.
+
+    Relied on: ``_P_ani`` holds their projections, if these are known, and ``orthonormalized`` whether they are.
+    """
+    wfs.psit_nX.data[: len(change_nG)] += change_nG
+    wfs._P_ani, wfs.orthonormalized = None, False
 
 
 def remake_orbitals(dft: DFT, builder: DFTComponentsBuilder, potential: Potential) -> None:
