@@ -169,7 +169,7 @@ def test_lists_have_a_model_for_each_kind_of_atoms(special):
 
 
 def test_the_general_model_speaks_where_no_special_one_knows_the_atoms():
-    for atoms in bulk('NaCl', 'rocksalt', a=5.64), bulk('Si'), in_vacuum('N2'):
+    for atoms in bulk('NaCl', 'rocksalt', a=5.64), bulk('Si'), bulk('C'):
         assert choose(atoms).model.name == 'general-pbe-pw400'
     assert choose(in_vacuum('CH3CH2OH')).model.name == 'organics-pbe-pw400'
     with pytest.raises(PredictionError, match='no shipped model knows Ce'):
