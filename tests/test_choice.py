@@ -129,6 +129,23 @@ def test_elements_that_no_model_knows(special, tmp_path, capsys):
     assert error.count('\n') == 1 and 'no shipped model knows Xe (' in error
 
 
+def test_the_magnetic_model_speaks_for_magnetic_atoms():
+    iron, oxide = bulk('Fe'), bulk('NiO', 'rocksalt', a=4.19) * (2, 1, 1)
+    iron.set_initial_magnetic_moments([2.3])
+    oxide.set_initial_magnetic_moments([2.0, 0.0, -2.0, 0.0])
+    for atoms in iron, oxide:
+        assert choose(atoms).model.name == 'magnetic-pbe-pw400'
+        paired = atoms.copy()
+        paired.set_initial_magnetic_moments(None)
+        assert choose(paired).model.name == 'general-pbe-pw400'
+        assert choose(atoms).distance < MAX_UNFAMILIAR
+        atoms.calc = DeepDensity()
+    assert iron.get_magnetic_moment() == pytest.approx(2.14, abs=0.1), 'converged'
+    up, _, down, _ = oxide.get_magnetic_moments()
+    assert up == pytest.approx(-down, abs=1e-3) and up == pytest.approx(1.4, abs=0.2)
+    assert ChosenSeed(None).has_derivative
+
+
 def test_a_charge_is_the_reason_where_no_model_can_be_told_of_it():
     water = in_vacuum('H2O')
     water.info['charge'] = 1

@@ -407,7 +407,7 @@ def test_unknown_name(tmp_path):
 def test_shipped_models(name):
     path = model_path(name)
     assert path.parent == SHIPPED
-    assert path.stat().st_size <= (16e6 if name.startswith('general') else 5e6)
+    assert path.stat().st_size <= {'general-pbe-pw400': 16e6, 'magnetic-pbe-pw400': 6e6}.get(name, 5e6)
     assert contents(path)[1]['format'] == FORMAT and int(contents(path)[1]['version']) >= 4, 'brings its atom types'
     model = DensityModel.load(name)
     assert model.name == name

@@ -75,6 +75,7 @@ class ErrorBars:
                 raise ValueError(f'the error bars hold numbers in {name} that are not finite')
             setattr(self, name, tensors[name])
         self._factor_zlkk = _unpacked(self.factor_zlt)
+        self._scale_zl: torch.Tensor | None = None
 
     whiten_lcd: torch.Tensor
     factor_zlt: torch.Tensor
@@ -111,9 +112,8 @@ class ErrorBars:
         system: System,
     ) -> torch.Tensor:
         """(natoms, signs) those of each atom, their means over it and its neighbours, and their maxima."""
-        layer = network.last_layer()
         rigidity_al = self.rigidity(network.species, features, system)
-        scale_zl = scales(layer, network.species)
+        scale_zl = self._scales_of(network)
         z_a = torch.searchsorted(torch.tensor(network.species), system.number_a.cpu())
         norm_la = torch.stack([c_esanm[:, 0].mean(0).square().sum((1, 2)).cpu() for c_esanm in output.c_lesanm])
         own_ax = torch.stack(
@@ -130,6 +130,12 @@ class ErrorBars:
             dim=1,
         )
         return _with_neighbours(own_ax, system, network.cutoff)
+
+    def _scales_of(self, network: DensityNetwork) -> torch.Tensor:
+        """Those of the network that the error bars belong to, which do not change."""
+        if self._scale_zl is None:
+            self._scale_zl = scales(network.last_layer(), network.species)
+        return self._scale_zl
 
     def rigidity(self, species: Sequence[int], features: Features, system: System) -> torch.Tensor:
         """(natoms, lmax+1) u²."""

@@ -17,6 +17,7 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.model import Architecture, DensityModel
 from ase_deepdensity.network.contract import Coefficient, DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance, invariants_by_species
+from ase_deepdensity.network.system import System
 from ase_deepdensity.paw import AtomType
 from ase_deepdensity.training.batch import cosets, on
 from ase_deepdensity.training.config import TrainingConfig
@@ -30,6 +31,8 @@ FAMILIAR_ATOMS = 20000
 """Atoms of each element whose environments count as familiar, likewise."""
 
 
+NMOMENTS = 7
+"""Factors of the moments of a spin-polarised system with which its environments count as familiar."""
 FEW_SNAPSHOTS = 5
 """Up to so many, fine-tuning is by default that of :data:`TUNING`."""
 
@@ -171,6 +174,14 @@ def some_of_each_element(data: TrainingData, species: Sequence[int], natoms: int
     return chosen
 
 
+def with_moments_met(system: System, scatter: float) -> list[System]:
+    """A system with its moments as large as a training has them, see :attr:`.TrainingConfig.moment_scatter`."""
+    if not (scatter and system.is_spin_polarized):
+        return [system]
+    factors = np.linspace(1 - scatter, 1 + scatter, NMOMENTS)
+    return [replace(system, magmom_a=system.magmom_a * float(factor)) for factor in factors]
+
+
 @torch.no_grad()
 def fit_familiarity(
     network: DensityNetwork, data: TrainingData, init: DensityModel | None, config: TrainingConfig
@@ -184,7 +195,10 @@ def fit_familiarity(
         return init.familiarity
     device = next(network.parameters()).device
     chosen = some_of_each_element(data, network.species, FAMILIAR_ATOMS, config.seed)
-    invariants_zac = invariants_by_species(network, [data[t].system.to(device) for t in sorted(chosen)])
+    systems = [
+        system for t in sorted(chosen) for system in with_moments_met(data[t].system.to(device), config.moment_scatter)
+    ]
+    invariants_zac = invariants_by_species(network, systems)
     met = [z for z, x_ac in enumerate(invariants_zac) if len(x_ac) and network.species[z] not in keeps]
     familiarity = EnvironmentDistance.fit([invariants_zac[z] for z in met])
     if init is None or len(met) == len(network.species):

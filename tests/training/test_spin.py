@@ -22,6 +22,7 @@ from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.data import Cache, TrainingData, sample_of
 from ase_deepdensity.training.loop import Trainer
 from ase_deepdensity.training.loss import mean_spreads
+from ase_deepdensity.training.start import with_moments_met
 from ase_deepdensity.training.step import Objective
 from ase_deepdensity.training.validation import predicted
 from tests.tiny import BASIS, HYPERS, SPECIES, water_box
@@ -166,6 +167,16 @@ def test_moments_are_scattered(polarised, tiny_model):
         batches[3].system.magmom_a, Batches(data, TrainingConfig(batch=5, seed=1), network.cutoff)[3].system.magmom_a
     )
     assert all(torch.equal(sample.system.magmom_a, moment_a) for sample, moment_a in zip(data, before, strict=True))
+
+
+def test_moments_of_all_sizes_of_the_training_are_familiar(tiny_model):
+    """How large they are is a guess: another guess is no other environment."""
+    network, atoms = known_network(tiny_model, magnetic=True), water_box((1, 1, 1))
+    assert with_moments_met(paired := system_of(atoms, network, tiny_model.level), 0.3) == [paired]
+    atoms.set_initial_magnetic_moments([2.0, -1.0, 0.0])
+    met = with_moments_met(system_of(atoms, network, tiny_model.level), 0.3)
+    assert met[0].magmom_a.tolist() == pytest.approx([1.4, -0.7, 0])
+    assert met[-1].magmom_a.tolist() == pytest.approx([2.6, -1.3, 0])
 
 
 def test_a_magnetisation_without_moments_is_refused(polarised, tiny_model):
