@@ -20,6 +20,7 @@ from ase_deepdensity.arguments import formula
 from ase_deepdensity.batches import naming_frame
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.choice import choose, kind
+from ase_deepdensity.expected_error import ExpectedError
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.launchers import mpi_rank
 from ase_deepdensity.model import DensityModel
@@ -298,6 +299,19 @@ class DeepDensity(Calculator):
     def get_number_of_spins(self) -> int:
         """1: spin-paired, as all shipped models are; 2 where a model has predicted a magnetisation."""
         return self._predict().nspins
+
+    def get_density_uncertainty(self, atoms: Atoms | None = None) -> ExpectedError:
+        """How wrong the pseudo density is likely to be: in all and around each atom.
+
+        Raises
+        ------
+        PredictionError
+            The model has no error bars, see ``deepdensity uncertainty``; atoms that nothing can be predicted for.
+        """
+        atoms, extrapolate = self._its_atoms(atoms), self.parameters['extrapolate']
+        with self._lock:
+            predictor = self._predictor_for(atoms)
+            return predictor.expected_error(predictor.coefficients(atoms, extrapolate=extrapolate))
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         if name not in self.implemented_properties:

@@ -23,6 +23,7 @@ from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
+from ase_deepdensity.network.error_bars import ErrorBars
 from ase_deepdensity.network.registry import build_network, telling_shapes
 from ase_deepdensity.paw import MAX_L, MOST_PROJECTORS, AtomType
 from ase_deepdensity.snapshot import Snapshot
@@ -42,7 +43,7 @@ __all__ = [
 
 ANY_CRYSTAL = Atoms(cell=[1.0, 1.0, 1.0], pbc=True)
 """To see whether k-points can be made for it."""
-PARTS = 'network', 'familiarity', 'atom_types'
+PARTS = 'network', 'familiarity', 'atom_types', 'error_bars'
 """What the tensors of a file belong to."""
 
 
@@ -136,6 +137,8 @@ class DensityModel:
     """For people: data, training, measured errors."""
     charge: float = 0.0
     """Total charge of the systems that it predicts, |e|."""
+    error_bars: ErrorBars | None = None
+    """How wrong its predictions are likely to be; None: nobody has measured it."""
 
     def __post_init__(self) -> None:
         l_j = {number: atom_type.l_j for number, atom_type in self.atom_types.items()}
@@ -254,6 +257,8 @@ class DensityModel:
         }
         tensors = {f'network.{k}': v for k, v in self.network.state_dict().items()}
         tensors |= {f'familiarity.{k}': v for k, v in self.familiarity.state_dict().items()}
+        if self.error_bars is not None:
+            tensors |= {f'error_bars.{k}': v for k, v in self.error_bars.state_dict().items()}
         arrays = {k: v.detach().cpu().contiguous().numpy() for k, v in tensors.items()}
         for number, atom_type in self.atom_types.items():
             arrays |= {f'atom_types.{number}.{key}': array for key, array in atom_type.to_arrays().items()}
@@ -288,12 +293,14 @@ class DensityModel:
         familiarity = EnvironmentDistance.from_state_dict(
             _part(tensors, 'familiarity.'), len(architecture.species), network.ninvariants
         )
+        bars = _part(tensors, 'error_bars.')
+        error_bars = ErrorBars.from_state_dict(bars, network) if bars else None
         if strange := [name for name in tensors if name.partition('.')[0] not in PARTS]:
             raise ValueError(f'tensors that are no part of a model: {", ".join(strange)}')
         if not isinstance(header['card'], dict):
             raise ValueError(f'its card is {header["card"]!r}')
         charge = real('the charge of a model', header['charge'], unit='|e|')
-        return cls(architecture, network.eval(), level, atom_types, familiarity, header['card'], charge)
+        return cls(architecture, network.eval(), level, atom_types, familiarity, header['card'], charge, error_bars)
 
 
 def _check_shapes(network: DensityNetwork, state: dict[str, torch.Tensor]) -> None:

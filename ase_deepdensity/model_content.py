@@ -27,7 +27,7 @@ from ase_deepdensity.files import DAMAGE, checksum, read_json, replacing
 from ase_deepdensity.model_files import ModelError
 from ase_deepdensity.model_upgrades import UPGRADES
 
-FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 5
+FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 6
 DTYPES: dict[str, np.dtype[Any]] = {'F32': np.dtype('<f4'), 'F64': np.dtype('<f8')}
 LENGTH = 8
 """Bytes that tell how long the JSON text is."""

@@ -84,5 +84,12 @@ def _with_overlaps(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Con
     return header, arrays
 
 
-UPGRADES: dict[int, Upgrade] = {2: _sealed, 3: _with_atom_types, 4: _with_overlaps}
+def _with_error_bars(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Content:
+    """Models of version 6 may hold error bars; earlier files do not know them."""
+    if strange := [name for name in arrays if name.startswith('error_bars.')]:
+        raise ValueError(f'arrays that there were not yet: {", ".join(strange)}')
+    return header, arrays
+
+
+UPGRADES: dict[int, Upgrade] = {2: _sealed, 3: _with_atom_types, 4: _with_overlaps, 5: _with_error_bars}
 """version → what makes a file of that version one of the next."""

@@ -28,6 +28,7 @@ from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
+from ase_deepdensity.expected_error import ExpectedError, expected_error
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
@@ -459,6 +460,17 @@ class Predictor:
         check_grid(grid, atoms)
         check_size(grid, max_points)
         return SlabDensity(self, self.coefficients(atoms, extrapolate=extrapolate), grid, max_points).lazy()
+
+    def expected_error(self, coefficients: AtomsCoefficients) -> ExpectedError:
+        """How wrong the density of known coefficients is likely to be.
+
+        Raises
+        ------
+        PredictionError
+            A model without error bars, or more atoms than its network is shown at once.
+        """
+        with default_device('cpu'):
+            return expected_error(self._runner, coefficients, self.electrons(coefficients))
 
     def electrons(self, coefficients: AtomsCoefficients, some_a: np.ndarray | None = None) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`.

@@ -11,8 +11,8 @@ ROOMS = [
     'forks', 'packages', 'launchers', 'devices', 'memory', 'arguments', 'files', 'basis', 'grid', 'geometry',
     'spelling', 'level', 'paw', 'spin', 'state', 'snapshot', 'codes', 'model_files', 'model_upgrades',
     'model_content', 'network', 'model', 'collocation', 'dataset', 'system', 'atoms_coefficients', 'checks',
-    'batches', 'network_runner', 'slabs', 'predict', 'ranks', 'choice', 'analysis', 'plot', 'generate', 'frames',
-    'sampling', 'training', 'scf', 'calculator', 'with_dipoles', 'testing', 'cli', 'ase_plugin',
+    'batches', 'network_runner', 'expected_error', 'slabs', 'predict', 'ranks', 'choice', 'analysis', 'plot',
+    'generate', 'frames', 'sampling', 'training', 'scf', 'calculator', 'with_dipoles', 'testing', 'cli', 'ase_plugin',
 ]  # fmt: skip
 LAZY = {
     ('level', 'codes'), ('state', 'codes'), ('state', 'analysis'), ('state', 'plot'), ('model', 'plot'),

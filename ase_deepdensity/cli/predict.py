@@ -235,7 +235,8 @@ def _predict(
             density = predictor.density(coefficients, grid)
         times.append(time.perf_counter())
         shown_R = _shown_density(density, args)
-        print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R)), flush=True)
+        expected = list(_expected_lines(predictor, coefficients))
+        print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R, expected)), flush=True)
         _write(density, args, _number(frames, i), shown_R)
         start = time.perf_counter()
 
@@ -251,13 +252,32 @@ def _shown_density(density: PAWDensity, args: argparse.Namespace) -> np.ndarray 
 
 
 def _report(
-    density: PAWDensity, coefficients: AtomsCoefficients, times: list[float], quantity: str, shown_R: np.ndarray | None
+    density: PAWDensity,
+    coefficients: AtomsCoefficients,
+    times: list[float],
+    quantity: str,
+    shown_R: np.ndarray | None,
+    expected: list[str],
 ) -> Iterator[str]:
     setup, network, evaluation = (after - before for before, after in pairwise(times))
     yield grid_line(density.grid)
     yield from _electrons_and_dipole(density, quantity, shown_R)
     yield distance_line(coefficients)
+    yield from expected
     yield f'time       {setup:.2f} s set-up, {network:.3f} s network, {evaluation:.3f} s grid'
+
+
+def _expected_lines(predictor: Predictor, coefficients: AtomsCoefficients) -> Iterator[str]:
+    """How wrong it is likely to be, and where, if the model can tell."""
+    from ase_deepdensity.network_runner import MOST_IN_BLOCK
+
+    if predictor.model.error_bars is None or len(coefficients.atoms) > MOST_IN_BLOCK:
+        return
+    expected = predictor.expected_error(coefficients)
+    worst = int(expected.error_a.argmax())
+    share = expected.error_a[worst] / expected.error_a.sum()
+    yield f'error      {expected}'
+    yield f'           {share:.0%} of it at atom {worst} ({coefficients.atoms.symbols[worst]})'
 
 
 def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarray | None) -> Iterator[str]:

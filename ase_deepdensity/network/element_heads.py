@@ -157,13 +157,13 @@ class ElementHeads(torch.nn.Module):
         kind = self.kinds[self.species.index(number)]
         return self.elements[str(number)], self.matrices[kind]  # type: ignore[return-value]
 
-    def last_layer(self) -> LastLayer:
-        """The read-outs of all elements, with what belongs to an element alone as their weights."""
+    def last_layer(self, numbers: Sequence[int] | None = None) -> LastLayer:
+        """The read-outs of all or some elements, with what belongs to an element alone as their weights."""
         return LastLayer(
             self.functions,
             {
                 (Z, *channel): self._readout(Z, channel)
-                for Z in self.species
+                for Z in (self.species if numbers is None else numbers)
                 for channel in channels_of(self.functions, self.of(Z)[1])
             },
         )

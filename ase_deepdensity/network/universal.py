@@ -214,7 +214,7 @@ class UniversalNetwork(DensityNetwork):
     def features(self, system: System) -> ReadFeatures:
         up = self._features(system, self._index_of(system), self._edges(system), 1)
         rows_z = {Z: system.atoms_of(Z) for Z in system.numbers}
-        return split(up.h_mac, up.pseudo_mac, self.last_layer(), rows_z)
+        return split(up.h_mac, up.pseudo_mac, self._heads[0].last_layer(system.numbers), rows_z)
 
     def _read(self, s: int, features: Features, system: System) -> Said:
         """What the heads of the total (0) or of the magnetisation (1) say."""

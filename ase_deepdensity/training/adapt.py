@@ -114,7 +114,7 @@ def adapt(model: DensityModel, snapshots: Sequence[Snapshot]) -> tuple[DensityMo
             'NMAE before, %': report.before, 'NMAE after, %': report.after, 'NMAE of left-out snapshots, %': left_out,
         }
     }  # fmt: skip
-    return replace(model, network=network.eval(), card=card), report
+    return replace(model, network=network.eval(), card=card, error_bars=None), report
 
 
 def check(model: DensityModel, snapshots: Sequence[Snapshot]) -> None:

@@ -138,7 +138,7 @@ class Learner:
     def _renew(self, weights: Weights | None = None) -> None:
         network = copy.deepcopy(self.beginning.network)
         network.last_layer().add(self.weights() if weights is None else weights)
-        self.model = replace(self.beginning, network=network.eval())
+        self.model = replace(self.beginning, network=network.eval(), error_bars=None)
 
     def learned(self) -> DensityModel:
         """The model, whose card tells how it came about."""

@@ -1,0 +1,59 @@
+"""``deepdensity uncertainty``: error bars for a trained model."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        f'{parser.description}: how wrong its predictions are likely to be, from the data that it was trained on and '
+        'from snapshots that took no part in the training. "predict" then tells the expected error.'
+    )
+    add = parser.add_argument
+    add('model', metavar='MODEL', help='a name or a file')
+    add('dataset', nargs='+', metavar='DATASET', help='folders of snapshots that it was trained on')
+    add(
+        '--held-out',
+        nargs='+',
+        metavar='DATASET',
+        help='folders of snapshots that took no part in the training (default: those of DATASET that it was validated '
+        'on, if these are all and only the data of its training)',
+    )
+    add('--out', metavar='FILE', help='model file to write (default: the same file)')
+
+
+def run(args: argparse.Namespace) -> int:
+    import math
+    from pathlib import Path
+
+    from ase_deepdensity.cli.outputs import check_output
+    from ase_deepdensity.dataset import Dataset
+    from ase_deepdensity.model import SUFFIX, DensityModel, model_path
+    from ase_deepdensity.training.error_bars import held_out_part, with_error_bars
+
+    path = model_path(args.model)
+    out = path if args.out is None else Path(args.out.removesuffix(SUFFIX) + SUFFIX)
+    if not out.name.removesuffix(SUFFIX):
+        raise ValueError(f'--out must be the name of a model file, not {args.out!r}')
+    if args.out is not None:
+        check_output('--out', str(out))
+    model = DensityModel.load(path)
+    training = Dataset(args.dataset)
+    if args.held_out is None:
+        training, held_out = held_out_part(model, training)
+    else:
+        held_out = Dataset(args.held_out)
+    model = with_error_bars(model, training, held_out, progress=True)
+    if args.out is not None:
+        model.card['name'] = out.name.removesuffix(SUFFIX)
+    model.save(out)
+    assert model.error_bars is not None
+    print(
+        f'{out}: error bars from {len(training)} snapshots of its training and {len(held_out)} held out; '
+        f'the NMAE of two of three held-out systems is within a factor of {math.exp(model.error_bars.spread):.2f}.\n'
+        'Of held-out formulas, each tenth with error bars that were made without it:'
+    )
+    for name, figure in model.card['error bars'].items():
+        print(f'{name:36}{figure:g}')
+    return 0
