@@ -98,6 +98,9 @@ def check(program: str, *arguments: str, monkeypatch: pytest.MonkeyPatch | None 
         module = arguments.index('-m')
         assert arguments[module + 1] == 'ase_deepdensity.cli.main'
         check('deepdensity', *arguments[module + 2 :])
+    elif program == 'mpiexec':
+        assert arguments[0] == '-n' and arguments[1].isdigit()
+        check(*arguments[2:])
     elif program in ('ase', 'pytest', 'ruff', 'mypy'):
         assert shutil.which(program, path=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'), program
     else:
