@@ -297,7 +297,7 @@ class DeepDensity(Calculator):
         return self._grid(self._its_atoms()).size_c.copy()
 
     def get_number_of_spins(self) -> int:
-        """1: spin-paired, as all shipped models are; 2 where a model has predicted a magnetisation."""
+        """1: spin-paired; 2 where a model that is told magnetic moments has predicted a magnetisation."""
         return self._predict().nspins
 
     def get_density_uncertainty(self, atoms: Atoms | None = None) -> ExpectedError:

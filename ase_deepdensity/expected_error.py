@@ -10,6 +10,7 @@ import torch
 from ase_deepdensity.atoms_coefficients import AtomsCoefficients
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.error_bars import Seen
 from ase_deepdensity.network_runner import MOST_IN_BLOCK, NetworkRunner
 
 
@@ -57,7 +58,7 @@ def expected_error(runner: NetworkRunner, coefficients: AtomsCoefficients, elect
     assert isinstance(coefficients.output, Coefficients)
     system = runner.system([atoms])
     with torch.no_grad():
-        features = runner.network.features(system)
         unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
-        error_a = model.error_bars(runner.network, features, coefficients.output, unfamiliar_a, system)
+        seen = Seen(system, runner.network.features(system), coefficients.output, unfamiliar_a)
+        error_a = model.error_bars(runner.network, seen)
     return ExpectedError(error_a.double().numpy(), electrons, model.error_bars.spread)

@@ -58,17 +58,14 @@ class Streamed:
 
     def _write_together(self, density: SlabDensity, blocks: Iterable[Any]) -> None:
         """Zarr by all ranks, other files by rank 0."""
-        from ase_deepdensity.dataset.zarr_folder import write_zarr_of_ranks
+        from ase_deepdensity.dataset.zarr_folder import write_zarr
         from ase_deepdensity.ranks import computed, matrices_on_rank_0, on_rank_0
 
         D_zsaii = matrices_on_rank_0(density, self.comm)
         if file_kind(self.path.name) == 'zarr':
             slabs = ((block.grid, block.nt_sR.astype(density.dtype)) for block in blocks)
-            write_zarr_of_ranks(
-                self.path, self.atoms, self.grid, slabs, D_zsaii, comm=self.comm, nspins=density.nspins,
-                dtype=density.dtype, model=self.predictor.model.name, **self._origin(density),
-                finish=density.finish,
-            )  # fmt: skip
+            more = self._zarr(density) | {'comm': self.comm, 'finish': density.finish}
+            write_zarr(self.path, self.atoms, self.grid, slabs, D_zsaii, **more)
             return
         mine = computed(density, self.comm, blocks)
         with on_rank_0(density, self.comm, mine) as all_slabs:
@@ -87,7 +84,7 @@ class Streamed:
             totals = (with_boundaries(slab, nt_sR.sum(axis=0)) for slab, nt_sR in slabs)
             write_cube_slabs(self.path, self.atoms, self.grid.size_c, totals)
         elif kind == 'zarr':
-            write_zarr(*where, slabs, D_zsaii, model=self.predictor.model.name, **self._origin(density))
+            write_zarr(*where, slabs, D_zsaii, **self._zarr(density))
         else:
             types = self.predictor.model.atom_types
             write_density_slabs(*where, slabs, D_zsaii, atom_types=types, **self._origin(density))
@@ -95,6 +92,10 @@ class Streamed:
     def _origin(self, density: SlabDensity) -> dict[str, Any]:
         charge = density.coefficients.charge
         return {'level': self.predictor.level, 'charge': charge, 'planes': density.planes}
+
+    def _zarr(self, density: SlabDensity) -> dict[str, Any]:
+        more = {'nspins': density.nspins, 'dtype': density.dtype, 'model': self.predictor.model.name}
+        return self._origin(density) | more
 
 
 def grid_line(grid: Grid) -> str:

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='folders of snapshots that took no part in the training (default: those of DATASET that it was validated '
         'on, if these are all and only the data of its training)',
     )
-    add('--out', metavar='FILE', help='model file to write (default: the same file)')
+    add('--out', metavar='FILE', help='model file to write (default: the same file; shipped models need it)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,13 +29,15 @@ def run(args: argparse.Namespace) -> int:
 
     from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.dataset import Dataset
-    from ase_deepdensity.model import SUFFIX, DensityModel, model_path
+    from ase_deepdensity.model import SHIPPED, SUFFIX, DensityModel, model_path
     from ase_deepdensity.training.error_bars import held_out_part, with_error_bars
 
     path = model_path(args.model)
     out = path if args.out is None else Path(args.out.removesuffix(SUFFIX) + SUFFIX)
     if not out.name.removesuffix(SUFFIX):
         raise ValueError(f'--out must be the name of a model file, not {args.out!r}')
+    if out.resolve().parent == SHIPPED.resolve():
+        raise ValueError(f'{out.name} is shipped with this program and stays as it is: give --out FILE')
     if args.out is not None:
         check_output('--out', str(out))
     model = DensityModel.load(path)

@@ -17,13 +17,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_deepdensity.codes.gpaw.mpi import broadcast, shared_exception
+from ase_deepdensity.codes.gpaw.mpi import OneProcess, broadcast, shared_exception
 from ase_deepdensity.dataset.volumetric import in_order
 from ase_deepdensity.files import naming, remove_stale_temporaries, temporary_path
 from ase_deepdensity.grid import Grid
@@ -83,80 +83,50 @@ def write_zarr(
     slabs: Iterable[tuple[Grid, np.ndarray]],
     D_zsaii: Mapping[int, np.ndarray],
     *,
-    planes: int,
-    level: Level,
-    charge: float = 0.0,
-    model: str = '',
-) -> None:
-    """Write a density slab by slab; only one is held at a time.
-
-    Parameters
-    ----------
-    grid
-        The whole grid.
-    slabs
-        That follow each other along its first axis, with ñ (1 or 2, n0, n1, n2) there, electrons/Å³.
-    D_zsaii
-        By atomic number the density matrices (1 or 2, natoms of it, ni, ni).
-    planes
-        Of a chunk.
-    level, charge, model
-        Where it comes from.
-
-    Raises
-    ------
-    ValueError
-        Something else stands at ``path``, or the slabs are not the grid.
-    OSError
-        A full disk.
-    """
-    require('zarr', 'large', 'Zarr files')
-    import zarr
-
-    about = _provenance(atoms, grid, level, charge, model)
-    with _replacing_folder(Path(path)) as folder:
-        group: Any = zarr.create_group(folder, attributes=about)
-        _write_atoms(group, atoms, D_zsaii)
-        data = None
-        for start, nt_sR in in_order(grid, slabs):
-            if data is None:
-                data = _create_density(group, grid, len(nt_sR), nt_sR.dtype, planes)
-            data[:, start : start + nt_sR.shape[1]] = nt_sR
-        _consolidate(group)
-
-
-def write_zarr_of_ranks(
-    path: str | Path,
-    atoms: Atoms,
-    grid: Grid,
-    slabs: Iterable[tuple[Grid, np.ndarray]],
-    D_zsaii: Mapping[int, np.ndarray],
-    *,
-    comm: MPIComm,
     nspins: int,
     dtype: np.dtype[Any],
     planes: int,
     level: Level,
     charge: float = 0.0,
     model: str = '',
+    comm: MPIComm | None = None,
     finish: Callable[[], None] = lambda: None,
 ) -> None:
-    """The same by all ranks of ``comm`` together, which must see one disk; an error of one rank is one of all.
+    """Write a density slab by slab, of which one is held at a time.
+
+    All ranks of ``comm`` do it together; they must see one disk, and an error of one rank is one of all.
 
     Parameters
     ----------
+    grid
+        The whole grid.
     slabs
-        Those of this rank, whole chunks of ``planes`` planes each.
+        That follow each other along its first axis, with ñ (1 or 2, n0, n1, n2) there, electrons/Å³; of several ranks
+        those of this one, whole chunks each.
     D_zsaii
-        Those of all atoms on rank 0.
+        By atomic number the density matrices (1 or 2, natoms of it, ni, ni) of all atoms; looked at on rank 0.
     nspins, dtype
         Of all slabs.
+    planes
+        Of a chunk.
+    level, charge, model
+        Where it comes from.
+    comm
+        Default: this process alone.
     finish
         What all ranks do when all is written; after an error there nothing is left.
+
+    Raises
+    ------
+    ValueError
+        Something else stands at ``path``; one process, and its slabs are not the grid.
+    OSError
+        A full disk.
     """
     require('zarr', 'large', 'Zarr files')
     import zarr
 
+    comm = cast('MPIComm', OneProcess()) if comm is None else comm
     with shared_exception(comm), ExitStack() as stack:
         folder = None
         with shared_exception(comm):
@@ -168,17 +138,22 @@ def write_zarr_of_ranks(
         folder = broadcast(folder, 0, comm)
         with shared_exception(comm), naming(path):
             data: Any = zarr.open_group(folder, mode='r+')['nt_sR']
-            for slab, nt_sR in slabs:
-                start = int(slab.start_c[0] - grid.start_c[0])
+            for start, nt_sR in in_order(grid, slabs) if comm.size == 1 else _places(grid, slabs):
                 data[:, start : start + nt_sR.shape[1]] = nt_sR
         finish()
         if comm.rank == 0:
             _consolidate(group)
 
 
-def _create_density(group: Any, grid: Grid, nspins: int, dtype: np.dtype[Any], planes: int) -> Any:
+def _places(grid: Grid, slabs: Iterable[tuple[Grid, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Where each slab begins along the first axis, and ñ there."""
+    for slab, nt_sR in slabs:
+        yield int(slab.start_c[0] - grid.start_c[0]), nt_sR
+
+
+def _create_density(group: Any, grid: Grid, nspins: int, dtype: np.dtype[Any], planes: int) -> None:
     shape = (nspins, *grid.shape)
-    return group.create_array(
+    group.create_array(
         'nt_sR', shape=shape, chunks=(1, min(planes, shape[1]), *shape[2:]), dtype=dtype, dimension_names=AXES,
         attributes={'units': 'electron/angstrom^3', 'long_name': 'pseudo density'},
     )  # fmt: skip

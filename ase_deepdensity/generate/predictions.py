@@ -76,7 +76,8 @@ class Predictions:
     def compute(self, atoms: Atoms, comm: MPIComm) -> Predicted | Trouble:
         """Predict, or say why not."""
         try:
-            predictor = _predictor(self)
+            level = json.dumps(self.level.to_dict())
+            predictor = _predictor(self.model, level, self.device, self.dtype, self.extrapolate)
             grid = predictor.grid(atoms, self.gpts, self.h)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter('always', UnfamiliarWarning)
@@ -95,25 +96,13 @@ class Predictions:
         return self.targets[i]
 
 
-def _predictor(work: Predictions) -> Predictor:
-    key = hashlib.sha256(work.model).hexdigest(), json.dumps(work.level.to_dict()), work.device, work.dtype
-    if key not in _kept:
-        _kept.clear()
-        _kept[key] = Predictor(
-            _model(work.model), level=work.level, device=work.device, dtype=work.dtype, extrapolate=work.extrapolate
-        )
-    predictor = _kept[key]
-    predictor.extrapolate = work.extrapolate
-    return predictor
-
-
-@lru_cache(maxsize=2)
-def _model(content: bytes) -> DensityModel:
+@lru_cache(maxsize=1)
+def _predictor(model: bytes, level: str, device: str | None, dtype: torch.dtype, extrapolate: bool) -> Predictor:
+    """The last one of this process; the level as JSON."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / 'model.safetensors'
-        path.write_bytes(content)
-        return DensityModel.load(path)
-
-
-_kept: dict[tuple[str, str, str | None, torch.dtype], Predictor] = {}
-"""The last predictor of this process."""
+        path.write_bytes(model)
+        loaded = DensityModel.load(path)
+    return Predictor(
+        loaded, level=Level.from_dict(json.loads(level)), device=device, dtype=dtype, extrapolate=extrapolate
+    )

@@ -22,6 +22,7 @@ else being equal, never gets a smaller error bar.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
@@ -38,6 +39,18 @@ TINY = 1e-3
 """Of distances and norms of which there are logarithms."""
 FARTHEST = 5.0
 """Standard deviations from what the weights were fitted to, beyond which a sign counts no more than there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A system, and all that tells how well it is known."""
+
+    system: System
+    features: Features
+    """Of the last layer."""
+    output: Coefficients
+    unfamiliar_a: torch.Tensor
+    """(natoms,) distances from the training data."""
 
 
 class ErrorBars:
@@ -90,38 +103,24 @@ class ErrorBars:
         """σ of ln NMAE."""
         return float(self.offset_s[1])
 
-    def __call__(
-        self,
-        network: DensityNetwork,
-        features: Features,
-        output: Coefficients,
-        unfamiliar_a: torch.Tensor,
-        system: System,
-    ) -> torch.Tensor:
+    def __call__(self, network: DensityNetwork, seen: Seen) -> torch.Tensor:
         """(natoms,) expected ∫ |ñ − ñ_ref| dr of the points that are nearest to each atom, electrons."""
-        y_ay = self.signs(network, features, output, unfamiliar_a, system)
-        z_ay = ((y_ay - self.centre_y) * self.scale_y).clamp(-FARTHEST, FARTHEST)
+        z_ay = ((self.signs(network, seen) - self.centre_y) * self.scale_y).clamp(-FARTHEST, FARTHEST)
         return (z_ay @ self.weight_y + self.offset_s[0]).exp()
 
-    def signs(
-        self,
-        network: DensityNetwork,
-        features: Features,
-        output: Coefficients,
-        unfamiliar_a: torch.Tensor,
-        system: System,
-    ) -> torch.Tensor:
+    def signs(self, network: DensityNetwork, seen: Seen) -> torch.Tensor:
         """(natoms, signs) those of each atom, their means over it and its neighbours, and their maxima."""
-        rigidity_al = self.rigidity(network.species, features, system)
+        system, c_lesanm = seen.system, seen.output.c_lesanm
+        rigidity_al = self.rigidity(network.species, seen.features, system)
         scale_zl = self._scales_of(network)
         z_a = torch.searchsorted(torch.tensor(network.species), system.number_a.cpu())
-        norm_la = torch.stack([c_esanm[:, 0].mean(0).square().sum((1, 2)).cpu() for c_esanm in output.c_lesanm])
+        norm_la = torch.stack([c_esanm[:, 0].mean(0).square().sum((1, 2)).cpu() for c_esanm in c_lesanm])
         own_ax = torch.stack(
             [
                 *(rigidity_al + TINY**2).log().T / 2,
                 (rigidity_al.sum(1) + TINY**2).log() / 2,
                 ((rigidity_al * scale_zl[z_a]).sum(1) + 1e-30).log() / 2,
-                (unfamiliar_a.cpu().float() + TINY).log(),
+                (seen.unfamiliar_a.cpu().float() + TINY).log(),
                 (norm_la[0].sqrt() + TINY).log(),
                 (norm_la[1:].sum(0).sqrt() + TINY).log(),
                 (scale_zl[z_a].sum(1) + 1e-30).log() / 2,

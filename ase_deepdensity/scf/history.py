@@ -73,21 +73,21 @@ class History:
 
     def add_correction(self, density: Density) -> None:
         """Add the correction to a density that holds a prediction, whose atoms may have gone to other ranks."""
-        coefficient_k = self._coefficients(density)
+        self.b_k = b_k = self._differences(density)
+        coefficient_k = np.eye(1, len(b_k) + 1)[0] + np.append(b_k, 0.0) - np.append(0.0, b_k)  # their sum is 1
         for coefficient, step in zip(coefficient_k, self.steps, strict=True):
             step.converged.minus(step.predicted).add_to(density, coefficient)
 
-    def _coefficients(self, density: Density) -> np.ndarray:
-        """(steps,) of the corrections, the same on all ranks of the grid; their sum is 1."""
+    def _differences(self, density: Density) -> np.ndarray:
+        """b of the differences of steps, the same on all ranks of the grid."""
         nt_ksR = [step.predicted.nt_sR for step in self.steps]
         difference_kx = [(newer - older).ravel() for newer, older in pairwise(nt_ksR)]
         change_x = (density.nt_sR.data - nt_ksR[0]).ravel()
         n = len(difference_kx)
         if not n:
-            self.b_k = np.zeros(0)
-            return np.ones(1)
+            return np.zeros(0)
         product_kk = np.array([[a @ b for b in [*difference_kx, change_x]] for a in difference_kx]).reshape(n, n + 1)
         density.nt_sR.desc.comm.sum(product_kk)
         gram_kk, right_k = product_kk[:, :n], product_kk[:, n]
-        self.b_k = np.linalg.lstsq(gram_kk + RIDGE * np.diag(gram_kk.diagonal()), right_k, rcond=1e-12)[0]
-        return np.eye(1, n + 1)[0] + np.append(self.b_k, 0.0) - np.append(0.0, self.b_k)
+        b_k: np.ndarray = np.linalg.lstsq(gram_kk + RIDGE * np.diag(gram_kk.diagonal()), right_k, rcond=1e-12)[0]
+        return b_k

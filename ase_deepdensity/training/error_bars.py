@@ -25,9 +25,7 @@ from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients
-from ase_deepdensity.network.error_bars import Covariance, ErrorBars, never_negative, nsigns_of
-from ase_deepdensity.network.readout import Features
-from ase_deepdensity.network.system import System
+from ase_deepdensity.network.error_bars import Covariance, ErrorBars, Seen, never_negative, nsigns_of
 from ase_deepdensity.network_runner import NetworkRunner
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.snapshot import Snapshot
@@ -56,10 +54,7 @@ class ErrorBarError(ValueError):
 class Case:
     """A snapshot as the model sees it, and how wrong it is there."""
 
-    system: System
-    features: Features
-    output: Coefficients
-    unfamiliar_a: torch.Tensor
+    seen: Seen
     error_a: np.ndarray
     """(natoms,) ∫ |ñ − ñ_ref| dr nearest to each atom, electrons."""
     electrons: float
@@ -191,7 +186,8 @@ def _case(
     electrons = float(reference.nt_sR.sum()) * reference.grid.dv
     unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
     compound = str(atoms.symbols.formula.reduce()[0].format('hill'))
-    return Case(system, runner.network.features(system), output, unfamiliar_a, error_a, electrons, compound)
+    seen = Seen(system, runner.network.features(system), output, unfamiliar_a)
+    return Case(seen, error_a, electrons, compound)
 
 
 @torch.no_grad()
@@ -205,7 +201,7 @@ def _rigidities(model: DensityModel, training: Dataset, known: Sequence[Case], p
             covariance.add(runner.network.features(runner.system([atoms])))
     log_z: dict[int, list[float]] = {Z: [] for Z in model.species}
     for case in known:
-        for Z, error in zip(case.system.number_a.tolist(), case.error_a, strict=True):
+        for Z, error in zip(case.seen.system.number_a.tolist(), case.error_a, strict=True):
             log_z[Z].append(float(np.log(error + SMALLEST)))
     mean = float(np.mean([value for values in log_z.values() for value in values]))
     usual_zx = [
@@ -228,8 +224,7 @@ def _calibrated(
 ) -> tuple[float, float, dict[str, torch.Tensor], dict[str, float]]:
     """ln of a common factor, σ of ln NMAE, the weights, and what they are worth."""
     known_y, unknown_y = (
-        [bars.signs(model.network, c.features, c.output, c.unfamiliar_a, c.system).double().numpy() for c in cases]
-        for cases in (known, unknown)
+        [bars.signs(model.network, case.seen).double().numpy() for case in cases] for cases in (known, unknown)
     )
     lower_y = np.where(never_negative(len(bars.whiten_lcd) - 1).numpy(), 0.0, -np.inf)
     expected_ta: list[np.ndarray] = [np.empty(0)] * len(unknown)
@@ -239,10 +234,9 @@ def _calibrated(
         kept_unknown, kept_unknown_y = _without(unknown, unknown_y, left_out)
         weights = _weights(kept_known, kept_known_y, kept_unknown, kept_unknown_y, lower_y)
         part = ErrorBars(**bars.state_dict() | weights)
-        for t, c in enumerate(unknown):
-            if c.compound in left_out:
-                error_a = part(model.network, c.features, c.output, c.unfamiliar_a, c.system)
-                expected_ta[t] = error_a.double().numpy()
+        for t, case in enumerate(unknown):
+            if case.compound in left_out:
+                expected_ta[t] = part(model.network, case.seen).double().numpy()
     log_t = np.array([np.log(c.error_a.sum() / e_a.sum()) for c, e_a in zip(unknown, expected_ta, strict=True)])
     report = _report(unknown, folds, log_t, expected_ta)
     return *_median_and_spread(log_t), _weights(known, known_y, unknown, unknown_y, lower_y), report
@@ -265,8 +259,8 @@ def _report(
         z_t[out_t] = ratio_t[out_t] / max(spread, SMALLEST)
     true_t, true_a = np.array([case.nmae for case in cases]), np.concatenate([case.error_a for case in cases])
     expected_t = true_t * np.exp(-ratio_t)
-    distance_t = [float(case.unfamiliar_a.mean()) for case in cases]
-    distance_a = np.concatenate([case.unfamiliar_a.numpy() for case in cases])
+    distance_t = [float(case.seen.unfamiliar_a.mean()) for case in cases]
+    distance_a = np.concatenate([case.seen.unfamiliar_a.numpy() for case in cases])
     figures = {
         'within 1 σ, %': 100 * np.mean(abs(z_t) < 1),
         'within 2 σ, %': 100 * np.mean(abs(z_t) < 2),

@@ -31,7 +31,8 @@ def slabs(max_points=400):
 def write(path, blocks=None):
     blocks = slabs() if blocks is None else blocks
     level = Level.load('dzp')
-    write_zarr(path, ATOMS, GRID, blocks, D_ZSAII, planes=3, level=level, charge=1.0, model='tiny')
+    about = {'nspins': len(NT_SR), 'dtype': NT_SR.dtype, 'level': level, 'charge': 1.0, 'model': 'tiny'}
+    write_zarr(path, ATOMS, GRID, blocks, D_ZSAII, planes=3, **about)
 
 
 def test_what_is_read_is_what_was_written(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import socket
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +65,18 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         return int(free.getsockname()[1])
+
+
+def other(model: DensityModel, *, seed: int, size: float = 0.5) -> DensityModel:
+    """A model with another last layer."""
+    torch.manual_seed(seed)
+    result = replace(model, network=copy.deepcopy(model.network))
+    layer = result.network.last_layer()
+    layer.add({key: size * torch.randn_like(zeros) for key, zeros in layer.zeros().items()})
+    return result
+
+
+@pytest.fixture(scope='module')
+def teacher(tiny_model) -> DensityModel:
+    """The tiny model with another last layer: the truth that it misses."""
+    return other(tiny_model, seed=3)

@@ -19,7 +19,7 @@ from ase_deepdensity.training.active import ActiveLearning
 from ase_deepdensity.training.adapt import adapt
 from tests.conftest import water_molecule
 from tests.tiny import build_model, water_box
-from tests.training.test_learn import other
+from tests.training.conftest import other
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 

@@ -50,16 +50,6 @@ def snapshots_of(model: DensityModel, number: int) -> list[Snapshot]:
 
 
 @pytest.fixture(scope='module')
-def teacher(tiny_model) -> DensityModel:
-    """The tiny model with another last layer."""
-    torch.manual_seed(3)
-    model = replace(tiny_model, network=copy.deepcopy(tiny_model.network))
-    layer = model.network.last_layer()
-    layer.add({key: 0.5 * torch.randn_like(zeros) for key, zeros in layer.zeros().items()})
-    return model
-
-
-@pytest.fixture(scope='module')
 def snapshots(teacher) -> list[Snapshot]:
     return snapshots_of(teacher, 5)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from dataclasses import replace
 
@@ -21,16 +20,6 @@ from ase_deepdensity.training.error_bars import ErrorBarError, held_out_part, wi
 from tests.tiny import water_box
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
-
-
-@pytest.fixture(scope='module')
-def teacher(tiny_model) -> DensityModel:
-    """The tiny model with another last layer: the truth that it misses."""
-    torch.manual_seed(3)
-    model = replace(tiny_model, network=copy.deepcopy(tiny_model.network))
-    layer = model.network.last_layer()
-    layer.add({key: 0.5 * torch.randn_like(zeros) for key, zeros in layer.zeros().items()})
-    return model
 
 
 @pytest.fixture(scope='module')
@@ -125,3 +114,12 @@ def test_command(tiny_model, data, tmp_path, capsys, monkeypatch):
     assert 'held-out systems is within a factor of' in out and re.search(r'within 2 σ, % +\d', out)
     assert main(['predict', 'water.xyz', 'sure.safetensors', '--extrapolate']) == 0
     assert re.search(r'error +NMAE .* in two of three cases\n.*% of it at atom', capsys.readouterr().out)
+
+
+def test_a_shipped_model_stays_as_it_is(data, capsys):
+    known, unknown = (str(part.files[0].parent) for part in data)
+    assert main(['uncertainty', 'water-pbe-dzp', known, '--held-out', unknown]) == 2
+    assert (
+        'water-pbe-dzp.safetensors is shipped with this program and stays as it is: give --out'
+        in capsys.readouterr().err
+    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import pytest
-import torch
 
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
@@ -14,18 +12,10 @@ from ase_deepdensity.training import learn as module
 from ase_deepdensity.training.adapt import AdaptError
 from ase_deepdensity.training.learn import Learner, LearnError
 from tests.tiny import build_model
+from tests.training.conftest import other
 from tests.training.test_adapt import errors, snapshots_of
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
-
-
-def other(model: DensityModel, *, seed: int, size: float = 0.5) -> DensityModel:
-    """A model with another last layer."""
-    torch.manual_seed(seed)
-    result = replace(model, network=copy.deepcopy(model.network))
-    layer = result.network.last_layer()
-    layer.add({key: size * torch.randn_like(zeros) for key, zeros in layer.zeros().items()})
-    return result
 
 
 @pytest.fixture(scope='module')
