@@ -5,7 +5,8 @@ import pytest
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset, write_snapshot
 from ase_deepdensity.model import DensityModel
-from tests.training.test_adapt import snapshots_of, teacher  # noqa: F401  (a fixture)
+from tests.training.conftest import teacher  # noqa: F401  (a fixture)
+from tests.training.test_adapt import snapshots_of
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 

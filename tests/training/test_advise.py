@@ -12,7 +12,7 @@ from ase_deepdensity.dataset import write_snapshot
 from ase_deepdensity.training import advise as module
 from ase_deepdensity.training.adapt import AdaptError
 from ase_deepdensity.training.advise import LearningCurve, advise, sizes_of
-from tests.training.test_adapt import OTHER, snapshots, snapshots_of, teacher  # noqa: F401  (fixtures)
+from tests.training.test_adapt import OTHER, snapshots, snapshots_of  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 
@@ -66,7 +66,7 @@ def test_refused(tiny_model, snapshots):  # noqa: F811
         advise(tiny_model, other)
 
 
-def test_command(tmp_path, tiny_file, teacher, monkeypatch, capsys):  # noqa: F811
+def test_command(tmp_path, tiny_file, teacher, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path('data').mkdir()
     for t, snapshot in enumerate(snapshots_of(teacher, 4)):
