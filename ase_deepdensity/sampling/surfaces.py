@@ -23,12 +23,30 @@ ADSORBATES = ('H', 'C', 'N', 'O', 'S', 'F', 'Cl', 'Na', 'CO', 'H2O', 'NH3', 'H2'
 
 
 def slab(atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 12) -> Atoms | None:
-    """A slab of a crystal with a surface drawn at random; None where none has few enough atoms."""
+    """A slab of a crystal with a surface drawn at random, rattled; None where none has few enough atoms."""
+    cut = _cut(atoms, rng, max_atoms)
+    return None if cut is None else rattled(cut, rng, size=0.03)
+
+
+def relaxed_slab(atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 8) -> Atoms | None:
+    """Such a slab with its layers moved along the normal, as surfaces relax: it keeps the symmetry of its plane.
+
+    A fraction of the cost of a rattled one.
+    """
+    cut = _cut(atoms, rng, max_atoms)
+    if cut is None:
+        return None
+    _, layer_a = np.unique(cut.positions[:, 2].round(3), return_inverse=True)
+    cut.positions[:, 2] += rng.normal(scale=0.05, size=layer_a.max() + 1)[layer_a]
+    return cut
+
+
+def _cut(atoms: Atoms, rng: np.random.Generator, max_atoms: int) -> Atoms | None:
     indices = MILLER_INDICES[int(rng.integers(len(MILLER_INDICES)))]
     for layers in 4, 3, 2:
         cut = surface(atoms, indices, layers, vacuum=VACUUM)
         if len(cut) <= max_atoms:
-            return rattled(cut, rng, size=0.03)
+            return cut
     return None
 
 

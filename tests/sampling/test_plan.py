@@ -10,7 +10,7 @@ from ase.build import bulk
 from ase.collections import dcdft
 
 from ase_deepdensity.cli.main import main
-from ase_deepdensity.sampling import plan
+from ase_deepdensity.sampling import plan, surfaces
 from ase_deepdensity.sampling.chemistry import ELEMENTS, fits, kind_of_elements, plausible
 from ase_deepdensity.sampling.crystals import compounds
 from ase_deepdensity.sampling.held_out import held_out_formulas
@@ -153,3 +153,17 @@ def test_elements_in_several_structures_and_plain_slabs():
     for atoms in slabs:
         z_a = np.sort(atoms.positions[:, 2])
         assert z_a[0] > 3 and z_a[-1] < atoms.cell[2, 2] - 3 and not atoms.pbc[2] and len(atoms) <= 6
+
+
+def test_relaxed_slabs_keep_the_symmetry_of_their_plane():
+    import spglib
+
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        slab = surfaces.relaxed_slab(bulk('NaCl', 'rocksalt', 5.6), rng)
+        assert 2 <= len(slab) <= 8 and slab.pbc.tolist() == [True, True, False]
+        cell = (slab.cell.array, slab.get_scaled_positions(), slab.numbers)
+        assert len(spglib.get_symmetry(cell)['rotations']) >= 2  # a rattled one has the identity only
+        gap_a = np.diff(np.unique(slab.positions[:, 2].round(3)))
+        assert np.ptp(gap_a) > 0.02  # they were equal or in turn
+    assert surfaces.relaxed_slab(bulk('NaCl', 'rocksalt', 5.6), rng, max_atoms=1) is None
