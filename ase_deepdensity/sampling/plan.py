@@ -26,7 +26,7 @@ from ase_deepdensity.sampling.balance import SHARES, Balance
 from ase_deepdensity.sampling.chemistry import ELEMENTS, NOBLE, bonding_kind
 from ase_deepdensity.sampling.cost import estimated_seconds
 from ase_deepdensity.sampling.crystals import ELEMENT_SCALES, Compound, compounds, held_out_compounds
-from ase_deepdensity.sampling.distort import overlaps, rattled, strained, stretched, supercell, with_vacancy
+from ase_deepdensity.sampling.distort import displaced, overlaps, rattled, strained, stretched, supercell, with_vacancy
 from ase_deepdensity.sampling.elements import elemental_crystals
 from ase_deepdensity.sampling.held_out import reason_to_hold_out
 from ase_deepdensity.sampling.prototypes import prototypes, scaled
@@ -285,6 +285,7 @@ STAGES = (
     Stage('bound', 'crystals', partial(_crystals, _unchanged, bound=BOUND), 500, 0.0, 0.5, 20),
     Stage('original', 'crystals', _originals, 200, 0.0, 0.7),
     Stage('stretched', 'crystals', partial(_crystals, stretched, bound=BOUND), 450, 0.03, 0.7, 20),
+    Stage('displaced', 'crystals', partial(_crystals, displaced, bound=BOUND), 450, 0.05, 0.8, 20),
     Stage('larger', 'crystals', partial(_crystals, _unchanged, atoms_from=5, atoms_to=12), 300, 0.1, 1.0),
     Stage('strained', 'crystals', partial(_crystals, strained, bound=BOUND), 350, 0.1, 0.9),
     Stage('rattled', 'crystals', partial(_crystals, rattled, bound=BOUND), 350, 0.1, 0.95),

@@ -3,7 +3,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from ase_deepdensity.sampling.distort import overlaps, rattled, strained, supercell, with_vacancy
+from ase_deepdensity.sampling.distort import displaced, overlaps, rattled, strained, supercell, with_vacancy
 
 
 def rng() -> np.random.Generator:
@@ -12,7 +12,7 @@ def rng() -> np.random.Generator:
 
 def test_the_same_seed_gives_the_same_geometry():
     crystal = bulk('NaCl', 'rocksalt', 5.6)
-    for distortion in strained, rattled, with_vacancy:
+    for distortion in strained, rattled, displaced, with_vacancy:
         first, second = distortion(crystal, rng()), distortion(crystal, rng())
         assert first == second and first != crystal, distortion.__name__
 
@@ -29,6 +29,16 @@ def test_straining_keeps_relative_positions_and_leaves_no_rotation():
     new = strained(crystal, rng())
     assert new.get_scaled_positions() == pytest.approx(crystal.get_scaled_positions())
     assert np.ptp(new.cell.lengths()) > 0.01 and np.abs(new.cell.angles() - 90).min() > 0.05
+
+
+def test_displacing_keeps_the_symmetry_about_the_main_axis():
+    spglib = pytest.importorskip('spglib')
+    crystal = bulk('NaCl', 'rocksalt', 5.6)
+    new = displaced(crystal, rng())
+    displacement_av = new.positions - crystal.positions @ np.linalg.solve(crystal.cell.array, new.cell.array)
+    assert np.abs(displacement_av[:, :2]).max() < 1e-12 and np.ptp(displacement_av[:, 2]) > 0.01
+    cell = (new.cell.array, new.get_scaled_positions(), new.numbers)
+    assert len(spglib.get_symmetry(cell)['rotations']) == 8  # C4v
 
 
 @pytest.mark.parametrize(('max_atoms', 'natoms'), [(1, 1), (2, 2), (7, 4), (8, 8), (12, 12)])
