@@ -5,6 +5,8 @@ from ase.build import bulk
 
 from ase_deepdensity.sampling.distort import displaced, overlaps, rattled, strained, supercell, with_vacancy
 
+pytestmark = pytest.mark.filterwarnings('ignore:Set OLD_ERROR_HANDLING:DeprecationWarning')  # spglib's
+
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(3)
