@@ -64,6 +64,11 @@ def supercell(atoms: Atoms, max_atoms: int) -> Atoms:
         repeat_c = more_c
 
 
+def dilated(atoms: Atoms, rng: np.random.Generator, *, least: float = 0.85, most: float = 1.5) -> Atoms:
+    """All lengths times a factor between ``least`` and ``most``, small ones more often: from pressure to free atoms."""
+    return _deformed(atoms, np.eye(3) * np.exp(rng.uniform(np.log(least), np.log(most))))
+
+
 def with_vacancy(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     """Without one atom, drawn at random; those around it are left where they were."""
     atoms = atoms.copy()

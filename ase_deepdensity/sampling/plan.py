@@ -26,7 +26,7 @@ from ase_deepdensity.sampling.balance import SHARES, Balance
 from ase_deepdensity.sampling.chemistry import ELEMENTS, NOBLE, bonding_kind
 from ase_deepdensity.sampling.cost import estimated_seconds
 from ase_deepdensity.sampling.crystals import ELEMENT_SCALES, Compound, compounds, held_out_compounds
-from ase_deepdensity.sampling.distort import displaced, overlaps, rattled, strained, stretched, supercell, with_vacancy
+from ase_deepdensity.sampling.distort import dilated, displaced, overlaps, rattled, strained, stretched, supercell, with_vacancy
 from ase_deepdensity.sampling.elements import elemental_crystals
 from ase_deepdensity.sampling.held_out import reason_to_hold_out
 from ase_deepdensity.sampling.prototypes import prototypes, scaled
@@ -244,6 +244,12 @@ def _molecules(make: Callable[[], Iterable[tuple[str, Atoms]]], copies: int, nam
             yield _labelled(new, f'{molecule_name}-{name}-{copy}')
 
 
+def _free_atoms(name: str, seed: int) -> Iterator[Atoms]:
+    """Each element without neighbours, in random order: what a crystal comes to that is pulled apart."""
+    for symbol in random.Random(f'{seed} {name}').sample(ELEMENTS, len(ELEMENTS)):
+        yield _labelled(molecules.boxed(Atoms(symbol)), f'{symbol}-{name}', 'atom')
+
+
 def _pairs(name: str, seed: int) -> Iterator[Atoms]:
     rng = random.Random(f'{seed} {name}')
     for n, (pair, atoms) in enumerate(molecules.hydrogen_bonded(rng)):
@@ -286,6 +292,7 @@ STAGES = (
     Stage('original', 'crystals', _originals, 200, 0.0, 0.7),
     Stage('stretched', 'crystals', partial(_crystals, stretched, bound=BOUND), 450, 0.03, 0.7, 20),
     Stage('displaced', 'crystals', partial(_crystals, displaced, bound=BOUND), 450, 0.05, 0.8, 20),
+    Stage('dilated', 'crystals', partial(_crystals, dilated, bound=BOUND), 300, 0.05, 0.8, 20),
     Stage('larger', 'crystals', partial(_crystals, _unchanged, atoms_from=5, atoms_to=12), 300, 0.1, 1.0),
     Stage('strained', 'crystals', partial(_crystals, strained, bound=BOUND), 350, 0.1, 0.9),
     Stage('rattled', 'crystals', partial(_crystals, rattled, bound=BOUND), 350, 0.1, 0.95),
@@ -298,6 +305,7 @@ STAGES = (
     Stage('plain', 'surfaces', _plain, 100, 0.05, 0.6, 20),
     Stage('layer', 'surfaces', partial(_crystals, surfaces.layer, bound=BOUND), 200, 0.1, 0.8),
     Stage('adsorbate', 'surfaces', _covered, 200, 0.25, 1.0, 90),
+    Stage('atom', 'molecules', _free_atoms, 69, 0.0, 0.3),
     Stage('known', 'molecules', partial(_molecules, molecules.known, 2), 200, 0.05, 0.8),
     Stage('simple', 'molecules', partial(_molecules, molecules.simple, 2), 400, 0.05, 0.9),
     Stage('pair', 'molecules', _pairs, 150, 0.1, 1.0, 120),

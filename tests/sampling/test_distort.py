@@ -3,7 +3,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from ase_deepdensity.sampling.distort import displaced, overlaps, rattled, strained, supercell, with_vacancy
+from ase_deepdensity.sampling.distort import dilated, displaced, overlaps, rattled, strained, supercell, with_vacancy
 
 pytestmark = pytest.mark.filterwarnings('ignore:Set OLD_ERROR_HANDLING:DeprecationWarning')  # spglib's
 
@@ -14,7 +14,7 @@ def rng() -> np.random.Generator:
 
 def test_the_same_seed_gives_the_same_geometry():
     crystal = bulk('NaCl', 'rocksalt', 5.6)
-    for distortion in strained, rattled, displaced, with_vacancy:
+    for distortion in strained, rattled, displaced, dilated, with_vacancy:
         first, second = distortion(crystal, rng()), distortion(crystal, rng())
         assert first == second and first != crystal, distortion.__name__
 

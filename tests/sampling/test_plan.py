@@ -13,6 +13,7 @@ from ase_deepdensity.cli.main import main
 from ase_deepdensity.sampling import plan, surfaces
 from ase_deepdensity.sampling.chemistry import ELEMENTS, fits, kind_of_elements, plausible
 from ase_deepdensity.sampling.crystals import compounds
+from ase_deepdensity.sampling.distort import dilated
 from ase_deepdensity.sampling.held_out import held_out_formulas
 from ase_deepdensity.sampling.molecules import hydrogen_bonded, is_closed_shell, known, salts, simple
 from ase_deepdensity.sampling.potential import Memory, energies, remembered_in
@@ -167,3 +168,16 @@ def test_relaxed_slabs_keep_the_symmetry_of_their_plane():
         gap_a = np.diff(np.unique(slab.positions[:, 2].round(3)))
         assert np.ptp(gap_a) > 0.02  # they were equal or in turn
     assert surfaces.relaxed_slab(bulk('NaCl', 'rocksalt', 5.6), rng, max_atoms=1) is None
+
+
+def test_every_element_stands_alone_once():
+    atoms_t = list(plan.structures(name='atom'))
+    assert sorted(str(atoms.symbols) for atoms in atoms_t) == sorted(ELEMENTS)
+    assert not any(atoms.pbc.any() for atoms in atoms_t) and min(a.cell.lengths().min() for a in atoms_t) > 6
+
+
+def test_dilated_crystals_reach_from_pressure_to_loose_atoms():
+    crystal = bulk('NaCl', 'rocksalt', 5.6)
+    rng = np.random.default_rng(0)
+    scales = [(dilated(crystal, rng).get_volume() / crystal.get_volume()) ** (1 / 3) for _ in range(200)]
+    assert 0.85 <= min(scales) < 0.88 and 1.42 < max(scales) <= 1.5 and np.median(scales) < 1.17
