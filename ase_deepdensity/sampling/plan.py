@@ -26,7 +26,16 @@ from ase_deepdensity.sampling.balance import SHARES, Balance
 from ase_deepdensity.sampling.chemistry import ELEMENTS, NOBLE, bonding_kind
 from ase_deepdensity.sampling.cost import estimated_seconds
 from ase_deepdensity.sampling.crystals import ELEMENT_SCALES, Compound, compounds, held_out_compounds
-from ase_deepdensity.sampling.distort import dilated, displaced, overlaps, rattled, strained, stretched, supercell, with_vacancy
+from ase_deepdensity.sampling.distort import (
+    dilated,
+    displaced,
+    overlaps,
+    rattled,
+    strained,
+    stretched,
+    supercell,
+    with_vacancy,
+)
 from ase_deepdensity.sampling.elements import elemental_crystals
 from ase_deepdensity.sampling.held_out import reason_to_hold_out
 from ase_deepdensity.sampling.prototypes import prototypes, scaled
