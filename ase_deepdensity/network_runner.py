@@ -16,7 +16,7 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.memory import check_memory
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.blocks import Joined
-from ase_deepdensity.network.contract import Output
+from ase_deepdensity.network.contract import Coefficients, Output
 from ase_deepdensity.network.system import System
 from ase_deepdensity.system import system_of, whole_of
 
@@ -24,6 +24,20 @@ MOST_IN_BLOCK = 8192
 """Of one system that the network is asked about at once, if it takes blocks."""
 BYTES_PER_ATOM = 50_000
 """What the network holds while it works on an atom of a block, about."""
+
+
+FAR = 10.0
+"""Distance from the training data from which on a network is believed less and less."""
+
+
+def share_of(unfamiliar_a: np.ndarray) -> np.ndarray:
+    """(natoms,) how much of what the network says of each atom counts, at a distance from the training data.
+
+    All of it up to :data:`FAR`, then 1 / (1 + (d/FAR − 1)⁴): half at twice that, smoothly down to nothing.
+    """
+    beyond_a = np.clip(unfamiliar_a / FAR - 1, 0, 1e6)
+    share_a: np.ndarray = 1 / (1 + beyond_a**4)
+    return share_a
 
 
 class NetworkRunner:
@@ -53,8 +67,7 @@ class NetworkRunner:
             if len(batch) == 1 and len(batch[0]) > MOST_IN_BLOCK and self.network.steps is not None:
                 return [self._in_blocks(batch[0], np.arange(len(batch[0])), extrapolate)]
             system = self.system(batch)
-            output = self.network(system)
-            unfamiliar_a, finite_a = self._strangeness(output, system)
+            output, unfamiliar_a, finite_a = self.judged(self.network(system), system)
             return [
                 (
                     AtomsCoefficients(atoms.copy(), part, unfamiliar_a[rows], self._charge(atoms), extrapolate),
@@ -80,9 +93,9 @@ class NetworkRunner:
         unfamiliar_a, finite_a = np.zeros(len(some_a), np.float32), np.zeros(len(some_a), bool)
         for core_a in whole.cores(MOST_IN_BLOCK, some_a):
             block = whole.block(core_a, self.network.cutoff, self.network.steps or 0).to(self.device, self.dtype)
-            output = self.network(block)
             place_a = np.searchsorted(some_a, core_a)
-            unfamiliar_a[place_a], finite_a[place_a] = self._strangeness(output, block.asked_about())
+            output, unfamiliar_a[place_a], finite_a[place_a] = self.judged(self.network(block), block.asked_about())
+            assert isinstance(output, Coefficients)
             joined.add(place_a, output)
         coefficients = AtomsCoefficients(atoms[some_a], joined.output(), unfamiliar_a, charge, extrapolate)
         return coefficients, finite_a
@@ -100,11 +113,23 @@ class NetworkRunner:
         at_once = natoms if self.network.steps is None else min(natoms, MOST_IN_BLOCK)
         return nbytes + at_once * BYTES_PER_ATOM
 
-    def _strangeness(self, output: Output, system: System) -> tuple[np.ndarray, np.ndarray]:
-        """(natoms,) distances from the training data, and of which atoms all is finite."""
+    def judged(self, output: Output, system: System) -> tuple[Output, np.ndarray, np.ndarray]:
+        """What the network says, so far as it is to be trusted; distances from the training data; where all is finite.
+
+        Of atoms that are far from the training data, what is usual for their element takes its place, see
+        :func:`share_of`; no magnetisation is usual, so that spin-polarised systems are left as they are.  For
+        derivatives the share is a constant.  Distances and finiteness are (natoms,).
+        """
         rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
-        unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
-        return unfamiliar_a, output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
+        with torch.no_grad():
+            unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
+            finite_a = output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
+        share_a = share_of(unfamiliar_a)
+        usual = self.network.usual(system) if output.components == 1 and (share_a < 1).any() else None
+        if usual is not None:
+            assert isinstance(output, Coefficients)
+            output = output.mixed(usual, torch.from_numpy(share_a).to(output.invariants_ac), system)
+        return output, unfamiliar_a, finite_a
 
     def _charge(self, atoms: Atoms) -> float:
         """|e|, that of the training data unless the network is told."""

@@ -396,7 +396,7 @@ class Predictor:
                 f'{self.model.name}: derivatives need a network that expands the density in the basis, '
                 f'which {self.model.architecture.network} does not'
             )
-        output = output.mean()
+        output = self._runner.judged(output, system)[0].mean()
         component_sR = self._density(output, grid, position_av.to(self.device), system.number_a)
         weight_sR = torch.from_numpy(component_weights(np.asarray(v_sR, float).reshape(-1, *grid.shape)) * grid.dv)
         fixed = [

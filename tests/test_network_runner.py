@@ -1,7 +1,11 @@
 """Large systems, some atoms of which the network is asked about at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from ase.build import bulk
 
 from ase_deepdensity import memory, network_runner
 from ase_deepdensity.checks import PredictionError
@@ -57,3 +61,80 @@ def test_more_atoms_than_the_memory_holds(tiny_model, monkeypatch):
     predictor = Predictor(tiny_model)
     with pytest.raises(PredictionError, match='what tiny says of 36 atoms would take .* GiB of memory'):
         predictor.coefficients(water_box((3, 2, 2)))
+
+
+@pytest.fixture
+def universal(tiny_model):
+    model = build_model(tiny_model.level, network='universal', magnetic=True, members=3)
+    for heads in model.network.heads:
+        for element in heads.elements.values():
+            element.mean_k.uniform_(-1, 1)
+            element.mean_ii.copy_(0.3 * torch.eye(len(element.mean_ii)))
+    for element in model.network.heads[1].elements.values():
+        element.mean_k.zero_(), element.mean_ii.zero_()
+    return model
+
+
+def at_distance(model, unit):
+    """The same model, whose distances are measured in another unit."""
+    return replace(model, familiarity=model.familiarity.in_units_of(unit))
+
+
+def test_the_share_of_the_network_falls_smoothly_with_the_distance():
+    far = network_runner.FAR
+    assert network_runner.share_of(np.array([0, far, 2 * far])).tolist() == [1, 1, 0.5]
+    share_a = network_runner.share_of(np.linspace(0, 100 * far, 10000))
+    assert (np.diff(share_a) <= 0).all() and np.diff(share_a).min() > -0.02 and share_a[-1] < 1e-7
+
+
+@pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
+@pytest.mark.parametrize('at_once', [100, 5])
+def test_far_from_the_training_data_an_atom_is_what_is_usual(universal, water, at_once, monkeypatch):
+    monkeypatch.setattr(network_runner, 'MOST_IN_BLOCK', at_once)
+    near = Predictor(at_distance(universal, 1e9), extrapolate=True).coefficients(water)
+    far = Predictor(at_distance(universal, 1e-9), extrapolate=True).coefficients(water)
+    for a in 0, 1, 5:
+        mean_ii = universal.network.heads[0].elements[str(water.numbers[a])].mean_ii.numpy()
+        assert np.ptp(near.D_asii()[a] - mean_ii) > 1e-4
+        np.testing.assert_allclose(far.D_asii()[a][0], mean_ii, atol=1e-6)
+    oxygen_anm = far.output.c_lesanm[0][0, 0, ::3]
+    torch.testing.assert_close(oxygen_anm, oxygen_anm[:1].expand_as(oxygen_anm))
+    assert oxygen_anm.abs().max() > 1e-3 and max(c_esanm.abs().max() for c_esanm in far.output.c_lesanm[1:]) < 1e-6
+
+
+@pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
+def test_magnetisations_stay_what_the_network_says(universal, water):
+    water.set_initial_magnetic_moments([1.0] + [0.0] * 23)
+    near, far = (
+        Predictor(at_distance(universal, unit), extrapolate=True).coefficients(water).output.c_lesanm
+        for unit in (1e9, 1e-9)
+    )
+    assert all(torch.equal(*c_esanm) for c_esanm in zip(near, far, strict=True)) and near[0].shape[1] == 2
+
+
+@pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
+def test_derivatives_of_what_is_usual(universal, water):
+    predictor = Predictor(at_distance(universal, 1e-9), extrapolate=True)
+    grid = predictor.grid(water, gpts=(20, 20, 20))
+    v_R = np.random.default_rng(0).normal(size=grid.shape)
+    W_asii = [np.zeros((1, *atom_type.D_ii.shape)) for atom_type in universal.types_of(water)]
+    gradient_av = predictor.vjp(water, grid, v_R, W_asii)
+
+    def value(step):
+        moved = water.copy()
+        moved.positions[1, 2] += step
+        return float((predictor.evaluate(predictor.coefficients(moved), grid) * v_R).sum() * grid.dv)
+
+    assert gradient_av[1, 2] == pytest.approx((value(1e-3) - value(-1e-3)) / 2e-3, rel=2e-3, abs=1e-4)
+
+
+@pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
+def test_atoms_that_no_training_has_seen_are_answered_for():
+    """Xenon fluoride as rock salt: the network alone is off by ten times what its elements' means are."""
+    crystal = bulk('XeF', 'rocksalt', 4.6)
+    predictor = Predictor(DensityModel.load('general-pbe-pw400'))
+    share_a = network_runner.share_of(predictor.unfamiliar(crystal))
+    assert share_a.max() < 0.2
+    density = predictor.predict(crystal)
+    assert density.nt_sR.min() > -0.01
+    np.testing.assert_allclose(density.D_asii[0][0], predictor.network.mean_zii[54].double(), atol=0.05)

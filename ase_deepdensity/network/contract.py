@@ -141,6 +141,18 @@ class Coefficients(Output):
             finite_a &= c_esanm.isfinite().all(-1).all(-1).all(0).all(0)
         return finite_a
 
+    def mixed(self, other: Coefficients, share_a: torch.Tensor, system: System) -> Coefficients:
+        """``share_a`` (natoms,) of what is said here of each atom of the system, and the rest of ``other``."""
+        D_zesaii = {
+            Z: torch.lerp(other.D_zesaii[Z], D_esaii, share_a[system.atoms_of(Z)][:, None, None].to(D_esaii))
+            for Z, D_esaii in self.D_zesaii.items()
+        }
+        c_lesanm = [
+            torch.lerp(there, here, share_a[:, None, None].to(here))
+            for there, here in zip(other.c_lesanm, self.c_lesanm, strict=True)
+        ]
+        return Coefficients(D_zesaii, self.invariants_ac, c_lesanm)
+
 
 @dataclass
 class PointwiseDensity(Output):
@@ -274,6 +286,13 @@ class DensityNetwork(torch.nn.Module, ABC):
         ValueError
             Elements that it does not know.
         """
+
+    def usual(self, system: System) -> Coefficients | None:
+        """A total density of atoms of which only the elements are known: the means of the training atoms.
+
+        None: it knows of no such.
+        """
+        return None
 
     def parameters_of(self, numbers: Sequence[int]) -> list[torch.nn.Parameter]:
         """Weights that belong to these elements alone, by atomic number: what it says of others does not see them.

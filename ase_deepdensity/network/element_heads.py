@@ -197,6 +197,20 @@ class ElementHeads(torch.nn.Module):
         c_leanm = self.functions.expand([torch.cat(y_zeakm, dim=1) for y_zeakm in zip(*y_zleakm, strict=True)])
         return [c_eanm[:, back_a] for c_eanm in c_leanm], D_zeaii
 
+    def means(self, system: System) -> tuple[list[torch.Tensor], Matrices]:
+        """Of the training atoms of each element: for each l (natoms, n, 2l+1), and (natoms, ni, ni) by number."""
+        first = self.elements[str(system.numbers[0])].mean_k
+        y_lakm = [
+            first.new_zeros(system.natoms, size, 2 * l + 1)  # type: ignore[operator]
+            for l, size in enumerate(self.functions.sizes)
+        ]
+        D_zaii = {}
+        for Z in system.numbers:
+            element, rows = self.of(Z)[0], system.atoms_of(Z)
+            y_lakm[0][rows] = element.mean_k[:, None]
+            D_zaii[Z] = element.mean_ii.expand(len(rows), *element.mean_ii.shape)
+        return self.functions.expand(y_lakm), D_zaii
+
     def _element(
         self, h_mac: torch.Tensor, pseudo_mac: torch.Tensor, number: int
     ) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -205,6 +205,14 @@ class UniversalNetwork(DensityNetwork):
         )
         return _output([total, magnetisation], (up.invariants_ac + down.invariants_ac) / 2)
 
+    def usual(self, system: System) -> Coefficients:
+        c_lanm, D_zaii = self._heads[0].means(system)
+        return Coefficients(
+            {Z: D_aii.expand(self.members, 1, *D_aii.shape) for Z, D_aii in D_zaii.items()},
+            self.input_scale_lx.new_zeros(system.natoms, self.ninvariants),
+            [c_anm.expand(self.members, 1, *c_anm.shape) for c_anm in c_lanm],
+        )
+
     def parameters_of(self, numbers: Sequence[int]) -> list[torch.nn.Parameter]:
         return [weight for heads in self._heads for Z in numbers for weight in heads.of(Z)[0].parameters()]
 
