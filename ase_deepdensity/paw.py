@@ -21,6 +21,8 @@ MAX_L = 4
 MOST_PROJECTORS = 32
 """Of an element, counted without their 2l + 1 orientations."""
 MOST_ELECTRONS = 1000
+SAME = 1e-9
+"""Relative and absolute: integrals of one dataset may differ so much between machines."""
 FLOATS = 'nvalence', 'Delta0', 'core_charge', 'rcgauss'
 SHELLS = 'l_j', 'n_j', 'f_j', 'eps_j'
 ARRAYS = (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_step', 'nt_cutoff', 'nt_xp')
@@ -123,7 +125,10 @@ class AtomType:
     def is_like(self, other: AtomType) -> bool:
         """Are both of the same element and dataset, whatever ñ they start from?"""
         same = (self.number, self.fingerprint, self.l_j) == (other.number, other.fingerprint, other.l_j)
-        return same and np.array_equal(self.Delta_iiL, other.Delta_iiL) and self.Delta0 == other.Delta0
+        return same and all(
+            np.allclose(mine, its, rtol=SAME, atol=SAME)
+            for mine, its in ((self.Delta_iiL, other.Delta_iiL), (self.Delta0, other.Delta0))
+        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but number and fingerprint as float64 arrays, for files: see :data:`ARRAYS`, :data:`OPTIONAL`.

@@ -76,6 +76,13 @@ def test_what_is_no_atom_type(oxygen, changes, message):
         replace(oxygen, **changes)
 
 
+def test_a_dataset_is_the_same_on_all_machines(oxygen):
+    """They differ in the last digits of its integrals."""
+    elsewhere = replace(oxygen, Delta0=oxygen.Delta0 * (1 + 3e-16), Delta_iiL=oxygen.Delta_iiL * (1 - 1e-15))
+    assert elsewhere.Delta0 != oxygen.Delta0 and elsewhere.is_like(oxygen)
+    assert not replace(oxygen, Delta0=oxygen.Delta0 + 1e-5).is_like(oxygen)
+
+
 def test_matrices_of_another_size_are_refused(oxygen):
     with pytest.raises(ValueError, match=r'atom 0 \(O\) has the shape \(12, 12\); its dataset has 13 projectors'):
         compensation_charges([np.zeros((1, 12, 12))], [oxygen])
