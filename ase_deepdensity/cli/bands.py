@@ -12,6 +12,7 @@ from ase_deepdensity.cli.states import is_density, read_density_file
 
 if TYPE_CHECKING:
     import numpy as np
+    from ase import Atoms
     from ase.spectrum.band_structure import BandStructure
     from gpaw.new.ase_interface import ASECalculator
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     print(f'Fermi      {calc.get_fermi_level():.4f} eV', flush=True)
     if args.dos is not None:
         _write_dos(args, calc)
-    if args.out is not None or args.dos is None:
+    if _wants_bands(args):
         _write_bands(args, calc)
     return 0
 
@@ -82,6 +83,7 @@ def _orbitals(args: argparse.Namespace) -> ASECalculator:
         state = read_density_file(args.source)
         from ase_deepdensity.scf.orbitals import orbitals_of
 
+        _check_path(args, state.atoms)
         return orbitals_of(state, txt=args.log)
     from ase_deepdensity.frames import read_frames
     from ase_deepdensity.model_files import model_path
@@ -90,9 +92,22 @@ def _orbitals(args: argparse.Namespace) -> ASECalculator:
     frames = read_frames([args.source])
     if len(frames) > 1:
         raise ValueError(f'{args.source} holds {len(frames)} geometries; choose one, such as {args.source}@-1')
+    _check_path(args, frames[0])
     from ase_deepdensity.scf.orbitals import orbitals_of
 
     return orbitals_of(path, frames[0], txt=args.log)
+
+
+def _check_path(args: argparse.Namespace, atoms: Atoms) -> None:
+    """Before the orbitals, which take their time."""
+    from ase_deepdensity.scf.orbitals import path_in
+
+    if _wants_bands(args) or args.path is not None:
+        path_in(atoms, args.path)
+
+
+def _wants_bands(args: argparse.Namespace) -> bool:
+    return args.out is not None or args.dos is None
 
 
 def _write_bands(args: argparse.Namespace, calc: ASECalculator) -> None:

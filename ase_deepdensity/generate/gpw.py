@@ -50,7 +50,8 @@ def import_gpw(
 
     The level of theory is that of the snapshots in ``out``, or else that of the first file that can be taken; files of
     another level are refused, and so are those of calculations that have not converged.  What is there is not read
-    again, so that an import that was interrupted is continued by the same call.
+    again, so that an import that was interrupted is continued by the same call.  The folder is made for the first
+    snapshot: where all files are refused, there is none.
 
     Raises
     ------
@@ -68,8 +69,8 @@ def import_gpw(
     if not files:
         raise DatasetError('there are no .gpw files to import')
     result = Imported(level=_level_of(out))
-    out.mkdir(parents=True, exist_ok=True)
-    remove_stale_temporaries(out)
+    if out.is_dir():
+        remove_stale_temporaries(out)
     for path in tqdm(_unique(files), unit='file', disable=not progress, dynamic_ncols=True):
         try:
             _import(path, out, result)
@@ -101,6 +102,7 @@ def _import(path: Path, out: Path, result: Imported) -> None:
         result.level = snapshot.level
     elif differences := snapshot.level.differences(result.level):
         raise ValueError(f'is at another level of theory than the data set: {"; ".join(differences)}')
+    out.mkdir(parents=True, exist_ok=True)
     target = _target(out, atoms, result.level)
     write_snapshot(target, snapshot)
     result.level = result.level.joined(snapshot.level)

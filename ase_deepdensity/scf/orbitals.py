@@ -65,6 +65,33 @@ def orbitals_of(
     return calc.fixed_density(txt=txt, update_fermi_level=True)
 
 
+def path_in(atoms: Atoms, path: str | None = None) -> str:
+    """A path through the Brillouin zone of some atoms, by the special points of their lattice; default: ASE's path.
+
+    Raises
+    ------
+    ValueError
+        Atoms that are not periodic, or a path that their lattice does not have.
+    """
+    if not atoms.pbc.any():
+        raise ValueError(
+            f'bands need atoms that are periodic along at least one lattice vector; {atoms.get_chemical_formula()} has '
+            'pbc = False along all three'
+        )
+    lattice = atoms.cell.bandpath(npoints=0, pbc=atoms.pbc)
+    points = ', '.join(lattice.special_points)
+    if path is None:
+        return lattice.path
+    try:
+        kpts_kc = atoms.cell.bandpath(path, npoints=2, pbc=atoms.pbc).kpts
+    except (ValueError, KeyError, RuntimeError) as error:
+        why = f'there is no {error.args[0]}' if isinstance(error, KeyError) else reason(error)
+        raise ValueError(f'no such path in this lattice, {path!r}: {why}; its special points are {points}') from error
+    if len(kpts_kc) < 2:
+        raise ValueError(f'a path has at least two special points, of {points}; not {path!r}')
+    return path
+
+
 def band_structure(
     calc: ASECalculator, path: str | None = None, npoints: int = 60, *, empty: int = EMPTY
 ) -> BandStructure:
@@ -86,15 +113,9 @@ def band_structure(
     ValueError
         Atoms that are not periodic, or a path that their lattice does not have.
     """
-    atoms = calc.atoms
-    if not atoms.pbc.any():
-        raise ValueError('bands need atoms that are periodic along at least one lattice vector')
     whole('npoints', npoints, least=2, most=10_000)
     whole('empty', empty, least=0, most=10_000)
-    try:
-        path = atoms.cell.bandpath(path, npoints=npoints, pbc=atoms.pbc).path
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f'no such path in this lattice, {path!r}: {reason(error)}') from error
+    path = path_in(calc.atoms, path)
     shown = int(np.ceil(calc.get_number_of_electrons() / 2)) + empty
     nbands = shown + SPARE
     if calc.dft.ibzwfs.mode == 'lcao':

@@ -80,6 +80,14 @@ def test_import_goes_on_where_it_stopped(files, tmp_path, monkeypatch):
     assert 'another level of theory' in next(iter(third.refused.values())) and len(Dataset(tmp_path)) == 2
 
 
+@pytest.mark.parametrize('names', [['missing'], ['text', 'failed'], ['*.none']])
+def test_an_import_of_nothing_leaves_no_folder(names, files, tmp_path, capsys):
+    out = tmp_path / 'new' / 'data'
+    assert main(['import', *(str(files / f'{name}.gpw') for name in names), str(out), '--quiet']) == 1
+    assert f'0 imported, 0 there already, {len(names)} refused' in capsys.readouterr().out
+    assert not out.parent.exists()
+
+
 def test_out_must_not_be_a_file(files, capsys):
     before = (files / 'b.gpw').read_bytes()
     assert main(['import', str(files / 'a.gpw'), str(files / 'b.gpw')]) == 2

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from ase.build import bulk, molecule
 from ase.dft.stm import STM
 from ase.io import write
 from ase.io.jsonio import read_json
@@ -67,7 +68,7 @@ def test_one_pass_has_the_same_orbitals(tiny_model, small_water):
 def test_refused(molecule_state, metal_orbitals, molecule_calc, tiny_model):
     with pytest.raises(ValueError, match='bands need atoms that are periodic'):
         band_structure(molecule_calc)
-    with pytest.raises(ValueError, match=r"no such path in this lattice, 'GQ'"):
+    with pytest.raises(ValueError, match=r"no such path in this lattice, 'GQ': there is no Q; its special points are G, "):
         band_structure(metal_orbitals, 'GQ')
     with pytest.raises(ValueError, match='needs atoms to predict a density of'):
         orbitals_of(tiny_model)
@@ -105,3 +106,27 @@ def test_errors(arguments, message, tmp_path, monkeypatch, capsys):
     write('frames.xyz', [water_molecule()] * 2)
     assert main(['bands', *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('atoms', 'path', 'message'),
+    [
+        (bulk('Al'), 'GXQ', "no such path in this lattice, 'GXQ': there is no Q; its special points are G, K, L, U, W, X"),
+        (bulk('Al', cubic=True), 'GXWKGL', "'GXWKGL': there is no W; its special points are G, M, R, X"),
+        (bulk('Al'), 'gx', "'gx': there is no gx; its special points are"),
+        (bulk('Al'), 'G', "at least two special points, of G, K, L, U, W, X; not 'G'"),
+        (bulk('Al'), '', "not ''"),
+        (molecule('H2O', vacuum=3.0), 'GX', 'H2O has pbc = False along all three'),
+        (molecule('H2O', vacuum=3.0), None, 'bands need atoms that are periodic along at least one lattice vector'),
+    ],
+)
+def test_a_wrong_path_is_refused_before_the_orbitals(atoms, path, message, tmp_path, monkeypatch, capsys):
+    def never(*args, **keywords):
+        raise AssertionError('orbitals were asked for')
+
+    monkeypatch.setattr('ase_deepdensity.scf.orbitals.orbitals_of', never)
+    write(tmp_path / 'atoms.traj', atoms)
+    option = [] if path is None else ['--path', path]
+    assert main(['bands', str(tmp_path / 'atoms.traj'), 'general-pbe-pw400', *option]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
