@@ -3,7 +3,8 @@
 The file is safetensors (https://github.com/huggingface/safetensors): the length of a JSON text, that text, and the
 bytes of the tensors one after the other.  The text tells names, types, shapes and places of the tensors, and has four
 entries of ours: ``format``, ``version``, ``header`` (JSON: architecture, level, card, charge) and ``checksum`` (of all
-of it, see :func:`.files.checksum`; files of version 2 have none).
+of it, see :func:`.files.checksum`; files of version 2 have none).  Since version 7 the tensors are bytes, the planes of
+:mod:`ase_deepdensity.model_packing`.
 
 All of it is checked against the size of the file before anything is allocated, so that no file can cost more time and
 memory than its bytes.
@@ -25,10 +26,11 @@ import safetensors.numpy
 
 from ase_deepdensity.files import DAMAGE, checksum, read_json, replacing
 from ase_deepdensity.model_files import ModelError
+from ase_deepdensity.model_packing import in_planes, rounded, without_planes
 from ase_deepdensity.model_upgrades import UPGRADES
 
-FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 6
-DTYPES: dict[str, np.dtype[Any]] = {'F32': np.dtype('<f4'), 'F64': np.dtype('<f8')}
+FORMAT, OLDEST, VERSION = 'ase-deepdensity model', 2, 7
+DTYPES: dict[str, np.dtype[Any]] = {'F32': np.dtype('<f4'), 'F64': np.dtype('<f8'), 'U8': np.dtype('u1')}
 LENGTH = 8
 """Bytes that tell how long the JSON text is."""
 LONGEST_TEXT = 2**22
@@ -59,16 +61,20 @@ def write_content(path: str | Path, header: dict[str, Any], arrays: Mapping[str,
         _check_finite(arrays)
     except ValueError as error:
         raise ModelError(f'{path}: no such model can be written: {error}') from None
-    text = json.dumps(header)
-    arrays = {name: np.asarray(array, order='C') for name, array in arrays.items()}  # safetensors knows no other
+    with replacing(path, 'wb') as file:
+        file.write(sealed(header, arrays))
+
+
+def sealed(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A model file with its checksum, whatever is in it."""
+    text, arrays = json.dumps(header), rounded(arrays)
     metadata = {
         'format': FORMAT,
         'version': str(VERSION),
         'header': text,
         'checksum': _checksum(str(VERSION), text, arrays),
     }
-    with replacing(path, 'wb') as file:
-        file.write(safetensors.numpy.save(arrays, metadata))
+    return safetensors.numpy.save({name: in_planes(array) for name, array in arrays.items()}, metadata)
 
 
 def read_content(path: Path) -> tuple[dict[str, Any], Arrays]:
@@ -83,7 +89,7 @@ def read_content(path: Path) -> tuple[dict[str, Any], Arrays]:
     with _opened(path) as (stream, table, metadata), damage(path):
         version = _version(path, metadata)
         header = read_json(metadata['header'])
-        arrays = {name: _array(stream, dtype, shape) for name, (dtype, shape) in table.items()}
+        arrays = without_planes({name: _array(stream, dtype, shape) for name, (dtype, shape) in table.items()})
         if version > 2 and metadata['checksum'] != _checksum(metadata['version'], metadata['header'], arrays):
             raise ValueError('it has changed since it was written (its checksum is wrong)')
         _check_finite(arrays)

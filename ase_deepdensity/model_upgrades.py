@@ -13,7 +13,8 @@ from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level, LevelError, without_charge
 from ase_deepdensity.model_files import ModelError
-from ase_deepdensity.paw import OPTIONAL, AtomType
+from ase_deepdensity.model_packing import rounded
+from ase_deepdensity.paw import OPTIONAL, THINNED, AtomType
 
 Content = tuple[dict[str, Any], dict[str, np.ndarray]]
 """Header and arrays."""
@@ -91,5 +92,12 @@ def _with_error_bars(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> C
     return header, arrays
 
 
-UPGRADES: dict[int, Upgrade] = {2: _sealed, 3: _with_atom_types, 4: _with_overlaps, 5: _with_error_bars}
+def _thinned(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Content:
+    """Tables of version 7 may be thinned, and some matrices are rounded."""
+    if strange := [name for name in arrays if name.startswith('atom_types.') and name.endswith(f'.{THINNED}')]:
+        raise ValueError(f'arrays that there were not yet: {", ".join(strange)}')
+    return header, rounded(arrays)
+
+
+UPGRADES: dict[int, Upgrade] = {2: _sealed, 3: _with_atom_types, 4: _with_overlaps, 5: _with_error_bars, 6: _thinned}
 """version → what makes a file of that version one of the next."""

@@ -25,8 +25,13 @@ SAME = 1e-9
 """Relative and absolute: integrals of one dataset may differ so much between machines."""
 FLOATS = 'nvalence', 'Delta0', 'core_charge', 'rcgauss'
 SHELLS = 'l_j', 'n_j', 'f_j', 'eps_j'
-ARRAYS = (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_step', 'nt_cutoff', 'nt_xp')
+ARRAYS = (*FLOATS, *SHELLS, 'Delta_iiL', 'D_ii', 'nt_step', 'nt_cutoff')
 """Names of the arrays of :meth:`AtomType.to_arrays` that there are always."""
+TABLE, THINNED = 'nt_xp', 'nt_yk'
+"""Names of those of which there is one: the table of ñ(r), or (2, nodes) what :meth:`.RadialTable.thinned` keeps of it,
+where that is all of it."""
+SAME_TABLE = 1e-13
+"""Of the largest number in a table: so little is a matter of the order in which numbers are added."""
 OPTIONAL = 'N0_ii'
 """Name of the one that there may be."""
 
@@ -137,9 +142,17 @@ class AtomType:
         """
         arrays = {name: np.array(getattr(self, name) or 0.0, dtype=float) for name in FLOATS}
         arrays |= {name: np.array(getattr(self, name), dtype=float) for name in SHELLS}
-        nt = {'nt_step': np.array(self.nt.x_step), 'nt_cutoff': np.array(self.nt.cutoff), 'nt_xp': self.nt.table_xp}
+        nt = {'nt_step': np.array(self.nt.x_step), 'nt_cutoff': np.array(self.nt.cutoff)} | self._table()
         known = {} if self.N0_ii is None else {OPTIONAL: self.N0_ii}
         return arrays | {'Delta_iiL': self.Delta_iiL, 'D_ii': self.D_ii} | known | nt
+
+    def _table(self) -> dict[str, np.ndarray]:
+        """The table of ñ(r); where it has been made of a thinned one, as from the files of a data set, the latter."""
+        table_xp, nodes = self.nt.table_xp, self.nt.thinned()
+        again_xp = RadialTable.from_nodes(self.nt.x_step, self.nt.cutoff, *nodes).table_xp
+        if abs(again_xp - table_xp).max() <= SAME_TABLE * abs(table_xp).max():
+            return {THINNED: np.array(nodes, dtype=float)}
+        return {TABLE: table_xp}
 
     @classmethod
     def from_arrays(cls, number: int, arrays: Mapping[str, np.ndarray], fingerprint: str = '') -> AtomType:
@@ -150,18 +163,29 @@ class AtomType:
         ValueError
             Something else: names, shapes and values that do not fit.
         """
-        if arrays.keys() - {OPTIONAL} != set(ARRAYS):
-            raise ValueError(f'an atom type has the arrays {", ".join(ARRAYS)}, not {", ".join(sorted(arrays))}')
+        if arrays.keys() - {OPTIONAL} not in ({*ARRAYS, TABLE}, {*ARRAYS, THINNED}):
+            names = f'{", ".join(ARRAYS)} and {TABLE} or {THINNED}'
+            raise ValueError(f'an atom type has the arrays {names}, not {", ".join(sorted(arrays))}')
         for name, array in arrays.items():
-            naxes = {'Delta_iiL': 3, 'D_ii': 2, OPTIONAL: 2, 'nt_xp': 2}.get(name, 1 if name in SHELLS else 0)
+            naxes = {'Delta_iiL': 3, 'D_ii': 2, OPTIONAL: 2, TABLE: 2, THINNED: 2}.get(name, 1 if name in SHELLS else 0)
             if array.ndim != naxes or array.dtype != np.float64:
                 raise ValueError(f'{name} of an atom type has {array.ndim} axes and the type {array.dtype}')
-        nt = RadialTable(float(arrays['nt_step']), float(arrays['nt_cutoff']), arrays['nt_xp'])
+        step, cutoff = float(arrays['nt_step']), float(arrays['nt_cutoff'])
+        if THINNED in arrays:
+            nt = RadialTable.from_nodes(step, cutoff, *_pair(arrays[THINNED]))
+        else:
+            nt = RadialTable(step, cutoff, arrays[TABLE])
         values: dict[str, Any] = {name: float(arrays[name]) for name in FLOATS}
         values |= {name: _whole(arrays[name]) for name in ('l_j', 'n_j')}
         values |= {name: tuple(arrays[name].tolist()) for name in ('f_j', 'eps_j')}
         values |= {'rcgauss': values['rcgauss'] or None, 'nt': nt, OPTIONAL: arrays.get(OPTIONAL)}
         return cls(number, **values, Delta_iiL=arrays['Delta_iiL'], D_ii=arrays['D_ii'], fingerprint=fingerprint)
+
+
+def _pair(nodes_yk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(nodes_yk) != 2 or not np.isfinite(nodes_yk).all():
+        raise ValueError(f'{THINNED} needs finite values and slopes, not an array of the shape {nodes_yk.shape}')
+    return nodes_yk[0], nodes_yk[1]
 
 
 def _whole(array: np.ndarray) -> tuple[int, ...]:

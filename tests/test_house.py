@@ -9,7 +9,7 @@ import ase_deepdensity
 ROOT = Path(ase_deepdensity.__file__).parent
 ROOMS = [
     'forks', 'packages', 'launchers', 'devices', 'memory', 'arguments', 'files', 'basis', 'grid', 'geometry',
-    'spelling', 'level', 'paw', 'spin', 'state', 'snapshot', 'codes', 'model_files', 'model_upgrades',
+    'spelling', 'level', 'paw', 'spin', 'state', 'snapshot', 'codes', 'model_files', 'model_packing', 'model_upgrades',
     'model_content', 'network', 'model', 'collocation', 'dataset', 'system', 'atoms_coefficients', 'checks',
     'batches', 'network_runner', 'expected_error', 'slabs', 'predict', 'ranks', 'choice', 'analysis', 'plot',
     'generate', 'frames', 'sampling', 'training', 'scf', 'calculator', 'with_dipoles', 'testing', 'cli', 'ase_plugin',

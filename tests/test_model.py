@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import zlib
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ase import Atoms
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.basis import RadialTable, SplineBasis
 from ase_deepdensity.model import (
     FORMAT,
     OLDEST,
@@ -23,7 +24,10 @@ from ase_deepdensity.model import (
     model_path,
     shipped_models,
 )
+from ase_deepdensity.model_content import sealed
+from ase_deepdensity.model_packing import from_planes, in_planes, rounded, without_planes
 from ase_deepdensity.network.registry import NETWORKS, telling_shapes
+from ase_deepdensity.paw import AtomType
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.spelling import PHYSICAL
 from tests.corruptions import corruptions
@@ -87,6 +91,52 @@ def test_nonsense_is_not_saved(tiny_model, path):
 def test_overlaps_of_partial_waves_come_with_version_5():
     old, new = (DensityModel.load(DATA / f'model-{version}.safetensors').atom_types[1] for version in (4, 5))
     assert old.N0_ii is None and new.N0_ii.shape == (new.ni, new.ni) and 0.1 < new.N0_ii[0, 0] < 1
+
+
+@pytest.mark.parametrize('type_', ['<f4', '<f8', '>f4'])
+@pytest.mark.parametrize('shape', [(), (5,), (0, 3), (2, 3, 4)])
+def test_planes(type_, shape):
+    array = np.random.default_rng(1).normal(size=shape).astype(type_)
+    planes = in_planes(array)
+    if array.size:
+        assert planes.dtype == np.uint8 and planes.shape == (array.itemsize, *shape)
+    assert np.array_equal(from_planes(planes), array) and from_planes(planes).shape == shape
+    for strange in np.zeros((2, 5), np.uint8), np.zeros((), np.uint8):
+        with pytest.raises(ValueError, match='numbers have three, four or eight bytes'):
+            from_planes(strange)
+
+
+def test_what_no_density_depends_on_is_rounded():
+    """By little, once, and not to infinity; files need three bytes for each number."""
+    numbers = np.array([1 / 3, -1e-3, 1e-30, np.finfo(np.float32).max], np.float32)
+    arrays = {'familiarity.whiten_sck': numbers, 'network.x': numbers}
+    once = rounded(arrays)
+    assert once['familiarity.whiten_sck'] == pytest.approx(numbers, rel=2**-16) and once['network.x'] is numbers
+    assert once['familiarity.whiten_sck'][0] != numbers[0]
+    assert np.array_equal(rounded(once)['familiarity.whiten_sck'], once['familiarity.whiten_sck'])
+    planes = in_planes(once['familiarity.whiten_sck'][:3])
+    assert planes.shape == (3, 3) and np.array_equal(from_planes(planes), once['familiarity.whiten_sck'][:3])
+
+
+def test_a_thinned_table_is_the_whole_one(tiny_model):
+    """What comes from the files of a data set is written as little as it was there."""
+    made = RadialTable.fit(r_g := np.linspace(0, 3, 500), np.exp(-(r_g**2)) * (1 - r_g / 3) ** 2)
+    thin = RadialTable.from_nodes(made.x_step, made.cutoff, *made.thinned())
+    for table, name in (made, 'nt_xp'), (thin, 'nt_yk'):
+        atom_type = replace(tiny_model.atom_types[1], nt=table)
+        arrays = atom_type.to_arrays()
+        assert {'nt_xp', 'nt_yk'} & arrays.keys() == {name}
+        assert np.array_equal(AtomType.from_arrays(1, arrays).nt.table_xp, table.table_xp)
+    with pytest.raises(ValueError, match=r'has 279 nodes, not \(278,\) values'):
+        AtomType.from_arrays(1, arrays | {'nt_yk': arrays['nt_yk'][:, 1:]})
+    with pytest.raises(ValueError, match=r'nt_yk needs finite values and slopes, not an array of the shape \(1, '):
+        AtomType.from_arrays(1, arrays | {'nt_yk': arrays['nt_yk'][1:]})
+
+
+def test_shipped_models_are_small():
+    """None above 16 MB, and all of them below 20 MB in a wheel."""
+    files = [model_path(name).read_bytes() for name in shipped_models()]
+    assert max(map(len, files)) <= 16e6 and sum(len(zlib.compress(data)) for data in files) <= 20e6
 
 
 @pytest.mark.parametrize('version', range(OLDEST, VERSION + 1))
@@ -205,9 +255,9 @@ def edited(path: Path, spoil) -> None:
     """Change header and tensors of a file, and give it the right checksum."""
     tensors, metadata = contents(path)
     header = json.loads(metadata['header'])
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    arrays = without_planes({name: tensor.numpy() for name, tensor in tensors.items()})
     spoil(header, arrays)
-    path.write_bytes(corruptions.sealed(header, arrays))
+    path.write_bytes(sealed(header, arrays))
 
 
 def of(part, **changes):

@@ -28,6 +28,7 @@ import safetensors.numpy
 from ase_deepdensity import model_content
 from ase_deepdensity.dataset import SnapshotError, read_snapshot
 from ase_deepdensity.model import DensityModel, ModelError, model_path
+from ase_deepdensity.model_packing import without_planes
 
 TIMEOUT = 60
 Spoilt = tuple[str, bytes]
@@ -103,7 +104,7 @@ def forged(data: bytes, rng: np.random.Generator) -> Spoilt:
         lambda: _odd_tensor(arrays, rng, of='atom_types.'),
     ]
     kind = ways[int(rng.choice(4, p=[0.4, 0.1, 0.35, 0.15]))]()
-    return f'forged: {kind}', sealed(header, arrays)
+    return f'forged: {kind}', model_content.sealed(header, arrays)
 
 
 def lying(data: bytes, rng: np.random.Generator) -> Spoilt:
@@ -122,7 +123,9 @@ def lying(data: bytes, rng: np.random.Generator) -> Spoilt:
         key = pick(list(table['__metadata__']), rng)
         table['__metadata__'][key] = pick(ODD, rng)
     elif what == 'dtype':
-        entry['dtype'] = str(rng.choice(['F64' if entry['dtype'] == 'F32' else 'F32', 'I32', 'BF16', 'U8', 'x']))
+        entry['dtype'] = pick(
+            [name for name in ('F64', 'F32', 'I32', 'BF16', 'U8', 'x') if name != entry['dtype']], rng
+        )
     else:
         values = entry[what]
         if values and rng.random() < 0.7:
@@ -136,16 +139,7 @@ def lying(data: bytes, rng: np.random.Generator) -> Spoilt:
 def _parts(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     (length,) = struct.unpack('<Q', data[:8])
     header = json.loads(json.loads(data[8 : 8 + length])['__metadata__']['header'])
-    return header, {name: array.copy() for name, array in safetensors.numpy.load(data).items()}
-
-
-def sealed(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """A model file with the right checksum, whatever its content."""
-    version, text = str(model_content.VERSION), json.dumps(header)
-    arrays = {name: np.asarray(array, order='C') for name, array in arrays.items()}
-    checksum = model_content._checksum(version, text, arrays)
-    metadata = {'format': model_content.FORMAT, 'version': version, 'header': text, 'checksum': checksum}
-    return safetensors.numpy.save(arrays, metadata)
+    return header, without_planes(safetensors.numpy.load(data))
 
 
 ALLOWED = ('bound', None), ('card', {})
@@ -156,7 +150,7 @@ def _odd_field(content: Any, rng: np.random.Generator, only: tuple[str, ...] = (
     """Put an odd value somewhere, or take something away."""
     places = [(content, key) for key in only] if only else list(_places(content))
     holder, key = pick(places, rng)
-    if rng.random() < 0.1:
+    if rng.random() < 0.1 and holder is not content.get('hypers'):  # these have defaults
         del holder[key]
         return f'{key} missing'
     odd = [value for value in ODD if value != holder[key] and (key, value) not in ALLOWED]
