@@ -106,7 +106,7 @@ def test_planes(type_, shape):
             from_planes(strange)
 
 
-def test_what_no_density_depends_on_is_rounded():
+def test_matrices_of_distances_are_rounded():
     """By little, once, and not to infinity; files need three bytes for each number."""
     numbers = np.array([1 / 3, -1e-3, 1e-30, np.finfo(np.float32).max], np.float32)
     arrays = {'familiarity.whiten_sck': numbers, 'network.x': numbers}
