@@ -21,6 +21,8 @@ class LayerSizes(Protocol):
     def element_size(self) -> int: ...
     @property
     def bound(self) -> float: ...
+    @property
+    def alone(self) -> bool: ...
 
 
 class ElementLayer(torch.nn.Module):
@@ -28,6 +30,8 @@ class ElementLayer(torch.nn.Module):
 
     The vector of an atom's element scales the images, channel by channel, and adds to those of l = 0.  All weights are
     shared; what belongs to an element is one number that brings its images, and what comes out, to the usual size.
+
+    What comes of atoms without neighbours nearly vanishes; with ``alone`` the vector adds to the scalars, too.
     """
 
     l_m: torch.Tensor
@@ -47,6 +51,9 @@ class ElementLayer(torch.nn.Module):
         for linear in self.scales, self.outward:
             torch.nn.init.normal_(linear.weight, std=0.3 / hypers.element_size**0.5)
             torch.nn.init.zeros_(linear.bias)
+        self.alone = torch.nn.Linear(hypers.element_size, size, bias=False) if hypers.alone else None
+        if self.alone is not None:
+            torch.nn.init.zeros_(self.alone.weight)
         self.gate = torch.nn.Sequential(torch.nn.Linear(size, 64), torch.nn.SiLU(), torch.nn.Linear(64, nl * size))
         for name in 'factor_scale_z', 'mix_scale_z', 'skip_scale_z':
             self.register_buffer(name, torch.ones(nspecies))
@@ -59,7 +66,8 @@ class ElementLayer(torch.nn.Module):
         mixed_mac, skipped_mac = self._images(x_mac, v_ax, z_a, products)
         h_mac = mixed_mac * self.mix_scale_z[z_a, None] + skipped_mac * self.skip_scale_z[z_a, None]
         gate_alc = (self.gate(h_mac[0]) + self.outward(v_ax)).unflatten(1, (-1, self.size))
-        return h_mac * (1 + gate_alc.transpose(0, 1)[self.l_m])
+        h_mac = h_mac * (1 + gate_alc.transpose(0, 1)[self.l_m])
+        return h_mac if self.alone is None else torch.cat([h_mac[:1] + self.alone(v_ax), h_mac[1:]])
 
     def _images(
         self, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor, products: SphereProducts

@@ -51,6 +51,8 @@ class UniversalHypers:
     """Layers; each but the first sends one round of messages, so information travels layers · cutoff."""
     bound: float = 3.0
     """What enters products stays below this (RMS over its components), smoothly."""
+    alone: bool = False
+    """Give atoms features that do not vanish with their last neighbour, so that free atoms can be learned."""
     members: int = 1
     """Of the ensemble of heads, whose mean is the prediction and whose spread its error bar."""
     magnetic: bool = False

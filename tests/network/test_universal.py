@@ -73,7 +73,21 @@ class TestUniversalNetwork(DensityNetworkContract):
 
 class TestWithSpinChargeAndMembers(TestUniversalNetwork):
     def make(self) -> DensityNetwork:
-        return random_network(magnetic=True, charged=True, members=3)
+        return random_network(magnetic=True, charged=True, members=3, alone=True)
+
+
+def test_a_free_atom_is_unlike_the_mean_only_with_features_of_its_own():
+    network = random_network(alone=True).double()
+    network.set_elements({Z: element(Z, l_j) for Z, l_j in zip((1, 8), L_ZJ, strict=True)})
+    network.layers[0].alone.weight.data.normal_()
+    system = system_of(network, Atoms('O', cell=[12] * 3))
+    D_ii = network(system).D_zesaii[8][0, 0, 0]
+    assert float((D_ii - network.mean_zii[8]).detach().abs().max()) > 0.03
+    for layer in network.layers:
+        layer.alone.weight.data.zero_()
+    without = random_network().double()
+    without.load_state_dict(network.state_dict(), strict=False)
+    assert torch.equal(network(system).D_zesaii[8], without(system).D_zesaii[8])
 
 
 def test_parameters_of_sixty_elements():
