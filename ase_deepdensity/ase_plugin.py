@@ -1,4 +1,4 @@
-"""What ASE learns of this package when it is installed: the format of its files."""
+"""What ASE learns of this package when it is installed: the formats of its files, and its calculator."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ io = ExternalIOFormat(
     desc='ase_deepdensity: a density or a snapshot', code='1S', module='ase_deepdensity.ase_plugin', ext='h5'
 )
 """Entry point ``deepdensity`` of ``ase.ioformats``: for ``ase.io.read('n.h5')``, ``ase gui``, ``ase convert``."""
+
+zarr = ExternalIOFormat(
+    desc='ase_deepdensity: a density in Zarr', code='1S', module='ase_deepdensity.ase_plugin', glob='*.zarr'
+)
+"""Entry point ``deepdensity-zarr`` of ``ase.ioformats``, with its name: ASE takes any folder for a trajectory."""
+
+CITATION = 'doi:10.1016/j.jcp.2021.110523'
+
+
+def __getattr__(name: str) -> Any:
+    """``__ase_plugins__``: entry point ``deepdensity`` of ``ase.plugins``, for ``ase info --plugins``.
+
+    That module of ASE is not public yet, so that nothing but ASE's own asking for it imports it.  SeededGPAW and
+    OnePassGPAW are none of ASE's classes of calculators, as GPAW's own is none, which plugins need to be.
+    """
+    if name != '__ase_plugins__':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from ase._4.plugins.plugin import CalculatorPlugin
+
+    return {CalculatorPlugin('deepdensity', citation=CITATION, implementation='ase_deepdensity.DeepDensity')}
 
 
 def read_deepdensity(filename: str) -> Atoms:
@@ -46,3 +66,10 @@ def read_deepdensity(filename: str) -> Atoms:
     if density.charge:
         atoms.info['charge'] = density.charge
     return atoms
+
+
+def read_deepdensity_zarr(filename: str) -> Atoms:
+    """The atoms of a density in Zarr, as they were."""
+    from ase_deepdensity.dataset.zarr_folder import read_zarr
+
+    return read_zarr(filename)[0]

@@ -12,7 +12,7 @@ from ase.cli.main import main as ase
 from ase.io import formats, read, write
 from ase.vibrations import Infrared
 
-from ase_deepdensity import DeepDensity, PAWDensity
+from ase_deepdensity import DeepDensity, PAWDensity, ase_plugin
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.dataset import Snapshot
 from ase_deepdensity.dataset.density_file import write_density
@@ -63,6 +63,17 @@ def test_commands_of_ase_take_our_files(registered, molecule_calc, tmp_path, mon
     assert 'H2O' in row and '-12.5' in row and 'deepdensity' in row
     ase(args=['convert', 'rows.db', 'rows.cif'])
     assert len(read('rows.cif')) == 3
+
+
+def test_calculators_are_plugins_of_ase():
+    """What ``ase info --plugins`` lists; the module is loaded as ASE does it."""
+    plugins = pytest.importorskip('ase._4.plugins.plugin_collection')
+    (entry,) = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['entry-points']['ase.plugins'].items()
+    found = plugins.PluginCollection(EntryPoint(*entry, 'ase.plugins').load().__ase_plugins__)
+    (plugin,) = found.calculators
+    assert plugin.name == 'deepdensity' and plugin() is DeepDensity and plugin.citation.startswith('doi:')
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ase_plugin.nothing
 
 
 def test_forces_of_a_potential_and_dipoles_of_ours_give_an_infrared_spectrum(tmp_path, monkeypatch):

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 import xarray
 from ase import Atoms
+from ase.io import formats
 
 from ase_deepdensity.dataset.zarr_folder import check_zarr_target, read_zarr, write_zarr
 from ase_deepdensity.files import temporary_path
@@ -43,6 +45,14 @@ def test_what_is_read_is_what_was_written(tmp_path):
     np.testing.assert_array_equal(data[:], NT_SR)
     assert data.chunks == (1, 3, 12, 9), 'no chunks of planes'
     assert [path.name for path in tmp_path.iterdir()] == ['n.zarr'], 'something is left over'
+
+
+def test_ase_reads_the_atoms(tmp_path):
+    write(tmp_path / 'n.zarr')
+    name = 'deepdensity-zarr'
+    if name not in formats.ioformats:  # an installation that is older than the entry point
+        formats.define_external_io_format(EntryPoint(name, 'ase_deepdensity.ase_plugin:zarr', 'ase.ioformats'))
+    assert formats.read(tmp_path / 'n.zarr', format=name) == ATOMS
 
 
 def test_xarray_opens_it(tmp_path):
