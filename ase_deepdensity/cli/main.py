@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from ase_deepdensity.cli.completion import complete
 from ase_deepdensity.cli.parser import ERROR_CODE, Parser, print_safely
 from ase_deepdensity.cli.warn import warnings_as_lines
 
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = os.environ.get('COMP_LINE', '').split()[1:]
     _show_any_letter()
     parser = _parser(arguments)
-    _complete(parser)
+    if '_ARGCOMPLETE' in os.environ:
+        complete(parser)
     args = parser.parse_args(arguments)
     if args.command is None:
         parser.print_help()
@@ -141,14 +143,6 @@ def _parser(arguments: Sequence[str]) -> Parser:
             importlib.import_module(module).add_arguments(command)
         _add_traceback(command)
     return parser
-
-
-def _complete(parser: Parser) -> None:
-    """Answer a shell that asks how a word may go on, where argcomplete is installed; then the process ends."""
-    if '_ARGCOMPLETE' in os.environ:
-        from argcomplete import autocomplete
-
-        autocomplete(parser)
 
 
 def _add_traceback(command: argparse.ArgumentParser) -> None:
