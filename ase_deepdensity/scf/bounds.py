@@ -32,6 +32,9 @@ class Bounds:
 
     factor: tuple[float, float] = (0.8, 1.25)
     """Of the normalisation of ñ; predictions of atoms that a model knows come to 0.99 to 1.03."""
+    charge: float = 0.02
+    """Difference of the seed's charge from the calculation's, per electron: each electron too many or too few, which is
+    spread over all, leaves a residual of about two."""
     distance: float = 0.6
     """∫ |ñ − ñ of GPAW's default start| per electron; of a converged density 0.08 to 0.31, the latter for H₂."""
     negative: float = 0.01

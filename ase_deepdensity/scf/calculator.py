@@ -14,6 +14,7 @@ from gpaw.mpi import serial_comm
 from gpaw.new.ase_interface import ASECalculator
 from gpaw.new.scf import SCFContext
 
+from ase_deepdensity.checks import CHARGE
 from ase_deepdensity.choice import Choice
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.codes.gpaw.datasets import setups
@@ -116,7 +117,7 @@ class SeededGPAW(ASECalculator):
         self._follows_seed, self._choice = not parameters, None
         params = Parameters(**(parameters or self._parameters_of_seed()))
         if not isinstance(self.seed, ChosenSeed):  # it has no atoms yet
-            compatible.check_charge(params, self.seed.charge, self.seed.name)
+            self._use_charge(params)
             self.seed.use_kpoints(compatible.level_of(params))
             compatible.report_datasets(
                 compatible.setup_differences(self.seed.level, params), self.seed.name, on_mismatch
@@ -231,10 +232,14 @@ class SeededGPAW(ASECalculator):
         self._choice = self.seed.choice
         if self._follows_seed:
             self.params = Parameters(**self._parameters_of_seed())
-        compatible.check_charge(self.params, self.seed.charge, self.seed.name)
+        self._use_charge(self.params)
         self.log(f'\nModel: {self._choice}')
         if self._follows_seed:
             self.log(f"Parameters of the model's level of theory:\n{self.params}")
+
+    def _use_charge(self, params: Parameters) -> None:
+        """Of the calculation, for the seed."""
+        self.seed.use_charge(float(params.charge))
 
     def _with_moments(self, atoms: Atoms) -> Atoms:
         """A copy with the moments that GPAW will begin with."""
@@ -255,6 +260,9 @@ class SeededGPAW(ASECalculator):
         compatible.report_datasets(datasets, self.seed.name, self.on_mismatch)
         if differences := compatible.differences(self.seed.level, builder):
             self.log(f'\nSeed of another level of theory (seed against calculation): {"; ".join(differences)}')
+        charge = float(builder.params.charge)
+        if abs(charge - self.seed.charge) > CHARGE:
+            self.log(f'\nSeed of another charge: {self.seed.charge:g} against {charge:g} |e|; its ñ is scaled')
         self.seed.check_grid(grid_of(builder.grid.new(comm=serial_comm)))
         self._starter.use(builder)
         seams.on_potential_calculator(

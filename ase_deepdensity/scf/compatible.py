@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ase import Atoms
 
+from ase_deepdensity.checks import CHARGE
 from ase_deepdensity.codes.gpaw.grid import grid
 from ase_deepdensity.codes.gpaw.kpoints import kpoints
 from ase_deepdensity.codes.gpaw.parameters import with_versions
@@ -123,7 +124,7 @@ def report_datasets(found: list[str], name: str, on_mismatch: OnMismatch) -> Non
 
 def check_charge(params: Parameters, charge: float, name: str) -> None:
     """Refuse another charge than the seed's, |e|."""
-    if abs(params.charge - charge) > 1e-9:
+    if abs(params.charge - charge) > CHARGE:
         raise LevelError(f'the {name} has the charge {charge} |e|, the calculation {params.charge} |e|')
 
 

@@ -16,6 +16,7 @@ from gpaw.new.scf import SCFContext
 from ase_deepdensity.checks import DoubtfulPassWarning, warrants_another_warning
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.scf import compatible
 from ase_deepdensity.scf.calculator import SeededGPAW
 from ase_deepdensity.scf.local_residual import local_residual
 from ase_deepdensity.scf.loop import Output, SeededLoop
@@ -24,6 +25,7 @@ from ase_deepdensity.scf.response import Residual
 from ase_deepdensity.scf.seed import ModelSeed
 
 if TYPE_CHECKING:
+    from gpaw.dft import Parameters
     from gpaw.new.ibzwfs import IBZWaveFunctions
 
 TOLERANCES = ('residual', 'energy')
@@ -167,6 +169,10 @@ class OnePassGPAW(SeededGPAW):
         self._found = PassReport()
         self._residual: Residual | None = None
         self._warned: tuple[Atoms, float] | None = None
+
+    def _use_charge(self, params: Parameters) -> None:
+        super()._use_charge(params)
+        compatible.check_charge(params, self.seed.charge, self.seed.name)
 
     def create_new_calculation(self, atoms: Atoms) -> None:
         """GPAW's, with a loop that asks how good the seed is."""

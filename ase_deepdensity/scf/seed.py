@@ -47,7 +47,7 @@ class Seed(ABC):
     name: str
     """For people."""
     charge: float
-    """Total charge of what it is a guess for, |e|."""
+    """Total charge of what it is a guess for, |e|: for another one, ñ is scaled."""
 
     @abstractmethod
     def check(self, atoms: Atoms) -> None:
@@ -66,6 +66,9 @@ class Seed(ABC):
     @abstractmethod
     def use_kpoints(self, level: Level) -> None:
         """Take on the k-points of a calculation, if there is a guess for those, too."""
+
+    def use_charge(self, charge: float) -> None:  # noqa: B027
+        """Take on the charge of a calculation, |e|, if there is a guess for that, too."""
 
     def check_grid(self, grid: Grid) -> None:  # noqa: B027
         """Refuse a whole grid that there is no guess on.
@@ -157,7 +160,7 @@ def with_moments(atoms: Atoms, moment_a: np.ndarray | None) -> Atoms:
 
 
 class ModelSeed(Seed):
-    """What a model predicts: of the total only, if it is not told magnetic moments.
+    """What a model predicts: of the total only, if it is not told magnetic moments; at its charge, if of no other.
 
     Parameters
     ----------
@@ -175,6 +178,10 @@ class ModelSeed(Seed):
         self.model = model
         self.level, self.name, self.charge = self.model.level, f'model {self.model.name}', self.model.charge
         self._coefficients: AtomsCoefficients | None = None
+
+    def use_charge(self, charge: float) -> None:
+        if self.model.network.sees_charge:
+            self.charge, self._coefficients = charge, None
 
     def update(self, model: DensityModel) -> None:
         """Go on with other weights of the same network."""
@@ -212,7 +219,9 @@ class ModelSeed(Seed):
         return self.model.network.sees_magnetic_moments
 
     def _told(self, atoms: Atoms) -> Atoms:
-        return atoms if self.sees_magnetic_moments else with_moments(atoms, None)
+        told = atoms.copy() if self.sees_magnetic_moments else with_moments(atoms, None)
+        told.info['charge'] = self.charge
+        return told
 
     def evaluate(self, atoms: Atoms, grid: Grid) -> tuple[np.ndarray, list[np.ndarray]]:
         coefficients = self.coefficients(atoms)
@@ -265,7 +274,7 @@ class ChosenSeed(ModelSeed):
     def check(self, atoms: Atoms) -> None:
         """Choose, if it has not been done for atoms of this kind; it refuses what :func:`.choose` does."""
         if self.choice is None or self._kind != kind(atoms):
-            choice = self._choose(atoms)
+            choice = self._choose(_neutral(atoms))
             self._take(choice.model)
             if self._wanted is not None:
                 self.use_kpoints(self._wanted)
@@ -289,6 +298,13 @@ class ChosenSeed(ModelSeed):
     def use_kpoints(self, level: Level) -> None:
         if self.choice is not None:
             super().use_kpoints(level)
+
+
+def _neutral(atoms: Atoms) -> Atoms:
+    """A copy without a charge, which no shipped model is told of."""
+    atoms = atoms.copy()
+    atoms.info['charge'] = 0.0
+    return atoms
 
 
 class StateSeed(Seed):

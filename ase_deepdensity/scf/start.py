@@ -189,6 +189,7 @@ class Starter:
             On all ranks, where there is no seed or where it is no density.
         """
         self._predicted = None
+        self._check_charge(density.nvalence - density.charge)
         factor = self._predict(density, atoms, background_charge)
         if violation := self.protocol.bounds.violation(density, default, factor, self._occupations):
             raise SeedError(violation)
@@ -198,12 +199,21 @@ class Starter:
             self.history.add_correction(density)
             density.normalize(background_charge)
 
+    def _check_charge(self, electrons: float) -> None:
+        charge = float(self.builder.params.charge)
+        if abs(charge - self.seed.charge) > self.protocol.bounds.charge * electrons:
+            raise SeedError(
+                f'it is for a charge of {self.seed.charge:g} |e|, not {charge:g}, of {electrons:g} electrons'
+            )
+
     def _predict(self, density: Density, atoms: Atoms, background_charge: float) -> float:
-        """Put what the seed says into a density, normalised; returns what it was multiplied with for that."""
+        """Put what the seed says into a density, normalised; returns the factor that its own charge asks for."""
         self.complete = self.seed.fill(density, self.told(atoms), self.builder.communicators['D'])
         integral = _integral(density)
+        density.normalize(background_charge + float(self.builder.params.charge) - self.seed.charge)
+        factor = _integral(density) / integral if integral else float('inf')
         density.normalize(background_charge)
-        return _integral(density) / integral if integral else float('inf')
+        return factor
 
     def _symmetrize(self, density: Density, background_charge: float) -> None:
         symmetries = self.builder.ibz.symmetries

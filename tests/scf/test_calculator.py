@@ -347,6 +347,22 @@ def test_grid_that_is_the_levels_own_is_accepted(oracle, small_water):
     assert iterations(calc, small_water)[1] <= fewest(calc) + 1
 
 
+@pytest.mark.parametrize('kind', ['state', 'model'])
+@pytest.mark.parametrize(('charge', 'tried'), [(1.0, False), (0.05, True)])
+def test_another_charge_is_a_line_in_the_log(kind, charge, tried, oracle, tiny_model, small_water, tmp_path):
+    cation = small_water.copy()
+    cation.info['charge'] = charge  # as the calculation has it
+    cation.calc = GPAW(txt=None, charge=charge, **DZP)
+    energy = cation.get_potential_energy()
+    cation.calc = SeededGPAW({'state': oracle, 'model': tiny_model}[kind], txt=tmp_path / 'log', charge=charge, **DZP)
+    assert cation.get_potential_energy() == pytest.approx(energy, abs=SAME_ENERGY)
+    log = (tmp_path / 'log').read_text()
+    assert f'Seed of another charge: 0 against {charge:g} |e|; its ñ is scaled' in log
+    refused = f'seed refused: it is for a charge of 0 |e|, not {charge:g}, of {8 - charge:g} electrons'
+    assert (refused in log) != tried and cation.calc.dft.density.charge == charge
+    assert kind == 'model' or cation.calc.seed_report.accepted == tried
+
+
 def test_refusals(tiny_model, oracle, small_water):
     with pytest.raises(LevelError, match='legacy_gpaw'):
         SeededGPAW(tiny_model, legacy_gpaw=True)
@@ -357,9 +373,7 @@ def test_refusals(tiny_model, oracle, small_water):
     with pytest.raises(PredictionError, match='does not know Al'):
         metal.get_potential_energy()
     with pytest.raises(LevelError, match='the charge 0.0 .e., the calculation 1.0'):
-        SeededGPAW(tiny_model, txt=None, charge=1.0, **DZP)
-    with pytest.raises(LevelError, match='the charge 1.0 .e., the calculation 0.0'):
-        SeededGPAW(oracle.new(charge=1.0), txt=None, **DZP)
+        OnePassGPAW(tiny_model, txt=None, charge=1.0, **DZP)
     assert SeededGPAW(oracle.new(charge=1.0), txt=None).params.charge == 1.0
     moved = small_water.copy()
     moved.positions[0] += 0.1
