@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('dataset', nargs='+', metavar='DATASET', help='folders of snapshots at one level of theory')
     add('--out', required=True, metavar='MODEL', help='model file to write; the same command continues a killed run')
     add('--config', metavar='FILE', help='JSON file of settings (see docs/training.md)')
+    add('--validate-on', nargs='+', metavar='DATASET', help='folders to validate on (default: some of DATASET)')
     add('--steps', type=int, help='optimisation steps')
     add('--minutes', type=float, help='wall time for all of the training, instead of --steps')
     add('--seed', type=int, help='of weights, split and order')
@@ -55,12 +56,13 @@ def run(args: argparse.Namespace) -> int:
     init = None if args.init is None else DensityModel.load(args.init)
     cache = None if args.memory is None else 2**30 * real('--memory', args.memory, least=0, unit='GiB')
     dataset = Dataset(args.dataset)
+    validate_on = None if args.validate_on is None else Dataset(args.validate_on)
     defaults = tuning_defaults(dataset, init)
     config = TrainingConfig.load(args.config, defaults=defaults, **changes)
     with torchrun_ranks(args.device) as (ranks, device):
         trainer = Trainer(
-            dataset, out, config, init=init, device=device, progress=not args.quiet, restart=args.restart, cache=cache,
-            ranks=ranks, tensorboard=args.tensorboard,
+            dataset, out, config, init=init, validate_on=validate_on, device=device, progress=not args.quiet,
+            restart=args.restart, cache=cache, ranks=ranks, tensorboard=args.tensorboard,
         )  # fmt: skip
         if ranks.is_first:
             _announce(trainer, args.init)

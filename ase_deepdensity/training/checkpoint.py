@@ -107,10 +107,14 @@ class Checkpoint:
         return checkpoint
 
 
-def identify(dataset: Dataset, config: TrainingConfig, init: DensityModel | None) -> dict[str, Any]:
+def identify(
+    dataset: Dataset, config: TrainingConfig, init: DensityModel | None, validate_on: Dataset | None = None
+) -> dict[str, Any]:
     """What must be the same for a training to go on: settings, content of the data, and the model it started from."""
     identity = {key: json.dumps(value) for key, value in asdict(config).items()}
     snapshots = f'{len(dataset)} (content {dataset.fingerprint})'
+    if validate_on is not None:
+        snapshots += f', the last {len(validate_on)} to validate on'
     return identity | {'snapshots': snapshots, 'init': f'{init.name} (content {_content(init)})' if init else ''}
 
 

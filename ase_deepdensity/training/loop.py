@@ -34,6 +34,7 @@ from ase_deepdensity.training.start import (
     fit_familiarity,
     initialize,
     level_for,
+    split,
     trained_weights,
 )
 from ase_deepdensity.training.step import Losses, Objective
@@ -52,6 +53,8 @@ class Trainer:
     ----------
     dataset
         All snapshots; some are set aside for validation.
+    validate_on
+        Other snapshots to validate on, instead of some of ``dataset``.
     out
         Model file to write; a checkpoint, the curve as CSV and as PNG stand beside it.
     init
@@ -92,6 +95,7 @@ class Trainer:
         config: TrainingConfig,
         *,
         init: DensityModel | None = None,
+        validate_on: Dataset | None = None,
         device: str = 'cpu',
         progress: bool = True,
         restart: bool = False,
@@ -113,7 +117,7 @@ class Trainer:
         self._lock: Lock | None = None
         ranks.first(self._take_lock)
         try:
-            self._prepare(dataset, restart, Cache(cache, ranks.size_here))
+            self._prepare(dataset, validate_on, restart, Cache(cache, ranks.size_here))
         except BaseException:
             self._let_go()
             raise
@@ -125,11 +129,14 @@ class Trainer:
         if self._lock is not None:
             self._lock.release()
 
-    def _prepare(self, dataset: Dataset, restart: bool, cache: Cache) -> None:
+    def _prepare(self, dataset: Dataset, validate_on: Dataset | None, restart: bool, cache: Cache) -> None:
         """All that comes before the first step."""
         config, init, ranks = self.config, self.init, self.ranks
+        parts = split(dataset, validate_on, config)
+        if validate_on is not None:
+            dataset = Dataset([*dataset.files, *validate_on.files])
         ranks.first(lambda: remove_stale_temporaries(self.files.model.parent))
-        self.identity = identify(dataset, config, init)
+        self.identity = identify(dataset, config, init, validate_on)
         saved = ranks.first(lambda: None if restart else Checkpoint.load(self.files.checkpoint, self.identity))
 
         self.level = level_for(dataset, init)
@@ -141,7 +148,7 @@ class Trainer:
         self.network = self.architecture.build().to(self.device)
         self.network.set_elements(self.atom_types)
         self.evaluate = DensityEvaluator(self.architecture.basis)
-        self.training, self.validation = self._split(dataset, cache)
+        self.training, self.validation = self._read(parts, cache)
         self.batches = Batches(self.training, config, self.network.cutoff, ranks)
 
         self.start, self.rows, self.best, self.finished = 0, list[Row](), -1, False
@@ -163,11 +170,8 @@ class Trainer:
         spread_zs = mean_spreads(matrices, mean_zii, self.network.species)
         self.objective = Objective(self.network, self.evaluate, spread_zs.to(self.device), config, ranks)
 
-    def _split(self, dataset: Dataset, cache: Cache) -> tuple[TrainingData, TrainingData]:
+    def _read(self, parts: tuple[Dataset, Dataset], cache: Cache) -> tuple[TrainingData, TrainingData]:
         """What to train on, and what to validate on."""
-        config = self.config
-        number = config.validation if config.validation is not None else max(1, len(dataset) // 10)
-        parts = dataset.split(number, seed=config.seed, compounds=config.split == 'compounds')
         training, validation = (TrainingData(part, self.network, self.atom_types, cache) for part in parts)
         for data, what in (training, 'training data'), (validation, 'validation data'):
             for t in tqdm(range(len(data)), desc=what, disable=not self.progress, leave=False):

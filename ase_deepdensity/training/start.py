@@ -52,6 +52,28 @@ class TrainingError(ValueError):
     """A training that cannot begin or go on; what was reached is kept."""
 
 
+def split(dataset: Dataset, validate_on: Dataset | None, config: TrainingConfig) -> tuple[Dataset, Dataset]:
+    """What to train on and what to validate on: other snapshots, or some that are set aside.
+
+    Raises
+    ------
+    TrainingError
+        Other snapshots with elements that are not trained on, or that are trained on, too.
+    DatasetError
+        See :meth:`.Dataset.split`.
+    """
+    if validate_on is None:
+        number = config.validation if config.validation is not None else max(1, len(dataset) // 10)
+        return dataset.split(number, seed=config.seed, compounds=config.split == 'compounds')
+    if config.validation is not None:
+        raise TrainingError(f'validation: {config.validation} snapshots, or a data set to validate on, not both')
+    if unknown := [chemical_symbols[Z] for Z in validate_on.numbers if Z not in dataset.numbers]:
+        raise TrainingError(f'the data to validate on have {", ".join(unknown)}, which nothing is trained on')
+    if both := {file.resolve() for file in dataset.files} & {file.resolve() for file in validate_on.files}:
+        raise TrainingError(f'{min(both)} is to be trained on and to validate on; it cannot be both')
+    return dataset, validate_on
+
+
 def architecture_for(config: TrainingConfig, dataset: Dataset, init: DensityModel | None) -> Architecture:
     """A new one for the elements of the data, or that of the model to start from, with elements that it does not know.
 

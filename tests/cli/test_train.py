@@ -34,6 +34,8 @@ def test_a_dot_in_the_name_stays(folder):
     ('arguments', 'message'),
     [
         (['nothing'], 'nothing: no such file or folder'),
+        (['data', '--validate-on', 'nothing'], 'nothing: no such file or folder'),
+        (['data', '--validate-on', 'data'], 'is to be trained on and to validate on; it cannot be both'),
         (['data', '--config', 'none.json'], 'cannot be read'),
         (['data', '--steps', '0'], 'steps must be a whole number from 1, not 0'),
         (['data', '--init', 'nobody'], "no model 'nobody'"),

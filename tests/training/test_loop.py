@@ -76,6 +76,27 @@ def test_same_seed_same_model(trained, dataset, config, tmp_path):
     assert not torch.equal(weights(other), weights(trained[0]))
 
 
+def test_validation_on_other_snapshots(trained, dataset, config, tmp_path):
+    """On those that would have been set aside it is the same training."""
+    training, validation = dataset.split(1, seed=config.seed)
+    config = replace(config, validation=None)
+    model = train(training, tmp_path / 'm.safetensors', config, validate_on=validation)
+    assert curve(tmp_path / 'm.csv') == curve(trained[1] / 'm.csv')
+    assert torch.equal(weights(model), weights(trained[0]))
+    with pytest.raises(CheckpointError, match=r'the last 1 to validate on\) then|the last 1 to validate on then'):
+        Trainer(dataset, tmp_path / 'm.safetensors', config, progress=False)
+    with pytest.raises(TrainingError, match=r'h5 is to be trained on and to validate on; it cannot be both'):
+        Trainer(dataset, tmp_path / 'n.safetensors', config, validate_on=validation)
+    with pytest.raises(TrainingError, match='validation: 2 snapshots, or a data set to validate on, not both'):
+        Trainer(training, tmp_path / 'n.safetensors', replace(config, validation=2), validate_on=validation)
+    assert not (tmp_path / 'n.safetensors').exists()
+
+
+def test_elements_that_are_validated_on_only(dataset, config, fluorides, tmp_path):
+    with pytest.raises(TrainingError, match='the data to validate on have F, which nothing is trained on'):
+        Trainer(dataset, tmp_path / 'n.safetensors', replace(config, validation=None), validate_on=fluorides)
+
+
 class KilledError(Exception):
     """Stands for a kill between two steps; ``test_kills.py`` has real ones."""
 
@@ -208,7 +229,7 @@ def test_fine_tuning_starts_from_the_model(dataset, config, tiny_model, tmp_path
 
 
 @pytest.mark.parametrize('xc', ['PBE', 'RPBE'])
-def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_model, tmp_path, xc):
+def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_model, tiny_file, tmp_path, xc):
     """Hydrogen alone: oxygen stays in the model with its superposition, its mean matrix and what is familiar.
 
     So it does at another level, whose superposition of oxygen's atom is its own.
@@ -228,7 +249,7 @@ def test_fine_tuning_to_some_elements_keeps_the_others(dataset, config, tiny_mod
     other = 0.0 if xc == 'PBE' else 1e-3
     np.testing.assert_allclose(model.superposition[8].table_xp, tiny_model.superposition[8].table_xp, other, other)
     torch.testing.assert_close(model.network.mean_zii[8], tiny_model.network.mean_zii[8])
-    before, after = tiny_model.familiarity.state_dict(), model.familiarity.state_dict()
+    before, after = DensityModel.load(tiny_file).familiarity.state_dict(), model.familiarity.state_dict()
     assert all(torch.equal(after[name][1], before[name][1]) for name in before)
     assert not any(torch.equal(after[name][0], before[name][0]) for name in before)
     assert model.level.versions['datasets'].keys() == {'H', 'O'}
