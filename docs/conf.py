@@ -9,7 +9,7 @@ import ase_deepdensity
 project = 'ase_deepdensity'
 release = ase_deepdensity.__version__
 copyright = 'the authors of ase_deepdensity, GPL-3.0-or-later'
-extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.mathjax', 'commands']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.mathjax', 'commands', 'gallery']
 exclude_patterns = ['benchmarks/*', 'extensions/*', '**/.ipynb_checkpoints']
 source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb'}
 

@@ -45,6 +45,14 @@ def test_notebooks_show_their_pictures(site):
         )
 
 
+def test_the_gallery_has_a_picture_of_each_notebook(site):
+    pattern = r'<a href="(tutorials/[^"]*)"><img [^>]*data:image/png[^>]*><span>([^<]+)'
+    cards = re.findall(pattern, (site / 'gallery.html').read_text())
+    assert {Path(page).stem for page, _ in cards} == {path.stem for path in (ROOT / 'tutorials').glob('*.ipynb')}
+    for page, title in cards:
+        assert title in text_of(site / page)
+
+
 def test_every_page_is_reached_from_the_start_page(site):
     start = (site / 'index.html').read_text()
     pages = [path.stem for path in (ROOT / 'docs').glob('*.md') if path.stem != 'index']

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # A model of my own from the .gpw files that I have
 #
-# Years of calculations lie on the disk as `.gpw` files. Those that hold a converged state with forces are all that
+# Years of calculations lie on the disk as `.gpw` files. Those that hold a converged state are all that
 # a model needs. Here a few small ones are made first, so that this runs by itself in some minutes: a hydrogen
 # molecule at several lengths. With files of your own, begin at "A data set".
 

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # A work function, and an STM image
 #
-# What an electron needs to leave a surface, and what a microscope sees of it. First a metal that no shipped model
-# knows, so that a cycle is needed; then a layer of molecules, where the predicted density is enough.
+# What an electron needs to leave a surface, and what a microscope sees of it. First a metal whose surface the model
+# does not know, so that a cycle is needed; then a layer of molecules, where the predicted density is enough.
 
 # %%
 import numpy as np
