@@ -123,6 +123,8 @@ def _target(out: Path, atoms: Atoms, level: Level) -> Path:
 
 def _atoms_in(path: Path) -> Atoms:
     """The geometry of a file, with its charge; refuses what is no finished calculation."""
+    if path.is_dir():
+        raise ValueError('is a folder, not a file of GPAW')
     if not path.is_file():
         raise ValueError('no such file')
     try:

@@ -88,6 +88,28 @@ def test_an_import_of_nothing_leaves_no_folder(names, files, tmp_path, capsys):
     assert not out.parent.exists()
 
 
+def test_patterns_are_taken_below_folders(files, tmp_path, capsys):
+    for folder, name in ('', 'a'), ('x', 'b'), ('x/y', 'noforces'):
+        (tmp_path / 'runs' / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(files / f'{name}.gpw', tmp_path / 'runs' / folder)
+    assert main(['import', str(tmp_path / 'runs' / '**' / '*.gpw'), str(tmp_path / 'data'), '--quiet']) == 0
+    assert len(Dataset(tmp_path / 'data')) == 3
+    capsys.readouterr()
+    assert main(['import', str(tmp_path / 'runs'), str(tmp_path / 'other'), '--quiet']) == 1
+    assert 'runs: is a folder, not a file of GPAW' in capsys.readouterr().out
+
+
+def test_wave_functions_make_no_difference(files, tmp_path):
+    calc = GPAW(files / 'a.gpw', txt=None)
+    atoms = calc.dft.atoms.copy()
+    atoms.calc = GPAW(**FAST, txt=None)
+    atoms.get_forces()
+    atoms.calc.write(tmp_path / 'all.gpw', mode='all')
+    assert (tmp_path / 'all.gpw').stat().st_size > (files / 'a.gpw').stat().st_size
+    result = import_gpw([tmp_path / 'all.gpw', files / 'b.gpw'], tmp_path / 'data', progress=False)
+    assert len(result.done) == 2 and not result.refused
+
+
 def test_out_must_not_be_a_file(files, capsys):
     before = (files / 'b.gpw').read_bytes()
     assert main(['import', str(files / 'a.gpw'), str(files / 'b.gpw')]) == 2
