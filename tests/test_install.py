@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -250,3 +251,27 @@ def test_a_calculator_can_be_sent_to_a_process(tiny_file, water):
     calc = DeepDensity(tiny_file)
     sent = pickle.loads(pickle.dumps(calc))
     assert sent.predict(water).nt_sR == pytest.approx(calc.predict(water).nt_sR)
+
+
+# --- a wheel ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_wheel_has_all_of_the_package(tmp_path):
+    """Models, their cards and lists; a program that runs; less than 20 MB."""
+    project, content = tmp_path / 'project', tmp_path / 'content'
+    unwanted = shutil.ignore_patterns('__pycache__', '*.nbi', '*.nbc')
+    shutil.copytree(ROOT / 'ase_deepdensity', project / 'ase_deepdensity', ignore=unwanted)
+    for name in 'pyproject.toml', 'README.md', 'LICENSE':
+        shutil.copy(ROOT / name, project)
+    command = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-index', '--no-build-isolation']
+    subprocess.run([*command, '-w', str(tmp_path), str(project)], check=True)
+    (wheel,) = tmp_path.glob('*.whl')
+    assert wheel.stat().st_size <= 20e6
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(content)
+    sources = {path.relative_to(project) for path in (project / 'ase_deepdensity').rglob('*') if path.is_file()}
+    packed = {path.relative_to(content) for path in (content / 'ase_deepdensity').rglob('*') if path.is_file()}
+    assert {path for path in sources - packed if path.name != 'README.md'} == set()
+    environment = os.environ | {'PYTHONPATH': str(content)}
+    program = [sys.executable, '-m', 'ase_deepdensity.cli.main', 'info', 'general-pbe-pw400']
+    assert 'general-pbe-pw400' in subprocess.check_output(program, env=environment, cwd=tmp_path, text=True)
