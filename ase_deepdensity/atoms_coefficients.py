@@ -8,6 +8,8 @@ import numpy as np
 from ase import Atoms
 
 from ase_deepdensity.network.contract import Output
+from ase_deepdensity.network.readout import Features
+from ase_deepdensity.network.system import System
 from ase_deepdensity.spin import spins
 
 
@@ -26,6 +28,8 @@ class AtomsCoefficients:
     """Total charge that it is for, |e|."""
     extrapolate: bool = False
     """Is a density wanted even if it means nothing?"""
+    seen: tuple[System, Features] | None = None
+    """What the network was shown and what its last layer has read, kept where a model has error bars."""
 
     @property
     def nspins(self) -> int:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from ase_deepdensity.atoms_coefficients import AtomsCoefficients
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.network.contract import Coefficients
 from ase_deepdensity.network.error_bars import Seen
+from ase_deepdensity.network.readout import Features
+from ase_deepdensity.network.system import System
 from ase_deepdensity.network_runner import MOST_IN_BLOCK, NetworkRunner
 
 
@@ -41,7 +44,7 @@ class ExpectedError:
 
 
 def expected_error(runner: NetworkRunner, coefficients: AtomsCoefficients, electrons: float) -> ExpectedError:
-    """From the signs of :mod:`ase_deepdensity.network.error_bars`; the network runs once more.
+    """From the signs of :mod:`ase_deepdensity.network.error_bars`.
 
     Raises
     ------
@@ -56,9 +59,15 @@ def expected_error(runner: NetworkRunner, coefficients: AtomsCoefficients, elect
     if len(atoms) > MOST_IN_BLOCK:
         raise PredictionError(f'error bars are for at most {MOST_IN_BLOCK} atoms, not {len(atoms)}')
     assert isinstance(coefficients.output, Coefficients)
-    system = runner.system([atoms])
     with torch.no_grad():
+        system, features = coefficients.seen or _seen_again(runner, atoms)
         unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
-        seen = Seen(system, runner.network.features(system), coefficients.output, unfamiliar_a)
+        seen = Seen(system, features, coefficients.output, unfamiliar_a)
         error_a = model.error_bars(runner.network, seen)
     return ExpectedError(error_a.double().numpy(), electrons, model.error_bars.spread)
+
+
+def _seen_again(runner: NetworkRunner, atoms: Atoms) -> tuple[System, Features]:
+    """Where it was not kept: the network runs once more."""
+    system = runner.system([atoms])
+    return system, runner.network.features(system)

@@ -17,6 +17,7 @@ from ase_deepdensity.memory import check_memory
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.blocks import Joined
 from ase_deepdensity.network.contract import Coefficients, Output
+from ase_deepdensity.network.readout import Features, features_of_system
 from ase_deepdensity.network.system import System
 from ase_deepdensity.system import system_of, whole_of
 
@@ -67,14 +68,23 @@ class NetworkRunner:
             if len(batch) == 1 and len(batch[0]) > MOST_IN_BLOCK and self.network.steps is not None:
                 return [self._in_blocks(batch[0], np.arange(len(batch[0])), extrapolate)]
             system = self.system(batch)
-            output, unfamiliar_a, finite_a = self.judged(self.network(system), system)
-            return [
-                (
-                    AtomsCoefficients(atoms.copy(), part, unfamiliar_a[rows], self._charge(atoms), extrapolate),
-                    finite_a[rows],
+            output, features = self._run(system)
+            output, unfamiliar_a, finite_a = self.judged(output, system)
+            results = []
+            for t, (atoms, part) in enumerate(zip(batch, output.split(system), strict=True)):
+                rows = system.slices[t]
+                seen = None if features is None else (system.of_system(t), features_of_system(features, system, t))
+                of_atoms = AtomsCoefficients(
+                    atoms.copy(), part, unfamiliar_a[rows], self._charge(atoms), extrapolate, seen
                 )
-                for atoms, part, rows in zip(batch, output.split(system), system.slices, strict=True)
-            ]
+                results.append((of_atoms, finite_a[rows]))
+            return results
+
+    def _run(self, system: System) -> tuple[Output, Features | None]:
+        """What the network says; with what its last layer has read if there are error bars, which are made of that."""
+        if self.model.error_bars is None:
+            return self.network(system), None
+        return self.network.with_features(system)
 
     def of_some(self, atoms: Atoms, some_a: np.ndarray, extrapolate: bool) -> tuple[AtomsCoefficients, np.ndarray]:
         """The same of ``atoms[some_a]`` (ascending), of a network that takes blocks; of all atoms of another one."""

@@ -316,6 +316,10 @@ class DensityNetwork(torch.nn.Module, ABC):
 
     def features(self, system: System) -> Features:
         """What the last layer reads of the atoms of a system; see :meth:`last_layer`."""
+        return self.with_features(system)[1]
+
+    def with_features(self, system: System) -> tuple[Output, Features]:
+        """What there is to say of a system and what the last layer reads of it, in one pass."""
         raise ValueError(f'the last layer of {type(self).__name__} is not linear')
 
     @property

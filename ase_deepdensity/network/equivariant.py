@@ -202,7 +202,7 @@ class EquivariantNetwork(DensityNetwork):
         return (is_z_akz[:, :, :, None] * x_akn[:, :, None, :]).flatten(2)
 
     def forward(self, system: System) -> Coefficients:
-        return self._read(*self._through(system))
+        return self._read(*self._through(system))[0]
 
     def last_layer(self) -> LastLayer:
         readouts: dict[Key, Readout] = {}
@@ -210,10 +210,11 @@ class EquivariantNetwork(DensityNetwork):
             readouts |= {(Z, *channel): readout for channel, readout in readouts_of(self.coefficients, s, head).items()}
         return LastLayer(self.coefficients, readouts)
 
-    def features(self, system: System) -> Features:
-        h_mac, _, atoms = self._through(system)
+    def with_features(self, system: System) -> tuple[Coefficients, Features]:
+        h_mac, A_max, atoms = self._through(system)
+        output, pseudo_mac = self._read(h_mac, A_max, atoms)
         rows_z = {Z: rows for Z, rows in zip(self.species, atoms.slices, strict=True) if rows.start < rows.stop}
-        return split(h_mac, self._pseudo(h_mac, atoms.slices), self.last_layer(), rows_z)
+        return output, split(h_mac, pseudo_mac, self.last_layer(), rows_z)
 
     def _through(self, system: System) -> tuple[torch.Tensor, torch.Tensor, SortedSystem]:
         """What the last layer reads, (m, natoms, layers · channels), the scaled inputs, and the atoms of both."""
@@ -247,19 +248,21 @@ class EquivariantNetwork(DensityNetwork):
         layer = self._layers[t]
         return torch.cat([layer(x_mac[:, rows], self.products, slices) for rows, slices in atoms.chunks()], dim=1)
 
-    def _read(self, h_mac: torch.Tensor, A_max: torch.Tensor, atoms: SortedSystem) -> Coefficients:
-        """What the heads say."""
-        c_tlanm, D_tzaii = [], []
+    def _read(self, h_mac: torch.Tensor, A_max: torch.Tensor, atoms: SortedSystem) -> tuple[Coefficients, torch.Tensor]:
+        """What the heads say, and the features of the other parity that they have read."""
+        c_tlanm, D_tzaii, pseudo_tmac = [], [], []
         for rows, slices in atoms.chunks():
             some_mac = h_mac[:, rows]
             pseudo_mac = self._pseudo(some_mac, slices)
             heads = zip(self._matrix_heads, slices, strict=True)
             D_tzaii.append([head(some_mac[:, a], pseudo_mac[:, a]) for head, a in heads])
             c_tlanm.append(self.coefficients(some_mac, slices))
+            pseudo_tmac.append(pseudo_mac)
         D_zaii = [torch.cat(D_taii) for D_taii in zip(*D_tzaii, strict=True)]
         c_lesanm = [torch.cat(c_tanm)[None, None, atoms.back_a] for c_tanm in zip(*c_tlanm, strict=True)]
         invariants_ac = torch.cat([h_mac[0], A_max[0].detach()], dim=1)
-        return Coefficients(atoms.by_number(D_zaii), invariants_ac[atoms.back_a], c_lesanm)
+        output = Coefficients(atoms.by_number(D_zaii), invariants_ac[atoms.back_a], c_lesanm)
+        return output, torch.cat(pseudo_tmac, dim=1)
 
     @property
     def mean_zii(self) -> dict[int, torch.Tensor]:

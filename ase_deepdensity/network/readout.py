@@ -125,6 +125,19 @@ def _readout_of(coefficients: CoefficientHead, s: int, matrices: AtomicMatrixHea
     return Readout(len(parts[0]), torch.cat(scales), functions, T_bmii, tuple(parts))
 
 
+def features_of_system(features: Features, system: System, t: int) -> Features:
+    """Those of the atoms of system t, of the features of several systems together."""
+    if system.nsystems == 1:
+        return features
+    bounds = torch.tensor([system.slices[t].start, system.slices[t].stop], device=system.number_a.device)
+    part = {}
+    for key, x_mac in features.items():
+        start, stop = torch.searchsorted(system.atoms_of(key[0]), bounds).tolist()
+        if stop > start:
+            part[key] = x_mac[:, start:stop]
+    return part
+
+
 def split(
     h_mac: torch.Tensor, pseudo_mac: torch.Tensor, last_layer: LastLayer, rows_z: Mapping[int, torch.Tensor | slice]
 ) -> Features:

@@ -91,6 +91,25 @@ class System:
         parts: dict[str, Any] = {name: getattr(self, name)[few] for name in names}
         return replace(self, shell_a=None, response_mac=None, **parts)
 
+    def of_system(self, t: int) -> System:
+        """System t alone, which is no block of a larger one."""
+        if self.nsystems == 1:
+            return self
+        some, parts = self.slices[t], dict[str, Any]()
+        for name in 'number_a', 'position_av', 'vector_akv', 'magmom_a':
+            parts[name] = getattr(self, name)[some]
+        for name in 'cell_tcv', 'charge_t':
+            parts[name] = getattr(self, name)[t : t + 1]
+        response_mac = None if self.response_mac is None else self.response_mac[:, some]
+        return replace(
+            self,
+            nsystems=1,
+            system_a=torch.zeros_like(parts['number_a']),
+            neighbor_ak=self.neighbor_ak[some] - some.start,
+            response_mac=response_mac,
+            **parts,
+        )
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> System:
         """The same elsewhere; ``dtype`` is that of all but positions and cells, which stay float64."""
         moved = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -197,15 +197,19 @@ class UniversalNetwork(DensityNetwork):
         return list(self.messages)  # type: ignore[arg-type]
 
     def forward(self, system: System) -> Coefficients:
+        return self._said(system)[0]
+
+    def _said(self, system: System) -> tuple[Coefficients, Features]:
+        """What there is to say, and what was read for that, the moments as they are."""
         z_a, edges = self._index_of(system), self._edges(system)
         up, few = self._features(system, z_a, edges, 1), system.asked_about()
         if not (self.hypers.magnetic and system.is_spin_polarized):
-            return _output([self._read(0, up, few)], up.invariants_ac)
+            return _output([self._read(0, up, few)], up.invariants_ac), up
         down = self._features(system, z_a, edges, -1)
         total, magnetisation = (
             _combined(self._read(s, up, few), self._read(s, down, few), sign) for s, sign in enumerate((1, -1))
         )
-        return _output([total, magnetisation], (up.invariants_ac + down.invariants_ac) / 2)
+        return _output([total, magnetisation], (up.invariants_ac + down.invariants_ac) / 2), up
 
     def usual(self, system: System) -> Coefficients:
         c_lanm, D_zaii = self._heads[0].means(system)
@@ -221,10 +225,10 @@ class UniversalNetwork(DensityNetwork):
     def last_layer(self) -> LastLayer:
         return self._heads[0].last_layer()
 
-    def features(self, system: System) -> ReadFeatures:
-        up = self._features(system, self._index_of(system), self._edges(system), 1)
+    def with_features(self, system: System) -> tuple[Coefficients, ReadFeatures]:
+        output, up = self._said(system)
         rows_z = {Z: system.atoms_of(Z) for Z in system.numbers}
-        return split(up.h_mac, up.pseudo_mac, self._heads[0].last_layer(system.numbers), rows_z)
+        return output, split(up.h_mac, up.pseudo_mac, self._heads[0].last_layer(system.numbers), rows_z)
 
     def _read(self, s: int, features: Features, system: System) -> Said:
         """What the heads of the total (0) or of the magnetisation (1) say."""

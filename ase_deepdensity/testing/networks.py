@@ -26,6 +26,7 @@ from scipy.spatial.transform import Rotation
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.blocks import Joined, Whole
 from ase_deepdensity.network.contract import Coefficient, Coefficients, DensityNetwork, Output
+from ase_deepdensity.network.readout import features_of_system
 from ase_deepdensity.network.system import System
 from ase_deepdensity.testing.systems import (
     VECTORS,
@@ -365,6 +366,27 @@ class DensityNetworkContract:
         for key, x_bma in layer.components(difference_zaii, features).items():
             written_mab = features[key] @ change[key][:, layer.readouts[key].functions :]
             torch.testing.assert_close(x_bma, written_mab.permute(2, 0, 1))
+
+    @torch.no_grad()
+    def test_features_come_with_what_is_said(self, network: DensityNetwork) -> None:
+        """One pass gives both, of several systems as of one, and what is said is the same to the last bit."""
+        if not network.expands:
+            with pytest.raises(ValueError, match='last layer'):
+                network.with_features(system_of(network, box()))
+            return
+        systems = [system_of(network, box(seed=seed)) for seed in range(2)]
+        together = System.join(systems, network.cutoff)
+        output, features = network.with_features(together)
+        for c_esanm, alone_esanm in zip(output.c_lesanm, network(together).c_lesanm, strict=True):
+            assert torch.equal(c_esanm, alone_esanm)
+        for t, system in enumerate(systems):
+            part, alone = features_of_system(features, together, t), network.features(system)
+            assert part.keys() == alone.keys()
+            for key, x_mac in alone.items():
+                torch.testing.assert_close(part[key], x_mac, rtol=1e-4, atol=1e-5)
+            again = network(together.of_system(t))
+            for c_esanm, alone_esanm in zip(again.c_lesanm, network(system).c_lesanm, strict=True):
+                torch.testing.assert_close(c_esanm, alone_esanm, rtol=1e-4, atol=1e-5)
 
     def test_scales_come_from_the_data(self, network: DensityNetwork) -> None:
         """Means of its training data are there after the fit, and what it says is finite."""
