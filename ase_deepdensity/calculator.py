@@ -210,13 +210,21 @@ class DeepDensity(Calculator):
         return Predictor(model, level=None if kpts is None else model.at_kpoints(kpts), device=device)
 
     @overload
-    def predict(self, atoms: Atoms | None = None, *, extrapolate: bool | None = None) -> PAWDensity: ...
+    def predict(
+        self, atoms: Atoms | None = None, *, extrapolate: bool | None = None, uncertainty: bool = False
+    ) -> PAWDensity: ...
 
     @overload
-    def predict(self, atoms: Sequence[Atoms], *, extrapolate: bool | None = None) -> list[PAWDensity]: ...
+    def predict(
+        self, atoms: Sequence[Atoms], *, extrapolate: bool | None = None, uncertainty: bool = False
+    ) -> list[PAWDensity]: ...
 
     def predict(
-        self, atoms: Atoms | Sequence[Atoms] | None = None, *, extrapolate: bool | None = None
+        self,
+        atoms: Atoms | Sequence[Atoms] | None = None,
+        *,
+        extrapolate: bool | None = None,
+        uncertainty: bool = False,
     ) -> PAWDensity | list[PAWDensity]:
         """The PAW density of ``atoms``; a copy of the caller's own, so that it may be changed.
 
@@ -227,6 +235,9 @@ class DeepDensity(Calculator):
             several at a time.  The calculator goes on to speak of its own.
         extrapolate
             See the class, whose value is the default.
+        uncertainty
+            With σ of ñ at each point, :attr:`.PAWDensity.sigma_sR`, see :meth:`.Predictor.with_sigma`; the model
+            needs error bars.
 
         Raises
         ------
@@ -240,11 +251,13 @@ class DeepDensity(Calculator):
             Environments unlike the training data.
         """
         if atoms is not None and not isinstance(atoms, Atoms):
-            return self._predict_frames(list(atoms), extrapolate)
+            return self._predict_frames(list(atoms), extrapolate, uncertainty)
+        if uncertainty:
+            return self._predict_frames([self._its_atoms(atoms)], extrapolate, uncertainty)[0]
         density = self._predict(atoms, extrapolate)
         return density.new(nt_sR=density.nt_sR.copy(), D_asii=[D_sii.copy() for D_sii in density.D_asii])
 
-    def _predict_frames(self, frames: list[Atoms], extrapolate: bool | None) -> list[PAWDensity]:
+    def _predict_frames(self, frames: list[Atoms], extrapolate: bool | None, uncertainty: bool) -> list[PAWDensity]:
         extrapolate = self.parameters['extrapolate'] if extrapolate is None else extrapolate
         with self._lock:
             predictors, grids = list[Predictor](), list[Grid]()
@@ -253,11 +266,13 @@ class DeepDensity(Calculator):
                     predictors.append(self._predictor_for(atoms))
                     grids.append(self._grid(atoms))
             if len(set(predictors)) == 1:
-                return predictors[0].predict(frames, grids, extrapolate=extrapolate)
+                return predictors[0].predict(frames, grids, extrapolate=extrapolate, uncertainty=uncertainty)
             densities = list[PAWDensity]()
             for i, (atoms, predictor) in enumerate(zip(frames, predictors, strict=True)):
                 with naming_frame(i, frames):
-                    densities.append(predictor.predict(atoms, grids[i], extrapolate=extrapolate))
+                    densities.append(
+                        predictor.predict(atoms, grids[i], extrapolate=extrapolate, uncertainty=uncertainty)
+                    )
             return densities
 
     def get_pseudo_density(

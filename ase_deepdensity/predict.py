@@ -28,7 +28,7 @@ from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.expected_error import ExpectedError, expected_error
+from ase_deepdensity.expected_error import ExpectedError, Sigma, expected_error
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
@@ -80,6 +80,7 @@ class Predictor:
         self._runner = NetworkRunner(model, model.level if level is None else model.at(level), self.device, dtype)
         self.evaluator = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
+        self._sigma: Sigma | None = None
 
     @property
     def level(self) -> Level:
@@ -93,7 +94,7 @@ class Predictor:
     def update(self, model: DensityModel) -> None:
         """Go on with other weights of the same network."""
         self._runner.update(model)
-        self.model = model
+        self.model, self._sigma = model, None
 
     @property
     def network(self) -> DensityNetwork:
@@ -225,11 +226,18 @@ class Predictor:
         return grid
 
     @overload
-    def predict(self, atoms: Atoms, grid: Grid | None = None, *, extrapolate: bool | None = None) -> PAWDensity: ...
+    def predict(
+        self, atoms: Atoms, grid: Grid | None = None, *, extrapolate: bool | None = None, uncertainty: bool = False
+    ) -> PAWDensity: ...
 
     @overload
     def predict(
-        self, atoms: Sequence[Atoms], grid: Sequence[Grid] | None = None, *, extrapolate: bool | None = None
+        self,
+        atoms: Sequence[Atoms],
+        grid: Sequence[Grid] | None = None,
+        *,
+        extrapolate: bool | None = None,
+        uncertainty: bool = False,
     ) -> list[PAWDensity]: ...
 
     def predict(
@@ -238,6 +246,7 @@ class Predictor:
         grid: Grid | Sequence[Grid] | None = None,
         *,
         extrapolate: bool | None = None,
+        uncertainty: bool = False,
     ) -> PAWDensity | list[PAWDensity]:
         """The PAW density of ``atoms``, normalised by GPAW's rule; of several frames, a list in their order.
 
@@ -247,20 +256,25 @@ class Predictor:
             For each its own.  Default: the one that GPAW would choose.
         extrapolate
             See the class, whose value is the default.
+        uncertainty
+            With :attr:`.PAWDensity.sigma_sR`, see :meth:`with_sigma`.
 
         Raises
         ------
         PredictionError
-            Atoms or a grid that nothing can be predicted for, or a prediction that means nothing.  It names the frame.
+            Atoms or a grid that nothing can be predicted for, or a prediction that means nothing; with ``uncertainty``
+            as :meth:`with_sigma`.  It names the frame.
         """
         frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         grids = [grid] if isinstance(grid, Grid) else grid
         if grids is not None and len(grids) != len(frames):
             raise PredictionError(f'{len(frames)} sets of atoms need as many grids, not {len(grids)}')
-        densities = self._predict(frames, grids, extrapolate)
+        densities = self._predict(frames, grids, extrapolate, uncertainty)
         return densities[0] if isinstance(atoms, Atoms) else densities
 
-    def _predict(self, frames: list[Atoms], grids: Sequence[Grid] | None, extrapolate: bool | None) -> list[PAWDensity]:
+    def _predict(
+        self, frames: list[Atoms], grids: Sequence[Grid] | None, extrapolate: bool | None, uncertainty: bool
+    ) -> list[PAWDensity]:
         checked = []
         for i, atoms in enumerate(frames):
             with naming_frame(i, frames):
@@ -274,7 +288,8 @@ class Predictor:
         extrapolate = self.extrapolate if extrapolate is None else extrapolate
         for i, coefficients in enumerate(self._in_batches(frames, extrapolate)):
             with naming_frame(i, frames):
-                densities.append(self.density(coefficients, checked[i]))
+                density = self.density(coefficients, checked[i])
+                densities.append(self.with_sigma(coefficients, density) if uncertainty else density)
         return densities
 
     def density(self, coefficients: AtomsCoefficients, grid: Grid) -> PAWDensity:
@@ -471,6 +486,25 @@ class Predictor:
         """
         with default_device('cpu'):
             return expected_error(self._runner, coefficients, self.electrons(coefficients))
+
+    def with_sigma(self, coefficients: AtomsCoefficients, density: PAWDensity) -> PAWDensity:
+        """The density of these coefficients, on a whole grid, with its σ at each point: see :class:`.Sigma`.
+
+        Raises
+        ------
+        PredictionError
+            As :meth:`expected_error`; a magnetisation, of which error bars say nothing.
+        """
+        expected = self.expected_error(coefficients)
+        if density.nspins != 1:
+            raise PredictionError(
+                f'{self.model.name}: there are error bars of the total density only, not of two spins'
+            )
+        if self._sigma is None:
+            self._sigma = Sigma(self._runner)
+        with default_device('cpu'):
+            sigma_R = self._sigma(coefficients, expected, density)
+        return density.new(sigma_sR=sigma_R[np.newaxis])
 
     def electrons(self, coefficients: AtomsCoefficients, some_a: np.ndarray | None = None) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`.

@@ -64,6 +64,8 @@ class PAWDensity:
     """Total charge of the system, |e|."""
     atom_types: Sequence[AtomType] | None = None
     """For each atom what its dataset says of it.  None: asked of the level's code where it is needed."""
+    sigma_sR: np.ndarray | None = None
+    """As ``nt_sR`` the standard deviation of its likely error, electrons/Å³; None: not known."""
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -73,6 +75,8 @@ class PAWDensity:
         put('nt_sR', np.asarray(self.nt_sR, dtype=float))
         put('D_asii', [np.asarray(D_sii, dtype=float) for D_sii in self.D_asii])
         put('charge', float(self.charge))
+        if self.sigma_sR is not None:
+            put('sigma_sR', np.asarray(self.sigma_sR, dtype=float))
         self._check_shapes()
         self._check_types()
         if not np.isfinite(self.charge):
@@ -110,6 +114,13 @@ class PAWDensity:
                     f'({nspins}, ni, ni), not {D_sii.shape}'
                 )
 
+        if self.sigma_sR is None:
+            return
+        if self.sigma_sR.shape != self.nt_sR.shape:
+            raise ValueError(f'sigma_sR must have the shape of nt_sR, {self.nt_sR.shape}, not {self.sigma_sR.shape}')
+        if not (np.isfinite(self.sigma_sR) & (self.sigma_sR >= 0)).all():
+            raise ValueError('sigma_sR holds values that are negative or not finite')
+
     def _check_types(self) -> None:
         if self.atom_types is None:
             return
@@ -132,7 +143,9 @@ class PAWDensity:
         return state_of_file(path)
 
     def new(self, **changes: Any) -> PAWDensity:
-        """A changed copy."""
+        """A changed copy; σ stays only with the ñ that it belongs to, unless it is given."""
+        if {'nt_sR', 'grid'} & changes.keys():
+            changes = {'sigma_sR': None} | changes
         return replace(self, **changes)
 
     def plot(

@@ -112,6 +112,14 @@ def write_plot(path: Path, args: argparse.Namespace, density: PAWDensity, n_R: n
     figure.savefig(path, dpi=150)
 
 
+def write_plot_with_sigma(path: Path, args: argparse.Namespace, density: PAWDensity) -> None:
+    """The picture of --plot of a density whose σ is known: both."""
+    from ase_deepdensity.plot.pictures import plot_uncertainty
+
+    through = args.through[0] if args.through and len(args.through) == 1 else args.through
+    plot_uncertainty(density, plane=args.plane or 'ab', through=through, limits=args.range).savefig(path, dpi=150)
+
+
 def write_view(path: Path, args: argparse.Namespace, density: PAWDensity) -> None:
     """The page of --view."""
     view = density.view(args.isovalue, difference_to='atoms') if args.difference else None

@@ -75,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--float64', action='store_true', help='double precision (default: single)')
     add('--extrapolate', action='store_true', help='predict with a warning even where the prediction means nothing')
     add(
+        '--uncertainty',
+        action='store_true',
+        help='with the standard deviation of the likely error at each point: into FILE.h5 and FILE.zarr, and beside '
+        'the density of --plot; the model needs error bars',
+    )
+    add(
         '--stream',
         action='store_true',
         help='hold one slab of the grid at a time: for FILE.h5, and for smooth densities into cube files; FILE.zarr is '
@@ -114,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_streamed(args: argparse.Namespace) -> bool:
-    return args.stream or _kinds(args) == ['zarr']
+    return args.stream or (_kinds(args) == ['zarr'] and not args.uncertainty)
 
 
 def _grids(
@@ -233,11 +239,13 @@ def _predict(
         times.append(time.perf_counter())
         with naming_frame(i, frames):
             density = predictor.density(coefficients, grid)
+            if args.uncertainty:
+                density = predictor.with_sigma(coefficients, density)
         times.append(time.perf_counter())
         shown_R = _shown_density(density, args)
         expected = list(_expected_lines(predictor, coefficients))
         print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R, expected)), flush=True)
-        _write(density, args, _number(frames, i), shown_R)
+        _write(density, args, _number(frames, i), shown_R, predictor.model.name)
         start = time.perf_counter()
 
 
@@ -298,7 +306,9 @@ def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarra
         yield f'           {caveat}'
 
 
-def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, shown_R: np.ndarray | None) -> None:
+def _write(
+    density: PAWDensity, args: argparse.Namespace, number: int | None, shown_R: np.ndarray | None, model: str
+) -> None:
     from ase_deepdensity.dataset.density_file import write_density
     from ase_deepdensity.dataset.volumetric import write_chgcar, write_cube
 
@@ -306,11 +316,17 @@ def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, sh
         path, kind = numbered(Path(name), number), file_kind(name)
         if kind == 'h5':
             write_density(path, density)
+        elif kind == 'zarr':
+            _write_zarr(path, density, model)
         elif shown_R is not None:
             write = write_cube if kind == 'cube' else write_chgcar
             write(path, density.atoms, shown_R)
         print(f'wrote      {path}' + ('' if kind == 'h5' else f' ({args.quantity} density)'), flush=True)
-    if args.plot and shown_R is not None:
+    if args.plot and density.sigma_sR is not None:
+        path = numbered(Path(args.plot), number)
+        pictures.write_plot_with_sigma(path, args, density)
+        print(f'wrote      {path} (smooth density, and σ beside it)', flush=True)
+    elif args.plot and shown_R is not None:
         path = numbered(Path(args.plot), number)
         pictures.write_plot(path, args, density, shown_R)
         print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
@@ -318,6 +334,25 @@ def _write(density: PAWDensity, args: argparse.Namespace, number: int | None, sh
         path = numbered(Path(args.view), number)
         pictures.write_view(path, args, density)
         print(f'wrote      {path} ({pictures.shown(args)})', flush=True)
+
+
+def _write_zarr(path: Path, density: PAWDensity, model: str) -> None:
+    """With σ, which is there on the whole grid."""
+    import numpy as np
+
+    from ase_deepdensity.dataset.zarr_folder import write_zarr
+    from ase_deepdensity.slabs import SLAB_POINTS
+
+    grid, numbers = density.grid, density.atoms.numbers
+    D_zsaii = {
+        Z: np.stack([density.D_asii[a] for a in np.flatnonzero(numbers == Z).tolist()], axis=1)
+        for Z in np.unique(numbers).tolist()
+    }
+    write_zarr(
+        path, density.atoms, grid, [(grid, density.nt_sR.astype(np.float32))], D_zsaii, nspins=density.nspins,
+        dtype=np.dtype(np.float32), planes=max(1, SLAB_POINTS // max(1, grid.shape[1] * grid.shape[2])),
+        level=density.level, charge=density.charge, model=model, sigma_sR=density.sigma_sR,
+    )  # fmt: skip
 
 
 def _kinds(args: argparse.Namespace) -> list[str]:
@@ -330,6 +365,7 @@ def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
     source = Path(args.geometry if Path(args.geometry).exists() else args.geometry.rpartition('@')[0])
     kinds = _kinds(args)
     drawn = args.plot is not None or args.view is not None
+    _check_uncertainty(args)
     if 'zarr' in kinds:
         _check_zarr(args, len(frames), drawn)
         return
@@ -345,6 +381,18 @@ def _check_outputs(args: argparse.Namespace, frames: list[Atoms]) -> None:
             raise ValueError(f'{first} is the geometry itself; write to another file')
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise ValueError('each output needs a file of its own')
+
+
+def _check_uncertainty(args: argparse.Namespace) -> None:
+    if not args.uncertainty:
+        return
+    if args.stream or args.scheduler is not None:
+        raise ValueError('--uncertainty needs the whole grid at once: it goes with neither --stream nor --scheduler')
+    if args.plot and (args.difference or args.quantity not in ('pseudo', 'smooth')):
+        raise ValueError(
+            '--uncertainty --plot shows the smooth density with its standard deviation: it goes with neither '
+            '--difference nor --quantity all-electron or spin'
+        )
 
 
 def _check_zarr(args: argparse.Namespace, nframes: int, drawn: bool) -> None:

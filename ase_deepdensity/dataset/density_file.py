@@ -16,22 +16,36 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.paw import AtomType
 from ase_deepdensity.state import PAWDensity
 
-FORMAT, VERSION = 'ase-deepdensity density', 4
+FORMAT, VERSION = 'ase-deepdensity density', 5
+WITHOUT_SIGMA = 4
+"""Version of a file that tells nothing of σ, as programs before there was any read it."""
+SIGMA = {'sigma_sR': ('f', 4)}
+"""σ of ñ, which files of the newest version have besides the state."""
+UNITS = 'electron/angstrom^3'
 
 
 class DensityFileError(ValueError):
     """A file that holds no whole density."""
 
 
-LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE, 'density', DensityFileError, SINCE)
+LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE | SIGMA, 'density', DensityFileError, SINCE | {'sigma_sR': VERSION})
+PLAIN = hdf5.Layout(FORMAT, WITHOUT_SIGMA, STATE, 'density', DensityFileError, SINCE)
+"""Of what is written without σ."""
 
 
 def write_density(path: str | Path, density: PAWDensity, origin: str = '') -> None:
-    """Write ñ, D, atoms, grid, level, charge (without loss) and atom types; the file appears whole or not at all.
+    """Write ñ, D, atoms, grid, level, charge (without loss), atom types and, if it is known, σ.
+
+    The file appears whole or not at all.
 
     ``origin``: what :func:`read_origin` gives back, to tell whether it is what would be made again.
     """
-    write_state(path, LAYOUT, density, attributes={'origin': origin} if origin else None)
+    attributes = {'origin': origin} if origin else {}
+    if density.sigma_sR is None:
+        write_state(path, PLAIN, density, attributes=attributes)
+    else:
+        of_sigma = {'sigma_sR': density.sigma_sR}
+        write_state(path, LAYOUT, density, of_sigma, attributes | {'sigma_sR_units': UNITS})
 
 
 def read_origin(path: str | Path) -> tuple[str, str]:
@@ -86,7 +100,7 @@ def write_density_slabs(
     )
     shape = (len(D_sI), *grid.shape)
     chunks = (1, min(planes, shape[1]), *shape[2:])
-    with hdf5.writing(path, LAYOUT) as file:
+    with hdf5.writing(path, PLAIN) as file:
         file.put_parts('nt_sR', shape, chunks, in_order(grid, slabs))
         for name, array in arrays.items():
             file.put(name, array)
@@ -118,4 +132,6 @@ def read_density(path: str | Path) -> PAWDensity:
         which.
     """
     with hdf5.opened(path, LAYOUT, files.LAYOUT) as content:
-        return read_state(content, content.arrays())
+        arrays = content.arrays()
+        density = read_state(content, arrays)
+        return density.new(sigma_sR=arrays['sigma_sR']) if 'sigma_sR' in arrays else density

@@ -1,6 +1,7 @@
 """Densities of any size as Zarr: a folder of compressed chunks, each a slab, that xarray and dask read piece by piece.
 
     n.zarr/nt_sR           (spin, a, b, c) ñ, electrons/Å³; a, b, c along the lattice vectors
+    n.zarr/sigma_sR        the same of σ, its likely error, where that is known
     n.zarr/D_O             (spin, O, i_O, j_O) density matrices of the atoms of an element, in their order
     n.zarr/numbers, positions, cell, and as attributes level, model, charge, boundary conditions, versions
 
@@ -89,6 +90,7 @@ def write_zarr(
     level: Level,
     charge: float = 0.0,
     model: str = '',
+    sigma_sR: np.ndarray | None = None,
     comm: MPIComm | None = None,
     finish: Callable[[], None] = lambda: None,
 ) -> None:
@@ -111,6 +113,8 @@ def write_zarr(
         Of a chunk.
     level, charge, model
         Where it comes from.
+    sigma_sR
+        (1, n0, n1, n2) σ of ñ on the whole grid, electrons/Å³; looked at on rank 0.
     comm
         Default: this process alone.
     finish
@@ -134,7 +138,10 @@ def write_zarr(
                 folder = stack.enter_context(_replacing_folder(Path(path)))
                 group: Any = zarr.create_group(folder, attributes=_provenance(atoms, grid, level, charge, model))
                 _write_atoms(group, atoms, D_zsaii)
-                _create_density(group, grid, nspins, dtype, planes)
+                _create_density(group, 'nt_sR', 'pseudo density', (nspins, *grid.shape), dtype, planes)
+                if sigma_sR is not None:
+                    _create_density(group, 'sigma_sR', 'standard deviation', sigma_sR.shape, dtype, planes)
+                    group['sigma_sR'][:] = sigma_sR
         folder = broadcast(folder, 0, comm)
         with shared_exception(comm), naming(path):
             data: Any = zarr.open_group(folder, mode='r+')['nt_sR']
@@ -151,11 +158,12 @@ def _places(grid: Grid, slabs: Iterable[tuple[Grid, np.ndarray]]) -> Iterator[tu
         yield int(slab.start_c[0] - grid.start_c[0]), nt_sR
 
 
-def _create_density(group: Any, grid: Grid, nspins: int, dtype: np.dtype[Any], planes: int) -> None:
-    shape = (nspins, *grid.shape)
+def _create_density(
+    group: Any, name: str, long_name: str, shape: tuple[int, ...], dtype: np.dtype[Any], planes: int
+) -> None:
     group.create_array(
-        'nt_sR', shape=shape, chunks=(1, min(planes, shape[1]), *shape[2:]), dtype=dtype, dimension_names=AXES,
-        attributes={'units': 'electron/angstrom^3', 'long_name': 'pseudo density'},
+        name, shape=shape, chunks=(1, min(planes, shape[1]), *shape[2:]), dtype=dtype, dimension_names=AXES,
+        attributes={'units': 'electron/angstrom^3', 'long_name': long_name},
     )  # fmt: skip
 
 
@@ -206,14 +214,7 @@ def read_zarr(path: str | Path) -> tuple[Atoms, Grid, zarr.Array[Any]]:
     ValueError
         No density of ours.
     """
-    require('zarr', 'large', 'Zarr files')
-    import zarr
-
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f'{path}: no such folder')
-    check_zarr_target(path)
-    group: Any = zarr.open_group(path, mode='r')
+    group = _opened(path)
     attributes = group.attrs
     grid = Grid(
         *(np.array(attributes[name]) for name in ('cell_cv', 'size_c', 'pbc_c', 'zerobc_c')),
@@ -227,3 +228,27 @@ def read_zarr(path: str | Path) -> tuple[Atoms, Grid, zarr.Array[Any]]:
         magmoms=magmom_a if magmom_a.any() else None,
     )
     return atoms, grid, group['nt_sR']
+
+
+def read_zarr_sigma(path: str | Path) -> zarr.Array[Any] | None:
+    """σ of ñ (1, n0, n1, n2), electrons/Å³, of which what is asked for is read; None: nothing is told of it.
+
+    Raises
+    ------
+    ValueError
+        No density of ours.
+    """
+    data: zarr.Array[Any] | None = _opened(path).get('sigma_sR')
+    return data
+
+
+def _opened(path: str | Path) -> Any:
+    """The group of a density of ours."""
+    require('zarr', 'large', 'Zarr files')
+    import zarr
+
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f'{path}: no such folder')
+    check_zarr_target(path)
+    return zarr.open_group(path, mode='r')

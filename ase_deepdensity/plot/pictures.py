@@ -124,6 +124,42 @@ def plot_difference(
     return figure
 
 
+def plot_uncertainty(
+    density: PAWDensity,
+    *,
+    plane: str = 'ab',
+    position: float = 0.5,
+    through: int | Sequence[int] | None = None,
+    limits: Sequence[float] | None = None,
+    reach: float = 1.0,
+) -> Picture:
+    """The pseudo density, and beside it the standard deviation of its likely error: two slices, or two lines.
+
+    The parameters are those of :func:`plot_slice`, ``limits`` those of the density.
+
+    Raises
+    ------
+    ValueError
+        As :func:`plot_slice`; a density of which no σ is known.
+    """
+    from ase_deepdensity.plot.figure import Picture
+
+    if density.sigma_sR is None:
+        raise ValueError('nothing is known of the σ of this density: predict it with uncertainty=True')
+    grid, atoms = density.grid, density.atoms
+    n_R, sigma_R = density.nt_sR.sum(axis=0), density.sigma_sR.sum(axis=0)
+    if line_axis(grid) is not None:
+        return plot_lines({'density': n_R, 'σ': sigma_R}, grid, atoms)
+    figure = Picture(figsize=(11, 4.5), layout='constrained')
+    panels = (n_R, limits, 'density'), (sigma_R, None, 'σ of its likely error')
+    for axes, (values_R, ends, title) in zip(figure.subplots(1, 2), panels, strict=True):
+        cut = _cut(values_R, grid, atoms, plane, position, through)
+        mesh = _draw(axes, cut, atoms, reach, _density_scale(values_R, ends))
+        figure.colorbar(mesh, ax=axes, label='electrons/Å³', extend='min')
+        axes.set_title(title)
+    return figure
+
+
 def _unpack(density: PAWDensity | np.ndarray, grid: Grid | None, atoms: Atoms | None) -> tuple[np.ndarray, Grid, Atoms]:
     if isinstance(density, PAWDensity):
         return density.nt_sR.sum(axis=0), density.grid, density.atoms

@@ -377,6 +377,7 @@ class DensityNetworkContract:
         systems = [system_of(network, box(seed=seed)) for seed in range(2)]
         together = System.join(systems, network.cutoff)
         output, features = network.with_features(together)
+        assert isinstance(output, Coefficients)
         for c_esanm, alone_esanm in zip(output.c_lesanm, network(together).c_lesanm, strict=True):
             assert torch.equal(c_esanm, alone_esanm)
         for t, system in enumerate(systems):

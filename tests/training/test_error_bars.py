@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from scipy.stats import spearmanr
 
 from ase_deepdensity.analysis.compare import nmae
 from ase_deepdensity.calculator import DeepDensity
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
+from ase_deepdensity.dataset.density_file import read_density
+from ase_deepdensity.dataset.zarr_folder import read_zarr_sigma
+from ase_deepdensity.expected_error import Sigma
 from ase_deepdensity.model import DensityModel
+from ase_deepdensity.network.contract import Coefficients
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.training.error_bars import ErrorBarError, held_out_part, with_error_bars
 from tests.tiny import water_box
@@ -73,6 +81,85 @@ def test_rotations_and_order_change_nothing(measured):
     turned, order = atoms.copy(), np.random.default_rng(0).permutation(len(atoms))
     turned.rotate(40, (1, 2, 3), rotate_cell=True)
     assert np.allclose(calc.get_density_uncertainty(turned[order]).error_a, error_a[order], rtol=1e-3)
+
+
+def test_sigma_at_points(measured, data):
+    """It adds up to the expected error of all, is where atoms are, and tells how large errors are at points."""
+    calc = DeepDensity(measured, extrapolate=True, h=0.4)
+    inside_i = []
+    for snapshot in data[1]:
+        density = calc.predict(snapshot.atoms, uncertainty=True)
+        expected = calc.get_density_uncertainty(snapshot.atoms)
+        sigma_sR = density.sigma_sR
+        assert sigma_sR.shape == density.nt_sR.shape and (sigma_sR >= 0).all()
+        integral = (2 / np.pi) ** 0.5 * sigma_sR.sum() * density.grid.dv
+        assert np.isclose(integral, expected.error_a.sum(), rtol=1e-6)
+        error_R = np.abs(density.nt_sR - snapshot.density.nt_sR)
+        assert spearmanr(sigma_sR.ravel(), error_R.ravel())[0] > 0.3
+        inside_i.append(np.mean(error_R < sigma_sR * snapshot_scale(error_R, sigma_sR)))
+    assert 0.5 < np.mean(inside_i) < 0.9, 'of points are within 1 σ where the whole is right'
+
+
+def snapshot_scale(error_R: np.ndarray, sigma_R: np.ndarray) -> float:
+    """What makes the mean of σ fit the mean error, as of a Gaussian."""
+    return float(error_R.sum() / ((2 / np.pi) ** 0.5 * sigma_R.sum()))
+
+
+def test_variance_of_an_atom_is_that_of_drawn_read_outs(measured):
+    """Of many last layers drawn from their posterior, at points around one atom."""
+    predictor = Predictor(measured, extrapolate=True)
+    network, basis = predictor.network, measured.architecture.basis
+    layer, rigidity_l = network.last_layer(), np.linspace(0.5, 2, basis.lmax + 1)
+    generator = torch.Generator().manual_seed(0)
+    y_lskm = []
+    for l in range(basis.lmax + 1):
+        readout = layer.readouts[8, l, False]
+        noise_skm = torch.randn(4000, readout.functions, 2 * l + 1, generator=generator)
+        y_lskm.append(noise_skm * readout.scale_o[: readout.functions, None] * rigidity_l[l] ** 0.5)
+    c_lsnm = layer.functions.expand(y_lskm)
+    atom = Atoms('O', cell=[8.0] * 3, pbc=True)  # whose images do not reach each other
+    grid = predictor.grid(atom, h=0.4)
+    position_av = torch.from_numpy(atom.positions)
+    drawn_sR = predictor.evaluator(
+        Coefficients({}, torch.zeros(1, 0), [c[:, None, None] for c in c_lsnm]), grid, position_av
+    )[:, 0]
+    sigma = Sigma(predictor._runner)
+    c_anm = sigma.radial.coefficients(atom.numbers, rigidity_l[None], np.ones(1))
+    found = Coefficients({}, torch.zeros(1, 0), [c_anm[None, None].float()])
+    found_R = sigma.evaluator(found, grid, position_av)[0, 0].double()
+    drawn_R = drawn_sR.double().var(0)
+    found_R *= drawn_R.sum() / found_R.sum()  # √v has the given integral
+    assert float((found_R - drawn_R).abs().sum() / drawn_R.sum()) < 0.05
+
+
+def test_sigma_belongs_to_one_density(measured):
+    density = DeepDensity(measured, extrapolate=True, h=0.5).predict(water_box((1, 1, 1)), uncertainty=True)
+    assert density.new(charge=0.0).sigma_sR is not None
+    assert density.new(nt_sR=2 * density.nt_sR).sigma_sR is None
+    with pytest.raises(ValueError, match='sigma_sR must have the shape of nt_sR'):
+        density.new(sigma_sR=density.sigma_sR[:, 1:])
+    with pytest.raises(ValueError, match='negative or not finite'):
+        density.new(sigma_sR=-density.sigma_sR)
+
+
+def test_files_carry_sigma(measured, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    measured.save('sure.safetensors')
+    atoms = water_box((1, 1, 1))
+    atoms.write('water.xyz')
+    common = ['predict', 'water.xyz', 'sure.safetensors', '--extrapolate', '--h', '0.5', '--uncertainty', '--out']
+    assert main([*common, 'n.h5', '--plot', 'n.png']) == 0
+    assert main([*common, 'n.zarr']) == 0
+    assert 'σ beside it' in capsys.readouterr().out and Path('n.png').stat().st_size > 10000
+    sigma_sR = (
+        DeepDensity(measured, extrapolate=True, h=0.5).predict(ase.io.read('water.xyz'), uncertainty=True).sigma_sR
+    )
+    np.testing.assert_allclose(read_density('n.h5').sigma_sR, sigma_sR)
+    stored = read_zarr_sigma('n.zarr')
+    np.testing.assert_allclose(stored[:], sigma_sR, rtol=1e-5, atol=1e-8)
+    assert stored.attrs['units'] == 'electron/angstrom^3'
+    assert main([*common, 'n.h5', '--stream']) == 2
+    assert 'goes with neither --stream nor --scheduler' in capsys.readouterr().err
 
 
 def test_files_carry_them(measured, tmp_path):

@@ -1,0 +1,95 @@
+"""How uncertain a density is at each distance from an atom, by the posterior of the last layer.
+
+Outputs y_om = s_o z_m·w_o share the covariance of their features, so that their posterior variance is s_o² u_L² for all
+m (u as in :mod:`.error_bars`), and with the rule Σ_m |Y_Lm|² = (2L+1)/4π the variance of the density is a sum of
+functions of the distance from atoms, where these are independent of each other:
+
+    Var ñ(r) = Σ_a v_a(|r − R_a|),    v_a(r) = Σ_L u²_aL (2L+1)/4π Σ_o s_o² R_oL(r)²,
+
+R_oL the orthonormal radial functions of the outputs.  v_a is written in splines of a quarter of their spacing.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import pi
+
+import numpy as np
+import torch
+
+from ase_deepdensity.basis import SplineBasis
+from ase_deepdensity.basis.splines import MAX_NUMBER
+from ase_deepdensity.network.contract import DensityNetwork
+from ase_deepdensity.network.readout import LastLayer
+
+FINENESS = 20
+"""Distances for each spacing of the splines."""
+
+
+class RadialVariance:
+    """The functions v of the atoms of a network.
+
+    Parameters
+    ----------
+    network
+        With a linear last layer.
+    basis
+        Of its densities.
+    """
+
+    def __init__(self, network: DensityNetwork, basis: SplineBasis):
+        self.network, self.basis = network, basis
+        self.fine = SplineBasis(basis.cutoff, min(4 * basis.number + 3, MAX_NUMBER), 0)
+        """What v is written in."""
+        self.r_g = np.linspace(0, basis.cutoff, FINENESS * (basis.number + 1) + 1)
+        self._known: dict[int, np.ndarray] = {}
+
+    def coefficients(self, number_a: np.ndarray, rigidity_al: np.ndarray, integral_a: np.ndarray) -> torch.Tensor:
+        """v_a, each times what makes ∫ √v_a dr = ``integral_a``: (natoms, n, 1) coefficients of :attr:`fine`.
+
+        Parameters
+        ----------
+        number_a
+            (natoms,) atomic numbers.
+        rigidity_al
+            (natoms, lmax+1) u².
+        integral_a
+            (natoms,) electrons.
+        """
+        v_ag = np.array(
+            [u_l @ self.of_element(Z) for Z, u_l in zip(number_a.tolist(), rigidity_al, strict=True)], dtype=float
+        )
+        root_a = 4 * pi * np.trapezoid(self.r_g**2 * np.sqrt(v_ag), self.r_g, axis=1)
+        v_ag *= ((integral_a / np.maximum(root_a, 1e-30)) ** 2)[:, None]
+        return torch.from_numpy(v_ag @ self._fit_gn)[:, :, None]
+
+    def of_element(self, number: int) -> np.ndarray:
+        """(lmax+1, distances) what u²_L is multiplied with, at :attr:`r_g`."""
+        if number not in self._known:
+            v_lg = []
+            for l, square_go in enumerate(self._square_lgo):
+                readout = self._layer.readouts[number, l, False]
+                v_lg.append(square_go @ readout.scale_o[: readout.functions].double().cpu().numpy() ** 2)
+            self._known[number] = np.array(v_lg)
+        return self._known[number]
+
+    @cached_property
+    def _layer(self) -> LastLayer:
+        return self.network.last_layer()
+
+    @cached_property
+    def _square_lgo(self) -> list[np.ndarray]:
+        """For each L (2L+1)/4π R_oL(r)², (distances, outputs)."""
+        B_gn, square_lgo = self.basis.splines(self.r_g), []
+        for l in range(self.basis.lmax + 1):
+            W_no = getattr(self._layer.functions, f'W{l}_nk').double().cpu().numpy()
+            R_go = (self.r_g[:, None] ** l * B_gn * self.basis.norm_n(l)) @ W_no
+            square_lgo.append((2 * l + 1) / (4 * pi) * R_go**2)
+        return square_lgo
+
+    @cached_property
+    def _fit_gn(self) -> np.ndarray:
+        """(distances, number) least squares: coefficients of normalised functions with l = 0 from values."""
+        function_gn = self.fine.splines(self.r_g) * self.fine.norm_n(0) / (4 * pi) ** 0.5
+        weight_g = self.r_g + 0.1 * self.fine.spacing
+        return (np.linalg.pinv(function_gn * weight_g[:, None]) * weight_g).T
