@@ -152,7 +152,9 @@ def test_files_carry_sigma(measured, tmp_path, monkeypatch, capsys):
     assert main([*common, 'n.zarr']) == 0
     assert 'σ beside it' in capsys.readouterr().out and Path('n.png').stat().st_size > 10000
     sigma_sR = (
-        DeepDensity(measured, extrapolate=True, h=0.5).predict(ase.io.read('water.xyz'), uncertainty=True).sigma_sR
+        DeepDensity('sure.safetensors', extrapolate=True, h=0.5)
+        .predict(ase.io.read('water.xyz'), uncertainty=True)
+        .sigma_sR
     )
     np.testing.assert_allclose(read_density('n.h5').sigma_sR, sigma_sR)
     stored = read_zarr_sigma('n.zarr')
