@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 io = ExternalIOFormat(
-    desc='ase_deepdensity: a density or a snapshot', code='1S', module='ase_deepdensity.ase_plugin', ext='h5'
+    desc='ase_deepdensity: a density or a snapshot', code='1S', module='ase_deepdensity.ase_plugin', ext=['h5']
 )
 """Entry point ``deepdensity`` of ``ase.ioformats``: for ``ase.io.read('n.h5')``, ``ase gui``, ``ase convert``."""
 
 zarr = ExternalIOFormat(
-    desc='ase_deepdensity: a density in Zarr', code='1S', module='ase_deepdensity.ase_plugin', glob='*.zarr'
+    desc='ase_deepdensity: a density in Zarr', code='1S', module='ase_deepdensity.ase_plugin', glob=['*.zarr']
 )
 """Entry point ``deepdensity-zarr`` of ``ase.ioformats``, with its name: ASE takes any folder for a trajectory."""
 
@@ -66,6 +66,30 @@ def read_deepdensity(filename: str) -> Atoms:
     if density.charge:
         atoms.info['charge'] = density.charge
     return atoms
+
+
+def write_deepdensity(filename: str, atoms: Atoms) -> None:
+    """The density that the atoms' calculator speaks of: a prediction, or GPAW's.
+
+    Raises
+    ------
+    ValueError
+        Another calculator, or none.
+    """
+    from ase_deepdensity.calculator import DeepDensity
+    from ase_deepdensity.dataset.density_file import write_density
+    from ase_deepdensity.state import PAWDensity
+
+    if isinstance(atoms.calc, DeepDensity):
+        density = atoms.calc.predict(atoms)
+    elif hasattr(atoms.calc, 'dft'):
+        density = PAWDensity.from_gpaw(atoms.calc)
+    else:
+        raise ValueError(
+            f'{filename}: a density is known of atoms with DeepDensity or GPAW for a calculator, not with '
+            f'{type(atoms.calc).__name__}; "deepdensity predict GEOMETRY MODEL --out {filename}" predicts one'
+        )
+    write_density(filename, density)
 
 
 def read_deepdensity_zarr(filename: str) -> Atoms:

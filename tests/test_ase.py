@@ -15,7 +15,7 @@ from ase.vibrations import Infrared
 from ase_deepdensity import DeepDensity, PAWDensity, ase_plugin
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.dataset import Snapshot
-from ase_deepdensity.dataset.density_file import write_density
+from ase_deepdensity.dataset.density_file import read_density, write_density
 from ase_deepdensity.dataset.files import write_snapshot
 from ase_deepdensity.with_dipoles import WithDipoles
 
@@ -47,6 +47,20 @@ def test_files_are_one_of_ase_s_formats(registered, molecule_calc, tmp_path):
     (tmp_path / 'x.h5').write_bytes(b'nothing of the kind')
     with pytest.raises(ValueError, match='x.h5'):
         read(tmp_path / 'x.h5')
+
+
+def test_ase_writes_the_density_that_a_calculator_speaks_of(registered, molecule_calc, tiny_model, tmp_path):
+    atoms = molecule_calc.dft.atoms.copy()
+    for calc, density in (molecule_calc, PAWDensity.from_gpaw(molecule_calc)), (DeepDensity(tiny_model), None):
+        atoms.calc = calc
+        write(tmp_path / 'n.h5', atoms)
+        found = read_density(tmp_path / 'n.h5')
+        expected = calc.predict(atoms) if density is None else density
+        assert found.nt_sR == pytest.approx(expected.nt_sR) and found.level == expected.level
+    atoms.calc = None
+    with pytest.raises(ValueError, match=r'n.h5: a density is known of .*, not with NoneType; "deepdensity predict'):
+        write(tmp_path / 'n.h5', atoms)
+    assert read_density(tmp_path / 'n.h5').level == tiny_model.level, 'what was there stays'
 
 
 def test_commands_of_ase_take_our_files(registered, molecule_calc, tmp_path, monkeypatch, capsys):
