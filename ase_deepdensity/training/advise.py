@@ -6,7 +6,8 @@ that, too, and gains more: the curve is what the data are worth at least.  To it
 
     E(n) = c n^(−b)                (J. Hestness et al., arXiv:1712.00409)
 
-by least squares of the logarithms, and its spread is that of laws of each repetition alone.
+by least squares of the logarithms.  Its uncertainty is the spread of laws of each repetition alone, and what the law
+changes without the smallest size: curves bend.
 """
 
 from __future__ import annotations
@@ -65,10 +66,11 @@ class LearningCurve:
         return self.power_law[1] < FLAT
 
     def expected(self, number: int) -> tuple[float, float]:
-        """Error (%) to expect of so many snapshots, and the standard deviation of that among repetitions."""
-        laws = [_power_law(self.sizes, errors) for errors in self.repetitions]
-        c, b = self.power_law
-        return c * number ** (-b), float(np.std([c * number ** (-b) for c, b in laws]))
+        """Error (%) to expect of so many snapshots, and its uncertainty: among repetitions and of the law itself."""
+        spread = float(np.std([_at(number, self.sizes, errors) for errors in self.repetitions]))
+        error = _at(number, self.sizes, self.errors)
+        bend = error - _at(number, self.sizes[1:], self.errors[1:]) if len(self.sizes) > 2 else 0.0
+        return error, float(np.hypot(spread, bend))
 
     def number_for(self, error: float) -> float:
         """Snapshots at which an error (%) is expected; infinite if never."""
@@ -103,7 +105,7 @@ class Advice:
         """Plain values, for JSON."""
         c, b = self.curve.power_law
         ahead = [
-            {'snapshots': n, 'NMAE, %': self.curve.expected(n)[0], 'standard deviation, %': self.curve.expected(n)[1]}
+            {'snapshots': n, 'NMAE, %': self.curve.expected(n)[0], 'uncertainty, %': self.curve.expected(n)[1]}
             for n in self.numbers_ahead
         ]
         return {
@@ -213,6 +215,11 @@ def environments(model: DensityModel, frames: Sequence[Atoms], names: Sequence[i
             )
         )
     return rows
+
+
+def _at(number: int, sizes: Sequence[int], errors: Sequence[float]) -> float:
+    c, b = _power_law(sizes, errors)
+    return c * float(number) ** -b
 
 
 def _power_law(sizes: Sequence[int], errors: Sequence[float]) -> tuple[float, float]:
