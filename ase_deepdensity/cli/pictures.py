@@ -56,11 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_pictures(args: argparse.Namespace, frames: Iterable[Atoms]) -> list[Path]:
     """The files to be written; refuses what cannot be drawn, before any work."""
-    outputs = []
-    if args.plot is not None:
-        outputs.append(check_output('--plot', args.plot, PICTURES))
-    if args.view is not None:
-        outputs.append(check_output('--view', args.view, PAGES))
+    outputs = _check_names(args)
     for name in OF_THE_PLANE:
         if getattr(args, name) is not None and args.plot is None:
             raise ValueError(f'--{name} is for --plot FILE, which is not given')
@@ -93,6 +89,17 @@ def _check_through(args: argparse.Namespace, frames: Iterable[Atoms]) -> None:
     for atoms in frames:
         if outside := [a for a in args.through if not 0 <= a < len(atoms)]:
             raise ValueError(f'--through {outside[0]}: {formula(atoms)} has the atoms 0 to {len(atoms) - 1}')
+
+
+def _check_names(args: argparse.Namespace) -> list[Path]:
+    outputs = []
+    if args.plot is not None:
+        if Path(args.plot).suffix == '.html':
+            raise ValueError(f'--plot {args.plot}: a page shows a surface that turns: --view {args.plot}')
+        outputs.append(check_output('--plot', args.plot, PICTURES))
+    if args.view is not None:
+        outputs.append(check_output('--view', args.view, PAGES))
+    return outputs
 
 
 def write_plot(path: Path, args: argparse.Namespace, density: PAWDensity, n_R: np.ndarray) -> None:

@@ -308,6 +308,7 @@ def test_pictures(folder, capsys):
     ('arguments', 'message'),
     [
         (['--plane', 'ab'], '--plane is for --plot FILE, which is not given'),
+        (['--plot', 'x.html'], '--plot x.html: a page shows a surface that turns: --view x.html'),
         (['--plot', 'x.png', '--through', '24'], '--through 24: (OH2)8 has the atoms 0 to 23'),
         (['--plot', 'x.png', '--through', '0', '1'], '--through takes one atom or three, not 2'),
         (['--plot', 'x.png', '--through', '0', '1', '2', '--plane', 'ab'], 'leave out --plane'),
