@@ -157,7 +157,10 @@ class OnePassGPAW(SeededGPAW):
         self, model: str | Path | DensityModel | None = None, *, until: Mapping[str, float] | None = None, **kwargs: Any
     ):
         self.until = _checked({'residual': MAX_RESIDUAL} if until is None else until)
-        super().__init__(model, carry=False, **{'protocol': PROTOCOL} | kwargs)
+        protocol = kwargs.pop('protocol', PROTOCOL)
+        if not self.until:
+            protocol = replace(protocol, worth=inf)
+        super().__init__(model, carry=False, protocol=protocol, **kwargs)
         if not isinstance(self.seed, ModelSeed):
             raise ValueError('one pass needs a model, whose derivative is part of the forces, not a state')
         if not self.seed.has_derivative:

@@ -51,6 +51,9 @@ class Protocol:
     """Where the density has converged and what is left of its residual changes the energy by less than this share of
     GPAW's tolerance, by the estimate of :meth:`.Residual.energy_error`, the energy has converged, too.  GPAW itself
     waits for three equal energies; 0: so does a seeded cycle."""
+    worth: float = 1.0
+    """Of the predicted change of the superposition of atoms; a seed whose expected error, where its model has error
+    bars, is more than this is not used: it is likely to be no better.  Infinity: whatever is expected."""
     bounds: Bounds = field(default_factory=Bounds)
     """Beyond which a seed is no density at all."""
 
@@ -73,6 +76,10 @@ class SeedReport:
     """Why it was not accepted."""
     atomic_residual: float = np.nan
     """Largest natural occupation of |D_out − D_in|, electrons, when the density was let go."""
+    expected: float = np.nan
+    """NMAE of ñ that the model's error bars expected, %; NaN: it has none, or a correction was carried along."""
+    superposition: float = np.nan
+    """The same of the superposition of atoms if the prediction is right, %."""
 
 
 @dataclass

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gpaw.new.density import Density
 
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+    from ase_deepdensity.expected_error import ExpectedError
 
 HUGE = 1e8
 """In GPAW's units: above it no value of ñ or D means anything."""
@@ -85,6 +86,10 @@ class Seed(ABC):
 
         One component may be given for two spins: it is the total, and there is nothing to say of the magnetisation.
         """
+
+    def expected_error(self, atoms: Atoms) -> ExpectedError | None:
+        """How wrong ñ is likely to be; None: there is no telling."""
+        return None
 
     def evaluate_part(self, atoms: Atoms, grid: Grid, some_a: np.ndarray) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """The same with D of the atoms ``some_a`` alone: what a rank needs."""
@@ -212,6 +217,14 @@ class ModelSeed(Seed):
         if self._coefficients is None or not _same(self._coefficients.atoms, atoms):
             self._coefficients = self.predictor.coefficients(atoms)
         return self._coefficients
+
+    def expected_error(self, atoms: Atoms) -> ExpectedError | None:
+        """By the model's error bars, if it has any and its network is shown so many atoms at once."""
+        from ase_deepdensity.network_runner import MOST_IN_BLOCK
+
+        if self.model.error_bars is None or len(atoms) > MOST_IN_BLOCK:
+            return None
+        return self.predictor.expected_error(self.coefficients(atoms))
 
     @property
     def sees_magnetic_moments(self) -> bool:

@@ -12,7 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
+from gpaw.mpi import broadcast
 
+from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.scf.bounds import described, may_be_refused
 from ase_deepdensity.scf.carried_orbitals import CarriedOrbitals
@@ -167,7 +169,7 @@ class Starter:
         begin = time.perf_counter()
         report = self.report = start.report
         try:
-            self._fill(density, atoms, background_charge, start.default.density)
+            self._fill(density, atoms, background_charge, start.default.density, report)
         except SeedError as error:
             start.refuse(str(error))
             start.untouched = True
@@ -177,22 +179,27 @@ class Starter:
             f'\nSeed: ñ and D of the {self.seed.name}{_carried(len(self.history))}'
             f'{"" if self.complete else ", with the magnetisation of GPAW"}, '
             f'level of theory {self.seed.level.name or "unnamed"}, in {report.seconds:.3f} s\n'
+            + _weighed(report)
             + (f"seed refused: {report.reason}; GPAW's own start is taken\n" if start.untouched else '')
         )
 
-    def _fill(self, density: Density, atoms: Atoms, background_charge: float, default: State) -> None:
+    def _fill(
+        self, density: Density, atoms: Atoms, background_charge: float, default: State, report: SeedReport
+    ) -> None:
         """The seed as GPAW's density.
 
         Raises
         ------
         SeedError
-            On all ranks, where there is no seed or where it is no density.
+            On all ranks, where there is no seed, where it is no density, or likely to be a worse one than the default.
         """
         self._predicted = None
         self._check_charge(density.nvalence - density.charge)
         factor = self._predict(density, atoms, background_charge)
         if violation := self.protocol.bounds.violation(density, default, factor, self._occupations):
             raise SeedError(violation)
+        if not len(self.history):  # what is carried along makes it better than its model knows
+            self._weigh(density, atoms, default, report)
         self._symmetrize(density, background_charge)  # not before the verdict, from which it would hide much
         self._predicted = State.of(density)
         if len(self.history):
@@ -205,6 +212,29 @@ class Starter:
             raise SeedError(
                 f'it is for a charge of {self.seed.charge:g} |e|, not {charge:g}, of {electrons:g} electrons'
             )
+
+    def _weigh(self, density: Density, atoms: Atoms, default: State, report: SeedReport) -> None:
+        """Is the seed worth it?  Its expected error against the change that it predicts, both noted down.
+
+        Raises
+        ------
+        SeedError
+            On all ranks, where it is not.
+        """
+        world, expected = self.builder.communicators['w'], None
+        if world.rank == 0:
+            try:
+                expected = self.seed.expected_error(self.told(atoms))
+            except PredictionError:  # whatever it was did not keep the seed from being evaluated
+                expected = None
+        (expected,) = broadcast((expected,) if world.rank == 0 else None, 0, comm=world)
+        if expected is None:
+            return
+        electrons = float(expected.error_a.sum())
+        change = State.of(density).minus(default).total_electrons(density)
+        report.expected, report.superposition = expected.nmae, 100 * change / expected.electrons
+        if not electrons <= self.protocol.worth * change:
+            raise SeedError('its density is not expected to be closer than a superposition of atoms')
 
     def _predict(self, density: Density, atoms: Atoms, background_charge: float) -> float:
         """Put what the seed says into a density, normalised; returns the factor that its own charge asks for."""
@@ -220,6 +250,17 @@ class Starter:
         if len(symmetries) > 1:
             density.symmetrize(symmetries)
             density.normalize(background_charge)
+
+
+def _weighed(report: SeedReport) -> str:
+    """For the log: what was expected before the start, and what was decided."""
+    if not report.expected >= 0:
+        return ''
+    decision = 'the seed is used' if report.accepted else 'the seed is not used'
+    return (
+        f'expected before the start: NMAE {report.expected:.2g} % of the seed, {report.superposition:.2g} % of the '
+        f'superposition of atoms; {decision}\n'
+    )
 
 
 def _carried(number: int) -> str:

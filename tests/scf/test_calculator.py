@@ -188,7 +188,14 @@ def plane_waves():
     return energy, niter, PAWDensity.from_gpaw(calc)
 
 
-NO_BOUNDS = Bounds((-np.inf, np.inf), np.inf, np.inf, (-np.inf, np.inf), np.inf)
+NO_BOUNDS = Bounds(
+    factor=(-np.inf, np.inf),
+    charge=np.inf,
+    distance=np.inf,
+    negative=np.inf,
+    occupations=(-np.inf, np.inf),
+    peak=np.inf,
+)
 
 
 @pytest.mark.parametrize('bounds', [Bounds(), NO_BOUNDS])

@@ -142,7 +142,17 @@ def test_a_chosen_model_may_know_the_total_only():
 
 
 TIGHT = {'convergence': {'eigenstates': 1e-11}}
-UNBOUND = Protocol(bounds=Bounds((-np.inf, np.inf), np.inf, np.inf, (-np.inf, np.inf), np.inf, -np.inf))
+UNBOUND = Protocol(
+    bounds=Bounds(
+        factor=(-np.inf, np.inf),
+        charge=np.inf,
+        distance=np.inf,
+        negative=np.inf,
+        occupations=(-np.inf, np.inf),
+        peak=np.inf,
+        moment=-np.inf,
+    )
+)
 """Lets an untrained model be tried, whose magnetisation is as good as none."""
 
 
