@@ -12,7 +12,7 @@ from ase_deepdensity.atoms_coefficients import AtomsCoefficients
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import Coefficients
-from ase_deepdensity.network.error_bars import Seen
+from ase_deepdensity.network.error_bars import ErrorBars, Seen
 from ase_deepdensity.network.radial_variance import RadialVariance
 from ase_deepdensity.network.readout import Features
 from ase_deepdensity.network.system import System
@@ -58,20 +58,46 @@ def expected_error(runner: NetworkRunner, coefficients: AtomsCoefficients, elect
     PredictionError
         A model without error bars, or more atoms than its network is shown at once.
     """
-    model, atoms = runner.model, coefficients.atoms
+    bars = _error_bars(runner, coefficients.atoms)
+    assert isinstance(coefficients.output, Coefficients)
+    with torch.no_grad():
+        system, features = coefficients.seen or _seen_again(runner, coefficients.atoms)
+        unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
+        seen = Seen(system, features, coefficients.output, unfamiliar_a)
+        error_a = bars(runner.network, seen)
+    return ExpectedError(error_a.double().numpy(), electrons, bars.spread)
+
+
+def expected_error_gradient(runner: NetworkRunner, atoms: Atoms) -> np.ndarray:
+    """d/dR Σ_a E_a of the expected errors of :func:`expected_error`: (natoms, 3) electrons/Å.
+
+    All signs are differentiated, but for which atoms are neighbours: where one comes or goes, where another neighbour
+    becomes the strangest, and where a sign is out of its range, E has a step or a kink.
+    """
+    bars = _error_bars(runner, atoms)
+    position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
+    system = runner.system([atoms], position_av)
+    output, features = runner.network.with_features(system)
+    rows_z = [system.atoms_of(Z).cpu() for Z in runner.model.species]
+    unfamiliar_a = runner.model.familiarity(output.invariants_ac.cpu(), rows_z)
+    output = runner.judged(output, system)[0]
+    assert isinstance(output, Coefficients)
+    error_a = bars(runner.network, Seen(system, features, output, unfamiliar_a))
+    (gradient_av,) = torch.autograd.grad(error_a.double().sum(), position_av)
+    result: np.ndarray = gradient_av.numpy()
+    return result
+
+
+def _error_bars(runner: NetworkRunner, atoms: Atoms) -> ErrorBars:
+    """Those of the model; refuses one without, and more atoms than its network is shown at once."""
+    model = runner.model
     if model.error_bars is None:
         raise PredictionError(
             f'{model.name} has no error bars; its training data give them: deepdensity uncertainty MODEL DATASET'
         )
     if len(atoms) > MOST_IN_BLOCK:
         raise PredictionError(f'error bars are for at most {MOST_IN_BLOCK} atoms, not {len(atoms)}')
-    assert isinstance(coefficients.output, Coefficients)
-    with torch.no_grad():
-        system, features = coefficients.seen or _seen_again(runner, atoms)
-        unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
-        seen = Seen(system, features, coefficients.output, unfamiliar_a)
-        error_a = model.error_bars(runner.network, seen)
-    return ExpectedError(error_a.double().numpy(), electrons, model.error_bars.spread)
+    return model.error_bars
 
 
 class Sigma:

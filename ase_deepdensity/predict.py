@@ -28,7 +28,7 @@ from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.collocation.superposition import superposition
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.expected_error import ExpectedError, Sigma, expected_error
+from ase_deepdensity.expected_error import ExpectedError, Sigma, expected_error, expected_error_gradient
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
@@ -486,6 +486,18 @@ class Predictor:
         """
         with default_device('cpu'):
             return expected_error(self._runner, coefficients, self.electrons(coefficients))
+
+    def expected_error_gradient(self, atoms: Atoms) -> np.ndarray:
+        """d/dR of the sum of ``expected_error(…).error_a``: (natoms, 3) electrons/Å, where a move makes it larger.
+
+        Raises
+        ------
+        PredictionError
+            As :meth:`expected_error`, and atoms that nothing can be predicted for.
+        """
+        check_atoms(atoms, self.model)
+        with default_device('cpu'):
+            return expected_error_gradient(self._runner, atoms)
 
     def with_sigma(self, coefficients: AtomsCoefficients, density: PAWDensity) -> PAWDensity:
         """The density of these coefficients, on a whole grid, with its σ at each point: see :class:`.Sigma`.

@@ -260,7 +260,7 @@ class EquivariantNetwork(DensityNetwork):
             pseudo_tmac.append(pseudo_mac)
         D_zaii = [torch.cat(D_taii) for D_taii in zip(*D_tzaii, strict=True)]
         c_lesanm = [torch.cat(c_tanm)[None, None, atoms.back_a] for c_tanm in zip(*c_tlanm, strict=True)]
-        invariants_ac = torch.cat([h_mac[0], A_max[0].detach()], dim=1)
+        invariants_ac = torch.cat([h_mac[0], A_max[0]], dim=1)
         output = Coefficients(atoms.by_number(D_zaii), invariants_ac[atoms.back_a], c_lesanm)
         return output, torch.cat(pseudo_tmac, dim=1)
 

@@ -114,7 +114,7 @@ class ErrorBars:
         rigidity_al = self.rigidity(network.species, seen.features, system)
         scale_zl = self._scales_of(network)
         z_a = torch.searchsorted(torch.tensor(network.species), system.number_a.cpu())
-        norm_la = torch.stack([c_esanm[:, 0].mean(0).square().sum((1, 2)).cpu() for c_esanm in c_lesanm])
+        norm_la = torch.stack([c_esanm[:, 0].mean(0).square().sum((1, 2)).cpu().float() for c_esanm in c_lesanm])
         own_ax = torch.stack(
             [
                 *(rigidity_al + TINY**2).log().T / 2,

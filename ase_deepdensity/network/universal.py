@@ -276,7 +276,7 @@ class UniversalNetwork(DensityNetwork):
             h_mac = self._layer(t, torch.cat([A_max, all_h[-1], told_mac], dim=2), v_ax, z_a)
             all_h.append(h_mac)
         h_mac = torch.cat(all_h, dim=2)
-        invariants_ac = torch.cat([h_mac[0], A_max[0].detach(), v_ax[: h_mac.shape[1]].detach()], dim=1)
+        invariants_ac = torch.cat([h_mac[0], A_max[0], v_ax[: h_mac.shape[1]].detach()], dim=1)
         return Features(h_mac, self._pseudo(h_mac), invariants_ac)
 
     def _layer(self, t: int, x_mac: torch.Tensor, v_ax: torch.Tensor, z_a: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 from scipy.stats import spearmanr
 
 from ase_deepdensity.analysis.compare import nmae
@@ -130,6 +131,32 @@ def test_variance_of_an_atom_is_that_of_drawn_read_outs(measured):
     drawn_R = drawn_sR.double().var(0)
     found_R *= drawn_R.sum() / found_R.sum()  # √v has the given integral
     assert float((found_R - drawn_R).abs().sum() / drawn_R.sum()) < 0.05
+
+
+@pytest.mark.parametrize('name', ['tiny', 'organics-pbe-pw400'])
+def test_gradients_are_those_of_finite_differences(measured, name):
+    model = measured if name == 'tiny' else DensityModel.load(name)
+    predictor = Predictor(model, dtype=torch.float64, extrapolate=True)
+    if name == 'tiny':
+        atoms = water_box((1, 1, 2), seed=5)
+    else:
+        atoms = molecule('CH3OH', vacuum=4, pbc=True)
+        atoms.rattle(0.05, seed=1)
+    gradient_av = predictor.expected_error_gradient(atoms)
+
+    def error(step_av: np.ndarray) -> float:
+        moved = atoms.copy()
+        moved.positions += step_av
+        return predictor.expected_error(predictor.coefficients(moved)).error_a.sum()
+
+    scale = abs(gradient_av).max()
+    assert scale > 1e-4 * error(np.zeros((len(atoms), 3)))
+    assert np.allclose(gradient_av.sum(0), 0, atol=1e-4 * scale), 'a shift of all changes nothing'
+    for seed in range(4):
+        direction_av = np.random.default_rng(seed).normal(size=(len(atoms), 3))
+        step_av = 2e-4 * direction_av
+        slope = (error(step_av) - error(-step_av)) / 4e-4
+        assert np.isclose(slope, np.vdot(gradient_av, direction_av), rtol=0.01, atol=0.01 * scale)
 
 
 def test_sigma_belongs_to_one_density(measured):
