@@ -27,7 +27,7 @@ BYTES_PER_ATOM = 50_000
 """What the network holds while it works on an atom of a block, about."""
 
 
-FAR = 3.0
+FAR = 30.0
 """Distance from the training data from which on a network is believed less and less."""
 
 
