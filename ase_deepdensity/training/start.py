@@ -33,7 +33,7 @@ FAMILIAR_ATOMS = 20000
 
 NMOMENTS = 7
 """Factors of the moments of a spin-polarised system with which its environments count as familiar."""
-FEW_SNAPSHOTS = 5
+FEW_SNAPSHOTS = 30
 """Up to so many, fine-tuning is by default that of :data:`TUNING`."""
 
 TUNING: Mapping[str, Any] = {
