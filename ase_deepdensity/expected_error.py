@@ -78,8 +78,7 @@ def expected_error_gradient(runner: NetworkRunner, atoms: Atoms) -> np.ndarray:
     position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
     system = runner.system([atoms], position_av)
     output, features = runner.network.with_features(system)
-    rows_z = [system.atoms_of(Z).cpu() for Z in runner.model.species]
-    unfamiliar_a = runner.model.familiarity(output.invariants_ac.cpu(), rows_z)
+    unfamiliar_a = runner.distances(output, system)
     output = runner.judged(output, system)[0]
     assert isinstance(output, Coefficients)
     error_a = bars(runner.network, Seen(system, features, output, unfamiliar_a))

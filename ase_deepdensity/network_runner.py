@@ -123,6 +123,11 @@ class NetworkRunner:
         at_once = natoms if self.network.steps is None else min(natoms, MOST_IN_BLOCK)
         return nbytes + at_once * BYTES_PER_ATOM
 
+    def distances(self, output: Output, system: System) -> torch.Tensor:
+        """(natoms,) from the training data, on the CPU."""
+        rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
+        return self.model.familiarity(output.invariants_ac.cpu(), rows_z)
+
     def judged(self, output: Output, system: System) -> tuple[Output, np.ndarray, np.ndarray]:
         """What the network says, so far as it is to be trusted; distances from the training data; where all is finite.
 
@@ -130,9 +135,8 @@ class NetworkRunner:
         :func:`share_of`; no magnetisation is usual, so that spin-polarised systems are left as they are.  For
         derivatives the share is a constant.  Distances and finiteness are (natoms,).
         """
-        rows_z = [system.atoms_of(Z).cpu() for Z in self.model.species]
         with torch.no_grad():
-            unfamiliar_a = self.model.familiarity(output.invariants_ac.cpu(), rows_z).numpy()
+            unfamiliar_a = self.distances(output, system).numpy()
             finite_a = output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
         share_a = share_of(unfamiliar_a)
         usual = self.network.usual(system) if output.components == 1 and (share_a < 1).any() else None

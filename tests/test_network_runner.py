@@ -83,6 +83,7 @@ def at_distance(model, unit):
 def test_the_share_of_the_network_falls_smoothly_with_the_distance():
     far = network_runner.FAR
     assert network_runner.share_of(np.array([0, far, 2 * far])).tolist() == [1, 1, 0.5]
+    assert far > 9.6  # where silicon, fine-tuned on 16 rattled cells, is still predicted as well as nearer to these
     share_a = network_runner.share_of(np.linspace(0, 100 * far, 10000))
     assert (np.diff(share_a) <= 0).all() and np.diff(share_a).min() > -0.02 and share_a[-1] < 1e-7
 
@@ -137,10 +138,4 @@ def test_an_atom_that_no_training_has_seen_so_is_answered_for():
     assert xenon < 0.2
     density = predictor.predict(crystal)
     assert density.nt_sR.min() > 0
-    np.testing.assert_allclose(density.D_asii[0][0], predictor.network.mean_zii[54].double(), atol=0.2)
-
-
-@pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
-def test_a_model_of_few_alike_snapshots_is_believed_in_what_is_a_little_different():
-    """Of silicon fine-tuned on 16 rattled cells, a cell at a distance of 9.6 is predicted as well as the others."""
-    assert network_runner.share_of(np.array([9.6])) == 1
+    np.testing.assert_allclose(density.D_asii[0][0], predictor.network.mean_zii[54].double(), atol=0.02)

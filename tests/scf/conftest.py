@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from gpaw.new.ase_interface import GPAW
 
+from ase_deepdensity.scf.bounds import Bounds
 from ase_deepdensity.state import PAWDensity
 from tests.tiny import build_model, water_box
 
 DZP = {'mode': 'lcao', 'basis': 'dzp', 'h': 0.2, 'xc': 'PBE'}
 """The level of ``tiny_model``."""
+NO_BOUNDS = Bounds(
+    factor=(-np.inf, np.inf),
+    charge=np.inf,
+    distance=np.inf,
+    negative=np.inf,
+    occupations=(-np.inf, np.inf),
+    peak=np.inf,
+    moment=-np.inf,
+)
+"""Any numbers are a density."""
 
 
 @pytest.fixture(scope='session')

@@ -24,7 +24,7 @@ from ase_deepdensity.scf.compatible import LevelWarning
 from ase_deepdensity.scf.protocol import Protocol
 from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, StateSeed
 from ase_deepdensity.state import PAWDensity
-from tests.scf.conftest import DZP
+from tests.scf.conftest import DZP, NO_BOUNDS
 from tests.tiny import build_model, water_box
 from tests.tolerances import SAME_ENERGY
 
@@ -186,16 +186,6 @@ def plane_waves():
     """Energy, iterations and state of a molecule from GPAW's own start."""
     energy, niter = iterations(calc := GPAW(txt=None, **PW300), WATER)
     return energy, niter, PAWDensity.from_gpaw(calc)
-
-
-NO_BOUNDS = Bounds(
-    factor=(-np.inf, np.inf),
-    charge=np.inf,
-    distance=np.inf,
-    negative=np.inf,
-    occupations=(-np.inf, np.inf),
-    peak=np.inf,
-)
 
 
 @pytest.mark.parametrize('bounds', [Bounds(), NO_BOUNDS])

@@ -10,11 +10,10 @@ from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import OnePassGPAW, SeededGPAW
 from ase_deepdensity.level import LevelError
-from ase_deepdensity.scf.bounds import Bounds
 from ase_deepdensity.scf.protocol import Protocol
 from ase_deepdensity.scf.seed import ChosenSeed, ModelSeed, of_spins
 from ase_deepdensity.state import PAWDensity
-from tests.scf.conftest import DZP
+from tests.scf.conftest import DZP, NO_BOUNDS
 from tests.tolerances import SAME_ENERGY
 
 pytestmark = [
@@ -142,17 +141,7 @@ def test_a_chosen_model_may_know_the_total_only():
 
 
 TIGHT = {'convergence': {'eigenstates': 1e-11}}
-UNBOUND = Protocol(
-    bounds=Bounds(
-        factor=(-np.inf, np.inf),
-        charge=np.inf,
-        distance=np.inf,
-        negative=np.inf,
-        occupations=(-np.inf, np.inf),
-        peak=np.inf,
-        moment=-np.inf,
-    )
-)
+UNBOUND = Protocol(bounds=NO_BOUNDS)
 """Lets an untrained model be tried, whose magnetisation is as good as none."""
 
 
