@@ -50,10 +50,22 @@ class NetworkRunner:
         Whose k-points a network is told that asks for them.
     device, dtype
         Of the work.
+    keeps_features
+        What the last layer has read is kept with what it says.  Default: where there are error bars, which are made of
+        that.
     """
 
-    def __init__(self, model: DensityModel, level: Level, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        model: DensityModel,
+        level: Level,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        keeps_features: bool = False,
+    ):
         self.model, self.level, self.device, self.dtype = model, level, device, dtype
+        self.keeps_features = keeps_features
         with default_device('cpu'):
             self.network = copy.deepcopy(model.network).to(device=device, dtype=dtype).eval()
 
@@ -81,8 +93,8 @@ class NetworkRunner:
             return results
 
     def _run(self, system: System) -> tuple[Output, Features | None]:
-        """What the network says; with what its last layer has read if there are error bars, which are made of that."""
-        if self.model.error_bars is None:
+        """What the network says; with what its last layer has read if that is to be kept."""
+        if not self.keeps_features and self.model.error_bars is None:
             return self.network(system), None
         return self.network.with_features(system)
 

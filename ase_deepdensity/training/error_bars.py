@@ -9,7 +9,7 @@ held-out systems of formulas that no weight was fitted to.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,17 +87,16 @@ def with_error_bars(
         model that the training data lack.
     """
     check(model, training, held_out)
-    known, unknown = (
-        list(_cases(model, data, what, progress))
-        for data, what in ((_some(training), 'training data'), (held_out, 'held-out data'))
-    )
+    known_t = _cases(model, training, _some(len(training)), 'training data', progress)
+    known = list(known_t.values())
+    unknown = list(_cases(model, held_out, range(len(held_out)), 'held-out data', progress).values())
     formulas = len({case.compound for case in unknown})
     if len(unknown) < LEAST_HELD_OUT or formulas < 2:
         raise ErrorBarError(
             f'{len(unknown)} held-out snapshots of {formulas} formulas can be used for the error bars of {model.name}; '
             f'at least {LEAST_HELD_OUT} of 2 are needed'
         )
-    bars = _rigidities(model, training, known, progress)
+    bars = _rigidities(model, training, known_t, progress)
     factor, spread, weights, report = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights
     state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + factor, spread], dtype=torch.float32)
@@ -142,28 +141,28 @@ def held_out_part(model: DensityModel, dataset: Dataset) -> tuple[Dataset, Datas
     return dataset.split(number, seed=config['seed'], compounds=config.get('split') == 'compounds')
 
 
-def _some(dataset: Dataset) -> Dataset:
-    if len(dataset) <= MOST_SNAPSHOTS:
-        return dataset
-    return dataset[np.sort(np.random.default_rng(0).permutation(len(dataset))[:MOST_SNAPSHOTS])]
+def _some(number: int) -> list[int]:
+    """Indices of those of so many snapshots whose errors are looked at, ascending."""
+    return sorted(np.random.default_rng(0).permutation(number)[:MOST_SNAPSHOTS].tolist())
 
 
-def _cases(model: DensityModel, dataset: Dataset, what: str, progress: bool) -> Iterator[Case]:
-    """Of the snapshots for which the model says something at all."""
+def _cases(model: DensityModel, dataset: Dataset, which: Sequence[int], what: str, progress: bool) -> dict[int, Case]:
+    """By index those of some snapshots for which the model says something at all."""
     predictor = Predictor(model)
-    runner = NetworkRunner(model, model.level, predictor.device, predictor.dtype)
-    for snapshot in tqdm(dataset, total=len(dataset), desc=what, disable=not progress, leave=False):
+    runner = NetworkRunner(model, model.level, predictor.device, predictor.dtype, keeps_features=True)
+    cases = {}
+    for t in tqdm(which, desc=what, disable=not progress, leave=False):
+        snapshot = dataset[t]
         if set(snapshot.atoms.numbers.tolist()) <= set(model.species):
             [(coefficients, _)] = runner([snapshot.atoms], extrapolate=True)
-            case = _case(predictor, runner, coefficients, snapshot)
+            case = _case(predictor, coefficients, snapshot)
             if case is not None:
-                yield case
+                cases[t] = case
+    return cases
 
 
 @torch.no_grad()
-def _case(
-    predictor: Predictor, runner: NetworkRunner, coefficients: AtomsCoefficients, snapshot: Snapshot
-) -> Case | None:
+def _case(predictor: Predictor, coefficients: AtomsCoefficients, snapshot: Snapshot) -> Case | None:
     reference, atoms = snapshot.density, snapshot.atoms
     try:
         with warnings.catch_warnings(action='ignore'):
@@ -180,27 +179,29 @@ def _case(
         some_R.flat[chosen] = error_R.flat[chosen]
         error_a = nearest_sums(reference.grid, atoms, some_R)
         error_a *= total / max(float(error_a.sum()), 1e-300)
-    system = runner.system([atoms])
     output = coefficients.output
-    assert isinstance(output, Coefficients)
+    assert isinstance(output, Coefficients) and coefficients.seen is not None
+    system, features = coefficients.seen
     electrons = float(reference.nt_sR.sum()) * reference.grid.dv
-    unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
     compound = str(atoms.symbols.formula.reduce()[0].format('hill'))
-    seen = Seen(system, runner.network.features(system), output, unfamiliar_a)
+    seen = Seen(system, features, output, torch.from_numpy(coefficients.unfamiliar_a))
     return Case(seen, error_a, electrons, compound)
 
 
 @torch.no_grad()
-def _rigidities(model: DensityModel, training: Dataset, known: Sequence[Case], progress: bool) -> ErrorBars:
-    """Error bars without weights yet."""
+def _rigidities(model: DensityModel, training: Dataset, known_t: Mapping[int, Case], progress: bool) -> ErrorBars:
+    """Error bars without weights yet; of the training data the network has seen ``known_t`` already."""
     covariance = Covariance(model.network)
     runner = NetworkRunner(model, model.level, torch.device('cpu'), torch.float32)
-    for t in tqdm(range(len(training)), desc='features', disable=not progress, leave=False):
+    for case in known_t.values():
+        covariance.add(case.seen.features)
+    unseen = sorted(set(range(len(training))) - known_t.keys())
+    for t in tqdm(unseen, desc='features', disable=not progress, leave=False):
         atoms = training.outline(t).atoms
         if set(atoms.numbers.tolist()) <= set(model.species):
             covariance.add(runner.network.features(runner.system([atoms])))
     log_z: dict[int, list[float]] = {Z: [] for Z in model.species}
-    for case in known:
+    for case in known_t.values():
         for Z, error in zip(case.seen.system.number_a.tolist(), case.error_a, strict=True):
             log_z[Z].append(float(np.log(error + SMALLEST)))
     mean = float(np.mean([value for values in log_z.values() for value in values]))
