@@ -26,6 +26,7 @@ import numba
 import numpy as np
 
 from ase_deepdensity.basis import MAX_L
+from ase_deepdensity.collocation.vectors import POINTS, add_cubics, add_polynomials
 
 LANES = 16
 WIDTH = MAX_L + 1
@@ -34,9 +35,9 @@ WIDTH = MAX_L + 1
 unsigned = np.uint64
 
 
-def jit(function):
+def jit(function, forceinline=False):
     """Compile for numba; the machine code is kept beside this file, or else in the user's cache, where there is one."""
-    options = {'nogil': True, 'fastmath': True, 'error_model': 'numpy'}
+    options = {'nogil': True, 'fastmath': True, 'error_model': 'numpy', 'forceinline': forceinline}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError as error:  # numba finds no folder that it can write to
@@ -44,6 +45,11 @@ def jit(function):
             raise
         _warn_not_kept()
         return numba.njit(**options)(function)
+
+
+def inlined(function):
+    """The same, without calls: an array is eight arguments of one, which for a line of points takes as long as work."""
+    return jit(function, forceinline=True)
 
 
 @functools.cache
@@ -102,6 +108,17 @@ class Work(NamedTuple):
     """(points,) the first of them."""
 
 
+class Places(NamedTuple):
+    """Memory used again and again: where the points of a line are in a table."""
+
+    ramp_k: np.ndarray
+    """(points,) multiples of the step along a line, Å."""
+    row_k: np.ndarray
+    """(points,) the interval of each."""
+    t_k: np.ndarray
+    """(points,) where in it, 0 to 1."""
+
+
 class Slopes(NamedTuple):
     """The same where derivatives are wanted; i is the axis of the derivative: u, v, or no derivative."""
 
@@ -136,7 +153,7 @@ def _wrapped(lattice, c, index):
     return i - lattice.start_c[c] if lattice.start_c[c] <= i < lattice.stop_c[c] else -1
 
 
-@jit
+@inlined
 def _find_lines(lines, lattice, s_c, d0, first_row, reach):
     """Lines of the plane ``d0`` steps from the atom that pass within ``reach``; returns their number."""
     step_cv = lattice.step_cv
@@ -144,25 +161,30 @@ def _find_lines(lines, lattice, s_c, d0, first_row, reach):
     h1v, h1w, h2w = step_cv[1, 1], step_cv[1, 2], step_cv[2, 2]
     half = np.sqrt(max(reach**2 - (d0 * h0u) ** 2, 0.0))
     first, last = _chord(lattice, 1, s_c[1] - d0 * h0v / h1v, half / h1v)
+    size, begin, end = lattice.size_c[1], lattice.start_c[1], lattice.stop_c[1]
+    row = first % size if lattice.pbc_c[1] else first
     n = 0
     for i1 in range(first, last):
-        row = _wrapped(lattice, 1, i1)
-        if row < 0:
-            continue
-        d1 = i1 - s_c[1]
-        center = s_c[2] - (d1 * h1w + d0 * h0w) / h2w
-        if lattice.pbc_c[2]:  # the period in which the line begins is the first of the long row
-            center -= np.floor((center - reach / h2w) / lattice.size_c[2]) * lattice.size_c[2]
-        else:
-            center -= lattice.start_c[2]
-        lines.row_i[n] = first_row + row
-        lines.v_i[n] = d1 * h1v + d0 * h0v
-        lines.center_i[n] = center
-        n += 1
+        if begin <= row < end:
+            d1 = i1 - s_c[1]
+            lines.row_i[n] = first_row + row - begin
+            lines.v_i[n] = d1 * h1v + d0 * h0v
+            lines.center_i[n] = s_c[2] - (d1 * h1w + d0 * h0w) / h2w
+            n += 1
+        row += 1
+        if lattice.pbc_c[1] and row == size:
+            row = 0
+    if lattice.pbc_c[2]:  # the period in which the line begins is the first of the long row
+        half, period = reach / h2w, float(lattice.size_c[2])
+        for i in range(unsigned(n)):
+            lines.center_i[i] -= np.floor((lines.center_i[i] - half) / period) * period
+    else:
+        for i in range(unsigned(n)):
+            lines.center_i[i] -= lattice.start_c[2]
     return n
 
 
-@jit
+@inlined
 def _cut_lines(lines, lattice, n, u, cutoff):
     """Points of the ``n`` lines of a plane within ``cutoff``; returns which lines have any."""
     h2w = lattice.step_cv[2, 2]
@@ -184,22 +206,29 @@ def _cut_lines(lines, lattice, n, u, cutoff):
     return unsigned(begin), unsigned(end)
 
 
+@inlined
+def _whole(number):
+    """Up to a multiple of ``LANES``."""
+    return (unsigned(number) + unsigned(LANES - 1)) // unsigned(LANES) * unsigned(LANES)
+
+
 # --- B-splines ------------------------------------------------------------------------------------------------------
 
 
-@jit
+@inlined
 def _splines(work, uv2, w0, per_spacing, count):
     """The four B-splines that are not zero at each point of a line, and the row of the first."""
     ramp_k, row_k = work.ramp_k, work.row_k
     B0_k, B1_k, B2_k, B3_k = work.B_mk[0], work.B_mk[1], work.B_mk[2], work.B_mk[3]
     sixth = ramp_k.dtype.type(1 / 6)
-    for k in range(unsigned((count + LANES - 1) // LANES * LANES)):
+    last = np.int32(len(work.a_x) // WIDTH - 4)  # zeros from here on
+    for k in range(_whole(count)):
         w = w0 + ramp_k[k]
         x = np.sqrt(uv2 + w * w) * per_spacing
         row = np.int32(x)
         t = x - ramp_k.dtype.type(row)
         s = 1 - t
-        row_k[k] = row
+        row_k[k] = min(row, last)
         B0_k[k] = s * s * s * sixth
         B1_k[k] = (4 + t * t * (3 * t - 6)) * sixth
         B2_k[k] = (4 + s * s * (3 * s - 6)) * sixth
@@ -213,7 +242,7 @@ def _spline_slopes(slopes, work, uv2, w0, per_spacing, count):
     S0_k, S1_k, S2_k, S3_k = slopes.S_mk[0], slopes.S_mk[1], slopes.S_mk[2], slopes.S_mk[3]
     half = ramp_k.dtype.type(0.5) * per_spacing
     tiny = ramp_k.dtype.type(1e-12)
-    for k in range(unsigned((count + LANES - 1) // LANES * LANES)):
+    for k in range(_whole(count)):
         w = w0 + ramp_k[k]
         r = np.sqrt(uv2 + w * w)
         x = r * per_spacing
@@ -229,29 +258,20 @@ def _spline_slopes(slopes, work, uv2, w0, per_spacing, count):
 # --- coefficients → density -----------------------------------------------------------------------------------------
 
 
-@jit
-def _sum_powers(out_x, C_ix, u, first):
-    """Σ_i C_ix uⁱ from x = ``first`` on."""
+@inlined
+def _sum_powers(out_x, C_ix, u, first, number):
+    """Σ_i C_ix uⁱ of so many x from ``first`` on."""
     C0_x, C1_x, C2_x, C3_x, C4_x = C_ix[0], C_ix[1], C_ix[2], C_ix[3], C_ix[4]
-    for x in range(first, unsigned(len(out_x))):
+    for x in range(first, first + number):
         out_x[x] = C0_x[x] + u * (C1_x[x] + u * (C2_x[x] + u * (C3_x[x] + u * C4_x[x])))
 
 
-@jit
+@inlined
 def _add_line(rho_x, start, work, w0, count):
-    """rho += Σ_rows B(r) Σ_k a_row,k wᵏ along a line that begins at ``start``."""
-    a_x, ramp_k, row_k = work.a_x, work.ramp_k, work.row_k
-    B0_k, B1_k, B2_k, B3_k = work.B_mk[0], work.B_mk[1], work.B_mk[2], work.B_mk[3]
-    for k in range(count):
-        x = unsigned(row_k[k]) * unsigned(WIDTH)
-        B0, B1, B2, B3 = B0_k[k], B1_k[k], B2_k[k], B3_k[k]
-        w = w0 + ramp_k[k]
-        c0 = B0 * a_x[x] + B1 * a_x[x + 5] + B2 * a_x[x + 10] + B3 * a_x[x + 15]
-        c1 = B0 * a_x[x + 1] + B1 * a_x[x + 6] + B2 * a_x[x + 11] + B3 * a_x[x + 16]
-        c2 = B0 * a_x[x + 2] + B1 * a_x[x + 7] + B2 * a_x[x + 12] + B3 * a_x[x + 17]
-        c3 = B0 * a_x[x + 3] + B1 * a_x[x + 8] + B2 * a_x[x + 13] + B3 * a_x[x + 18]
-        c4 = B0 * a_x[x + 4] + B1 * a_x[x + 9] + B2 * a_x[x + 14] + B3 * a_x[x + 19]
-        rho_x[start + k] += c0 + w * (c1 + w * (c2 + w * (c3 + w * c4)))
+    """rho += Σ_rows B(r) Σ_k a_row,k wᵏ along a line that begins at ``start``; beyond its end B is zero."""
+    B_mk = work.B_mk
+    for k in range(unsigned(0), count, unsigned(POINTS)):
+        add_polynomials(rho_x, start, work.a_x, work.row_k, B_mk[0], B_mk[1], B_mk[2], B_mk[3], work.ramp_k, w0, k)
 
 
 # --- density → coefficients -----------------------------------------------------------------------------------------
@@ -368,7 +388,7 @@ def _walker(transpose):
                 if begin == end:
                     continue
                 if not transpose:
-                    _sum_powers(b_x, C_aix[a], number(u), unsigned(0))
+                    _sum_powers(b_x, C_aix[a], number(u), unsigned(0), unsigned(len(b_x)))
                 for i in range(begin, end):
                     count, w0, v = unsigned(lines.count_i[i]), lines.w_i[i], lines.v_i[i]
                     start = unsigned(lines.row_i[i] * length + lines.first_i[i])
@@ -379,8 +399,8 @@ def _walker(transpose):
                         _line_moments(rho_x, start, work, w0, count)
                         _spread_powers(b_jx, a_x, number(v), nearest)
                     else:
-                        _sum_powers(a_x, b_jx, number(v), nearest)
-                        _add_line(rho_x, start, work, w0, count)
+                        _sum_powers(a_x, b_jx, number(v), nearest, _whole(unsigned(len(a_x)) - nearest))
+                        _add_line(rho_x, start, work, number(w0), count)
                 if transpose:
                     _spread_powers(C_aix[a], b_x, number(u), unsigned(0))
 
@@ -412,17 +432,18 @@ def position_gradients(long_R, gradient_av, C_aix, s_ac, lattice, spacing, cutof
             if begin == end:
                 continue
             _sum_slopes(bu_x, C_aix[a], number(u), unsigned(0))
-            _sum_powers(b_x, C_aix[a], number(u), unsigned(0))
+            _sum_powers(b_x, C_aix[a], number(u), unsigned(0), unsigned(len(b_x)))
             for i in range(begin, end):
                 count, w0, v = unsigned(lines.count_i[i]), lines.w_i[i], lines.v_i[i]
                 start = unsigned(lines.row_i[i] * length + lines.first_i[i])
                 uv2 = u * u + v * v
                 nearest = unsigned(int(np.sqrt(uv2) / spacing * (1 - 1e-6)) * WIDTH)
+                beyond = unsigned(slopes.a_ix.shape[1]) - nearest
                 _splines(work, number(uv2), w0, number(1 / spacing), lines.count_i[i])
                 _spline_slopes(slopes, work, number(uv2), w0, number(1 / spacing), lines.count_i[i])
-                _sum_powers(slopes.a_ix[0], slopes.b_ijx[0], number(v), nearest)
+                _sum_powers(slopes.a_ix[0], slopes.b_ijx[0], number(v), nearest, beyond)
                 _sum_slopes(slopes.a_ix[1], slopes.b_ijx[1], number(v), nearest)
-                _sum_powers(slopes.a_ix[2], slopes.b_ijx[1], number(v), nearest)
+                _sum_powers(slopes.a_ix[2], slopes.b_ijx[1], number(v), nearest, beyond)
                 along_u, along_v, along_w = _line_gradient(rho_x, start, work, slopes, number(u), number(v), w0, count)
                 gradient_av[a, 0] -= along_u
                 gradient_av[a, 1] -= along_v
@@ -432,17 +453,20 @@ def position_gradients(long_R, gradient_av, C_aix, s_ac, lattice, spacing, cutof
 # --- spherical functions in a table ---------------------------------------------------------------------------------
 
 
-@jit
-def _add_table(rho_x, start, table_xp, per_step, uv2, w0, ramp_k, count):
-    """rho += f(u² + v² + w²) along a line; ``per_step``: intervals per Å²."""
-    top = len(table_xp) - 1
+@inlined
+def _add_table(rho_x, start, table_x, places, per_step, uv2, w0, count):
+    """rho += f(u² + v² + w²) along a line; ``per_step``: intervals per Å².  Beyond its end f is zero."""
+    ramp_k, row_k, t_k = places.ramp_k, places.row_k, places.t_k
+    last = np.int32(len(table_x) // 4 - 1)  # the row of zeros
     x0 = ramp_k.dtype.type(uv2 * per_step)
-    for k in range(count):
+    for k in range(_whole(count)):
         w = w0 + ramp_k[k]
         x = x0 + w * w * per_step
-        p = min(unsigned(int(x)), unsigned(top))  # unsigned: inside the table whatever x is
-        t = x - ramp_k.dtype.type(p)
-        rho_x[start + k] += ((table_xp[p, 0] * t + table_xp[p, 1]) * t + table_xp[p, 2]) * t + table_xp[p, 3]
+        row = max(min(np.int32(x), last), np.int32(0))  # inside the table whatever x is
+        row_k[k] = row
+        t_k[k] = x - ramp_k.dtype.type(row)
+    for k in range(unsigned(0), count, unsigned(POINTS)):
+        add_cubics(rho_x, start, table_x, row_k, t_k, k)
 
 
 @jit
@@ -464,11 +488,11 @@ def _table_slopes(rho_x, start, table_xp, per_step, uv2, w0, ramp_k, count):
 
 def _table_walker(gradient):
     @jit
-    def walk(long_R, first0, out_av, table_xp, per_step, cutoff, s_ac, lattice, lines, ramp_k):
+    def walk(long_R, first0, out_av, table_xp, per_step, cutoff, s_ac, lattice, lines, places):
         """Add f(r²) of each atom to the planes ``long_R`` from ``first0`` on, or to ``out_av`` the derivative of
         Σ_R long_R f(r²) with respect to the position along u, v and w."""
         n0, n1, length = long_R.shape
-        rho_x = long_R.reshape(-1)
+        rho_x, table_x, ramp_k = long_R.reshape(-1), table_xp.reshape(-1), places.ramp_k
         h0u = lattice.step_cv[0, 0]
         for a in range(len(s_ac)):
             i0_first, i0_last = _chord(lattice, 0, s_ac[a, 0], cutoff / h0u)
@@ -489,7 +513,7 @@ def _table_walker(gradient):
                         out_av[a, 1] -= 2 * v * sum0
                         out_av[a, 2] -= 2 * sum1
                     else:
-                        _add_table(rho_x, start, table_xp, per_step, u * u + v * v, w0, ramp_k, count)
+                        _add_table(rho_x, start, table_x, places, per_step, u * u + v * v, w0, count)
 
     return walk
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ase_deepdensity.collocation import kernels, point_kernels
-from ase_deepdensity.collocation.kernels import LANES, WIDTH, Lattice, Lines, Slopes, Work
+from ase_deepdensity.collocation.kernels import LANES, WIDTH, Lattice, Lines, Places, Slopes, Work
 from ase_deepdensity.collocation.point_kernels import Pairs, Reach
 
 MIN_PAIRS = 4096
@@ -146,14 +147,15 @@ def add_radial(
     ``x_step`` is the width of an interval, Å², ``cutoff`` where f ends, Å; the rest as for :func:`collocate`.
     """
     dtype = rho_R.dtype
-    table_xp, s_ac = np.ascontiguousarray(table_xp, dtype), np.ascontiguousarray(s_ac, float)
+    table_xp = np.concatenate([table_xp, np.zeros((1, 4))]).astype(dtype)  # zeros for what is beyond the cutoff
+    s_ac = np.ascontiguousarray(s_ac, float)
 
     def slab(first: int, last: int) -> None:
-        lines, ramp_k = _lines(lattice, cutoff, dtype), _ramp(lattice, cutoff, dtype)
-        long_R = _long_rows(lattice, rho_R[first:last], len(ramp_k))
+        lines, places = _lines(lattice, cutoff, dtype), _places(lattice, cutoff, dtype)
+        long_R = _long_rows(lattice, rho_R[first:last], len(places.ramp_k))
         kernels.add_tables(
             long_R, first, np.empty((0, 3)), table_xp, dtype.type(1 / x_step), float(cutoff), s_ac, lattice, lines,
-            ramp_k,
+            places,
         )  # fmt: skip
         _fold(rho_R[first:last], long_R, lattice)
 
@@ -176,10 +178,10 @@ def radial_gradients(
     gradient_av = np.zeros((len(s_ac), 3))
 
     def atoms(first: int, last: int) -> None:
-        lines, ramp_k = _lines(lattice, cutoff, dtype), _ramp(lattice, cutoff, dtype)
+        lines, places = _lines(lattice, cutoff, dtype), _places(lattice, cutoff, dtype)
         kernels.table_gradients(
             long_R, 0, gradient_av[first:last], table_xp, dtype.type(1 / x_step), float(cutoff), s_ac[first:last],
-            lattice, lines, ramp_k,
+            lattice, lines, places,
         )  # fmt: skip
 
     _share(atoms, len(s_ac), nthreads)
@@ -285,15 +287,26 @@ def _lines(lattice: Lattice, reach: float, dtype: DTypeLike) -> Lines:
     return Lines(row_i, np.zeros(n), np.zeros(n), first_i, count_i, np.zeros(n, dtype))
 
 
+def _places(lattice: Lattice, reach: float, dtype: DTypeLike) -> Places:
+    ramp_k = _ramp(lattice, reach, dtype)
+    return Places(ramp_k, np.zeros(len(ramp_k), np.int32), np.zeros(len(ramp_k), dtype))
+
+
 def _memory(lattice: Lattice, cutoff: float, nrows: int, dtype: DTypeLike) -> tuple[Lines, Work]:
     ramp_k = _ramp(lattice, cutoff, dtype)
     return _lines(lattice, cutoff, dtype), Work(
         ramp_k,
-        b_jx=np.zeros((WIDTH, nrows * WIDTH), dtype),
-        a_x=np.zeros(nrows * WIDTH, dtype),
+        b_jx=_with_room((WIDTH, nrows * WIDTH), dtype),
+        a_x=_with_room((nrows * WIDTH,), dtype),
         B_mk=np.zeros((4, len(ramp_k)), dtype),
         row_k=np.zeros(len(ramp_k), np.int32),
     )
+
+
+def _with_room(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """Zeros, behind which there is memory for vector code that runs beyond their end."""
+    size = prod(shape)
+    return np.zeros(size + LANES, dtype)[:size].reshape(shape)
 
 
 def _long_rows(lattice: Lattice, rho_R: np.ndarray, width: int) -> np.ndarray:
