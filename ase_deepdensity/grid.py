@@ -53,8 +53,7 @@ class Grid:
             array: np.ndarray = np.array(value, dtype=dtype)
             if array.shape != shape:
                 raise ValueError(f'{name} must have the shape {shape}, not {array.shape}: {shown(value)}')
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, _fixed(array))
 
         put('cell_cv', self.cell_cv, (3, 3), float)
         put('size_c', self.size_c, (3,), int)
@@ -83,20 +82,20 @@ class Grid:
         n0, n1, n2 = (int(n) for n in np.maximum(self.stop_c - self.start_c, 0))
         return n0, n1, n2
 
-    @property
+    @cached_property
     def dv(self) -> float:
         """Volume of a grid point, Å³."""
         return abs(float(np.linalg.det(self.cell_cv))) / float(np.prod(self.size_c))
 
-    @property
+    @cached_property
     def step_cv(self) -> np.ndarray:
         """(3, 3) vectors from a point to its neighbours, Å."""
-        return self.cell_cv / self.size_c[:, np.newaxis]
+        return _fixed(self.cell_cv / self.size_c[:, np.newaxis])
 
-    @property
+    @cached_property
     def spacing_c(self) -> np.ndarray:
         """(3,) distances between the planes of points, Å: GPAW's h."""
-        return 1 / (np.linalg.norm(np.linalg.inv(self.cell_cv), axis=0) * self.size_c)
+        return _fixed(1 / (np.linalg.norm(np.linalg.inv(self.cell_cv), axis=0) * self.size_c))
 
     @property
     def is_whole(self) -> bool:
@@ -164,6 +163,12 @@ class Grid:
             for name in ('cell_cv', 'size_c', 'pbc_c', 'zerobc_c', 'start_c', 'stop_c')
             if not np.allclose(getattr(self, name), getattr(other, name), rtol=0, atol=1e-9)
         ]
+
+
+def _fixed(array: np.ndarray) -> np.ndarray:
+    """The same, read-only."""
+    array.setflags(write=False)
+    return array
 
 
 def check_size(gpts: Any, h: Any, length: float) -> tuple[tuple[int, int, int] | None, float | None]:

@@ -26,7 +26,7 @@ from ase_deepdensity.checks import (
 )
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
-from ase_deepdensity.collocation.superposition import superposition
+from ase_deepdensity.collocation.superposition import superposition, with_superposition
 from ase_deepdensity.devices import default_device
 from ase_deepdensity.expected_error import ExpectedError, Sigma, expected_error, expected_error_gradient
 from ase_deepdensity.grid import Grid
@@ -302,11 +302,12 @@ class Predictor:
         """
         check_size(grid)
         component_sR = self.evaluate_components(coefficients, grid)
-        scale = self.check(coefficients, Tally.of(component_sR[0], grid))
+        nt_sR = spins(component_sR, coefficients.nspins)
+        nt_sR *= self.check(coefficients, Tally.of(component_sR[0], grid))
         return PAWDensity(
             coefficients.atoms,
             grid,
-            spins(component_sR, coefficients.nspins) * scale,
+            nt_sR,
             coefficients.D_asii(),
             self.level,
             coefficients.charge,
@@ -360,9 +361,8 @@ class Predictor:
 
     def _density(self, output: Output, grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor) -> torch.Tensor:
         """What the network says, the superposition of atoms included: (1 or 2, n0, n1, n2) float64."""
-        nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype).double()
-        density_sR = self.evaluator(output, grid, position_av)[0]
-        return torch.cat([nt_R[None] + density_sR[:1], density_sR[1:].double()])
+        nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype)
+        return with_superposition(nt_R, self.evaluator(output, grid, position_av)[0])
 
     def spread(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """Error bar of ñ: its standard deviation over the members of an ensemble, electrons/Å³, (n0, n1, n2) float64.

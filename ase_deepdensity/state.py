@@ -83,6 +83,12 @@ class PAWDensity:
             raise ValueError(f'the charge must be finite, not {self.charge}')
         if not np.isfinite(self.nt_sR).all():
             raise ValueError(f'nt_sR holds {np.sum(~np.isfinite(self.nt_sR))} values that are not finite')
+        self._check_matrices()
+
+    def _check_matrices(self) -> None:
+        difference_x = np.concatenate([(D_sii - D_sii.swapaxes(1, 2)).ravel() for D_sii in self.D_asii] or [[]])
+        if (np.abs(difference_x) <= ROUNDING).all():  # not so for NaN
+            return
         for a, D_sii in enumerate(self.D_asii):
             if not np.isfinite(D_sii).all():
                 raise ValueError(f'the density matrix of atom {a} ({self.atoms.symbols[a]}) is not finite')

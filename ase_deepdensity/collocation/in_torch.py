@@ -175,7 +175,7 @@ def _near_points(
     """
     if len(position_av) == 0:
         return
-    step_cv = torch.from_numpy(grid.step_cv).to(position_av)
+    step_cv = torch.tensor(grid.step_cv).to(position_av)
     all_offset_pc = torch.from_numpy(_offsets(grid, position_av.detach().cpu().double().numpy(), cutoff))
     all_offset_pc = all_offset_pc.to(position_av.device)
     number = max(1, max_pairs // max(1, len(all_offset_pc)))

@@ -12,7 +12,7 @@ from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.collocation import in_torch
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.collocation.on_grids import GridCollocation, grid_coordinates
-from ase_deepdensity.collocation.superposition import superposition
+from ase_deepdensity.collocation.superposition import superposition, with_superposition
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.network.contract import Contribution, Output
 
@@ -62,9 +62,8 @@ class SlabWalk:
         longest = max(table.cutoff for table in self.tables.values())
         near_a = np.flatnonzero(reaching_a(slab, self._s_ac[:, 0], longest))
         position_av, number_a = self.position_av[near_a], torch.from_numpy(self.number_a[near_a])
-        nt_R = superposition(slab, position_av, number_a, self.tables, self.evaluator.dtype).double()
-        density_sR = self.output.density(_SlabPoints(self, slab))[0]
-        return torch.cat([nt_R[None] + density_sR[:1], density_sR[1:].double()])
+        nt_R = superposition(slab, position_av, number_a, self.tables, self.evaluator.dtype)
+        return with_superposition(nt_R, self.output.density(_SlabPoints(self, slab))[0])
 
     def groups_near(self, slab: Grid, cutoff: float) -> Iterator[_Group]:
         """Those with atoms within ``cutoff`` (Å) of the slab; the others forget what they have made."""

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ase_deepdensity.basis import RadialTable
 from ase_deepdensity.collocation import kernels, point_kernels
 from ase_deepdensity.collocation.kernels import LANES, WIDTH, Lattice, Lines, Places, Slopes, Work
 from ase_deepdensity.collocation.point_kernels import Pairs, Reach
@@ -134,53 +135,43 @@ def position_gradients(
 
 
 def add_radial(
-    rho_R: np.ndarray,
-    table_xp: np.ndarray,
-    x_step: float,
-    cutoff: float,
-    s_ac: np.ndarray,
-    lattice: Lattice,
-    nslabs: int,
+    rho_R: np.ndarray, parts: Sequence[tuple[RadialTable, np.ndarray]], lattice: Lattice, nslabs: int
 ) -> None:
-    """Add Σ_a f(r²) for one spherical function, piecewise cubic in r²: ``table_xp`` (intervals, 4), Horner order.
+    """Add Σ_a f(r²) of spherical functions, each with the positions ``s_ac`` (natoms, 3) of the atoms that have it.
 
-    ``x_step`` is the width of an interval, Å², ``cutoff`` where f ends, Å; the rest as for :func:`collocate`.
+    The rest as for :func:`collocate`.
     """
-    dtype = rho_R.dtype
-    table_xp = np.concatenate([table_xp, np.zeros((1, 4))]).astype(dtype)  # zeros for what is beyond the cutoff
-    s_ac = np.ascontiguousarray(s_ac, float)
+    if not parts:
+        return
+    dtype, longest = rho_R.dtype, max(table.cutoff for table, _ in parts)
 
     def slab(first: int, last: int) -> None:
-        lines, places = _lines(lattice, cutoff, dtype), _places(lattice, cutoff, dtype)
+        lines, places = _lines(lattice, longest, dtype), _places(lattice, longest, dtype)
         long_R = _long_rows(lattice, rho_R[first:last], len(places.ramp_k))
-        kernels.add_tables(
-            long_R, first, np.empty((0, 3)), table_xp, dtype.type(1 / x_step), float(cutoff), s_ac, lattice, lines,
-            places,
-        )  # fmt: skip
+        for table, s_ac in parts:
+            table_xp = np.concatenate([table.table_xp, np.zeros((1, 4))]).astype(dtype)  # zeros beyond the cutoff
+            kernels.add_tables(
+                long_R, first, np.empty((0, 3)), table_xp, dtype.type(1 / table.x_step), float(table.cutoff),
+                np.ascontiguousarray(s_ac, float), lattice, lines, places,
+            )  # fmt: skip
         _fold(rho_R[first:last], long_R, lattice)
 
     _share(slab, len(rho_R), nslabs)
 
 
 def radial_gradients(
-    rho_R: np.ndarray,
-    table_xp: np.ndarray,
-    x_step: float,
-    cutoff: float,
-    s_ac: np.ndarray,
-    lattice: Lattice,
-    nthreads: int = 1,
+    rho_R: np.ndarray, table: RadialTable, s_ac: np.ndarray, lattice: Lattice, nthreads: int = 1
 ) -> np.ndarray:
     """Derivatives of Σ_R rho_R f(|r_R − r_a|²) with respect to the positions r_a, along u, v, w: (natoms, 3), per Å."""
-    dtype = rho_R.dtype
-    table_xp, s_ac = np.ascontiguousarray(table_xp, dtype), np.ascontiguousarray(s_ac, float)
+    dtype, cutoff = rho_R.dtype, float(table.cutoff)
+    table_xp, s_ac = np.ascontiguousarray(table.table_xp, dtype), np.ascontiguousarray(s_ac, float)
     long_R = _repeated_rows(lattice, rho_R, cutoff)
     gradient_av = np.zeros((len(s_ac), 3))
 
     def atoms(first: int, last: int) -> None:
         lines, places = _lines(lattice, cutoff, dtype), _places(lattice, cutoff, dtype)
         kernels.table_gradients(
-            long_R, 0, gradient_av[first:last], table_xp, dtype.type(1 / x_step), float(cutoff), s_ac[first:last],
+            long_R, 0, gradient_av[first:last], table_xp, dtype.type(1 / table.x_step), cutoff, s_ac[first:last],
             lattice, lines, places,
         )  # fmt: skip
 

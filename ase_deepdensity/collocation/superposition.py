@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -60,8 +59,7 @@ def superpose(
         By atomic number.
     """
     n_R = np.zeros(grid.shape, dtype)
-    for number, s_ac, table, arguments in _of_each_element(grid, positions_av, numbers_a, tables):
-        sums.add_radial(n_R, table.table_xp, table.x_step, table.cutoff, s_ac[numbers_a == number], *arguments)
+    sums.add_radial(n_R, _by_element(grid, positions_av, numbers_a, tables), lattice(grid), torch.get_num_threads())
     return n_R
 
 
@@ -73,19 +71,22 @@ def superposition_gradient(
     ``v_R``: (n0, n1, n2) on the grid; the other arguments are those of :func:`superpose`.
     """
     gradient_av = np.zeros((len(positions_av), 3))
-    for number, s_ac, table, arguments in _of_each_element(grid, positions_av, numbers_a, tables):
-        chosen_a = numbers_a == number
-        gradient_av[chosen_a] = sums.radial_gradients(
-            v_R, table.table_xp, table.x_step, table.cutoff, s_ac[chosen_a], *arguments
-        )
+    arguments = lattice(grid), torch.get_num_threads()
+    parts = _by_element(grid, positions_av, numbers_a, tables)
+    for number, part in zip(np.unique(numbers_a), parts, strict=True):
+        gradient_av[numbers_a == number] = sums.radial_gradients(v_R, *part, *arguments)
     return gradient_av @ line_axes(grid)
 
 
-def _of_each_element(
+def _by_element(
     grid: Grid, positions_av: np.ndarray, numbers_a: np.ndarray, tables: Mapping[int, RadialTable]
-) -> Iterator[tuple[int, np.ndarray, RadialTable, tuple[Any, ...]]]:
-    """Atomic number, coordinates of all atoms, table, and what the sums are told of grid and threads."""
+) -> list[tuple[RadialTable, np.ndarray]]:
+    """Of each element, ascending, its table and where its atoms are (natoms of it, 3), in grid steps."""
     s_ac = grid_coordinates(grid, positions_av)
-    arguments = lattice(grid), torch.get_num_threads()
-    for number in np.unique(numbers_a):
-        yield number, s_ac, tables[int(number)], arguments
+    return [(tables[int(number)], s_ac[numbers_a == number]) for number in np.unique(numbers_a)]
+
+
+def with_superposition(nt_R: torch.Tensor, density_sR: torch.Tensor) -> torch.Tensor:
+    """Superposition and what a network adds, (1 or 2, ...), together, float64."""
+    total_R = nt_R.double() + density_sR[0]
+    return total_R[None] if len(density_sR) == 1 else torch.stack([total_R, density_sR[1].double()])

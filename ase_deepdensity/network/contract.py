@@ -99,12 +99,11 @@ class Output(ABC):
         return {Z: D_esaii.mean(0, keepdim=True) for Z, D_esaii in self.D_zesaii.items()}
 
     def _matrices_of_system(self, system: System, t: int) -> Matrices:
-        bounds = torch.tensor([system.slices[t].start, system.slices[t].stop], device=system.number_a.device)
         D_zesaii = {}
         for Z, D_esaii in self.D_zesaii.items():
-            start, stop = torch.searchsorted(system.atoms_of(Z), bounds).tolist()
-            if stop > start:
-                D_zesaii[Z] = D_esaii[:, :, start:stop]
+            rows = system.rows_of(Z, t)
+            if rows.stop > rows.start:
+                D_zesaii[Z] = D_esaii[:, :, rows]
         return D_zesaii
 
 

@@ -129,12 +129,11 @@ def features_of_system(features: Features, system: System, t: int) -> Features:
     """Those of the atoms of system t, of the features of several systems together."""
     if system.nsystems == 1:
         return features
-    bounds = torch.tensor([system.slices[t].start, system.slices[t].stop], device=system.number_a.device)
     part = {}
     for key, x_mac in features.items():
-        start, stop = torch.searchsorted(system.atoms_of(key[0]), bounds).tolist()
-        if stop > start:
-            part[key] = x_mac[:, start:stop]
+        rows = system.rows_of(key[0], t)
+        if rows.stop > rows.start:
+            part[key] = x_mac[:, rows]
     return part
 
 

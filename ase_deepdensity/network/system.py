@@ -71,6 +71,17 @@ class System:
         stop_t = self.system_a.bincount(minlength=self.nsystems).cumsum(0).tolist()
         return tuple(slice(start, stop) for start, stop in zip([0, *stop_t], stop_t, strict=False))
 
+    def rows_of(self, number: int, t: int) -> slice:
+        """Which of :meth:`atoms_of` an element are those of system t."""
+        if number not in self._bounds_z:
+            start_t = torch.tensor([*(some.start for some in self.slices), self.natoms], device=self.number_a.device)
+            self._bounds_z[number] = torch.searchsorted(self.atoms_of(number), start_t).tolist()
+        return slice(*self._bounds_z[number][t : t + 2])
+
+    @cached_property
+    def _bounds_z(self) -> dict[int, list[int]]:
+        return {}
+
     @cached_property
     def is_spin_polarized(self) -> bool:
         """Has any atom a magnetic moment?"""
