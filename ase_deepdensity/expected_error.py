@@ -13,11 +13,12 @@ from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.network.contract import Coefficients
 from ase_deepdensity.network.error_bars import ErrorBars, Seen
+from ase_deepdensity.network.posterior import Posterior
 from ase_deepdensity.network.radial_variance import RadialVariance
 from ase_deepdensity.network.readout import Features
 from ase_deepdensity.network.system import System
 from ase_deepdensity.network_runner import MOST_IN_BLOCK, NetworkRunner
-from ase_deepdensity.state import PAWDensity
+from ase_deepdensity.state import PAWDensity, relpos_ac
 
 WITH_DENSITY = 1 / 3
 """Exponent of ñ in σ: of 0 (far tails get too much) to 0.5 (small densities too little) the one with which molecules
@@ -34,6 +35,19 @@ class ExpectedError:
     """∫ ñ dr."""
     spread: float
     """σ of ln NMAE, from whole systems that were held out of training: errors differ by factors."""
+    sigma_D_aii: list[np.ndarray] | None = None
+    """For each atom (ni, ni) σ of the numbers of its density matrix, both spins together; None: not known."""
+    dipole_covariance_vv: np.ndarray | None = None
+    """(3, 3) covariance of the likely errors of the dipole moment, (e·Å)²; None: not known.  Like the dipole moment it
+    is a property of the atoms only where no matter reaches across the boundary of their cell."""
+
+    @property
+    def sigma_dipole_v(self) -> np.ndarray | None:
+        """(3,) σ of the dipole moment, e·Å; None: not known."""
+        if self.dipole_covariance_vv is None:
+            return None
+        sigma_v: np.ndarray = np.sqrt(np.diag(self.dipole_covariance_vv))
+        return sigma_v
 
     @property
     def nmae(self) -> float:
@@ -50,22 +64,58 @@ class ExpectedError:
         return f'NMAE {self.nmae:.2g} % expected, {low:.2g} to {high:.2g} % in two of three cases'
 
 
-def expected_error(runner: NetworkRunner, coefficients: AtomsCoefficients, electrons: float) -> ExpectedError:
-    """From the signs of :mod:`ase_deepdensity.network.error_bars`.
+def expected_error(
+    runner: NetworkRunner, posterior: Posterior, coefficients: AtomsCoefficients, electrons: float
+) -> ExpectedError:
+    """From the signs of :mod:`ase_deepdensity.network.error_bars`; those of D and the dipole from its posterior.
 
     Raises
     ------
     PredictionError
         A model without error bars, or more atoms than its network is shown at once.
     """
-    bars = _error_bars(runner, coefficients.atoms)
+    atoms = coefficients.atoms
+    bars = error_bars_of(runner, atoms)
     assert isinstance(coefficients.output, Coefficients)
     with torch.no_grad():
-        system, features = coefficients.seen or _seen_again(runner, coefficients.atoms)
+        system, features = coefficients.seen or _seen_again(runner, atoms)
         unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
         seen = Seen(system, features, coefficients.output, unfamiliar_a)
-        error_a = bars(runner.network, seen)
-    return ExpectedError(error_a.double().numpy(), electrons, bars.spread)
+        error_a = bars(runner.network, seen).double().numpy()
+        if not bars.tells_of_matrices:
+            return ExpectedError(error_a, electrons, bars.spread)
+        beyond = BeyondDensity.of(posterior, bars, seen, atoms, error_a)
+    factor_a = bars.matrix_z.double().numpy()[np.searchsorted(runner.network.species, atoms.numbers)]
+    sigma_D_aii = [factor * sigma_ii for factor, sigma_ii in zip(factor_a, beyond.sigma_D_aii, strict=True)]
+    covariance_vv = float(bars.dipole_x) ** 2 * beyond.dipole_covariance_vv if bars.tells_of_dipoles else None
+    return ExpectedError(error_a, electrons, bars.spread, sigma_D_aii, covariance_vv)
+
+
+@dataclass(frozen=True)
+class BeyondDensity:
+    """What the posterior says of other things than the density, before it is made as large as errors are."""
+
+    sigma_D_aii: list[np.ndarray]
+    """For each atom (ni, ni) σ of its density matrix."""
+    dipole_covariance_vv: np.ndarray
+    """(3, 3) (e·Å)²"""
+
+    @classmethod
+    def of(cls, posterior: Posterior, bars: ErrorBars, seen: Seen, atoms: Atoms, error_a: np.ndarray) -> BeyondDensity:
+        """Of some atoms.
+
+        Parameters
+        ----------
+        error_a
+            (natoms,) expected errors of ñ, electrons.
+        """
+        rigidity_al = bars.rigidity(posterior.network.species, seen.features, seen.system).double().numpy()
+        scale_a = posterior.radial.scales(atoms.numbers, rigidity_al, error_a)
+        position_av = relpos_ac(atoms) @ atoms.cell.array
+        return cls(
+            posterior.matrices(atoms.numbers, rigidity_al, scale_a),
+            posterior.dipole(bars, seen.system, seen.features, scale_a, position_av),
+        )
 
 
 def expected_error_gradient(runner: NetworkRunner, atoms: Atoms) -> np.ndarray:
@@ -74,7 +124,7 @@ def expected_error_gradient(runner: NetworkRunner, atoms: Atoms) -> np.ndarray:
     All signs are differentiated, but for which atoms are neighbours: where one comes or goes, where another neighbour
     becomes the strangest, and where a sign is out of its range, E has a step or a kink.
     """
-    bars = _error_bars(runner, atoms)
+    bars = error_bars_of(runner, atoms)
     position_av = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
     system = runner.system([atoms], position_av)
     output, features = runner.network.with_features(system)
@@ -87,7 +137,7 @@ def expected_error_gradient(runner: NetworkRunner, atoms: Atoms) -> np.ndarray:
     return result
 
 
-def _error_bars(runner: NetworkRunner, atoms: Atoms) -> ErrorBars:
+def error_bars_of(runner: NetworkRunner, atoms: Atoms) -> ErrorBars:
     """Those of the model; refuses one without, and more atoms than its network is shown at once."""
     model = runner.model
     if model.error_bars is None:
@@ -110,9 +160,8 @@ class Sigma:
     as the mean of |x| of a Gaussian is √(2/π) σ.  Beyond the reach of the basis (3 Å) of all atoms it is zero.
     """
 
-    def __init__(self, runner: NetworkRunner):
-        self.runner = runner
-        self.radial = RadialVariance(runner.network, runner.model.architecture.basis)
+    def __init__(self, runner: NetworkRunner, radial: RadialVariance):
+        self.runner, self.radial = runner, radial
         self.evaluator = DensityEvaluator(self.radial.fine, runner.dtype, grids=1)
 
     @torch.no_grad()

@@ -28,11 +28,18 @@ from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.collocation.superposition import superposition, with_superposition
 from ase_deepdensity.devices import default_device
-from ase_deepdensity.expected_error import ExpectedError, Sigma, expected_error, expected_error_gradient
+from ase_deepdensity.expected_error import (
+    ExpectedError,
+    Sigma,
+    error_bars_of,
+    expected_error,
+    expected_error_gradient,
+)
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Output
+from ase_deepdensity.network.posterior import Posterior
 from ase_deepdensity.network_runner import NetworkRunner, checked_device
 from ase_deepdensity.packages import require
 from ase_deepdensity.paw import pseudo_electrons_of_sums
@@ -80,6 +87,7 @@ class Predictor:
         self._runner = NetworkRunner(model, model.level if level is None else model.at(level), self.device, dtype)
         self.evaluator = DensityEvaluator(model.architecture.basis, dtype, grids=1)
         self._warned: tuple[Atoms, float] | None = None
+        self._posterior: Posterior | None = None
         self._sigma: Sigma | None = None
 
     @property
@@ -94,7 +102,7 @@ class Predictor:
     def update(self, model: DensityModel) -> None:
         """Go on with other weights of the same network."""
         self._runner.update(model)
-        self.model, self._sigma = model, None
+        self.model, self._posterior, self._sigma = model, None, None
 
     @property
     def network(self) -> DensityNetwork:
@@ -257,7 +265,7 @@ class Predictor:
         extrapolate
             See the class, whose value is the default.
         uncertainty
-            With :attr:`.PAWDensity.sigma_sR`, see :meth:`with_sigma`.
+            With :attr:`.PAWDensity.sigma_sR` and the σ of D and the dipole, see :meth:`with_sigma`.
 
         Raises
         ------
@@ -485,7 +493,15 @@ class Predictor:
             A model without error bars, or more atoms than its network is shown at once.
         """
         with default_device('cpu'):
-            return expected_error(self._runner, coefficients, self.electrons(coefficients))
+            posterior = self._its_posterior(coefficients.atoms)
+            return expected_error(self._runner, posterior, coefficients, self.electrons(coefficients))
+
+    def _its_posterior(self, atoms: Atoms) -> Posterior:
+        """That of the model's error bars, made once."""
+        error_bars_of(self._runner, atoms)
+        if self._posterior is None:
+            self._posterior = Posterior(self.network, self.model.architecture.basis, self.model.atom_types)
+        return self._posterior
 
     def expected_error_gradient(self, atoms: Atoms) -> np.ndarray:
         """d/dR of the sum of ``expected_error(…).error_a``: (natoms, 3) electrons/Å, where a move makes it larger.
@@ -500,7 +516,8 @@ class Predictor:
             return expected_error_gradient(self._runner, atoms)
 
     def with_sigma(self, coefficients: AtomsCoefficients, density: PAWDensity) -> PAWDensity:
-        """The density of these coefficients, on a whole grid, with its σ at each point: see :class:`.Sigma`.
+        """The density of these coefficients, on a whole grid, with its σ at each point (see :class:`.Sigma`), and those
+        of D and the dipole if they are known (see :mod:`.posterior`).
 
         Raises
         ------
@@ -513,10 +530,14 @@ class Predictor:
                 f'{self.model.name}: there are error bars of the total density only, not of two spins'
             )
         if self._sigma is None:
-            self._sigma = Sigma(self._runner)
+            self._sigma = Sigma(self._runner, self._its_posterior(coefficients.atoms).radial)
         with default_device('cpu'):
             sigma_R = self._sigma(coefficients, expected, density)
-        return density.new(sigma_sR=sigma_R[np.newaxis])
+        matrices = expected.sigma_D_aii
+        sigma_D_asii = None if matrices is None else [sigma_ii[np.newaxis] for sigma_ii in matrices]
+        return density.new(
+            sigma_sR=sigma_R[np.newaxis], sigma_D_asii=sigma_D_asii, sigma_dipole_v=expected.sigma_dipole_v
+        )
 
     def electrons(self, coefficients: AtomsCoefficients, some_a: np.ndarray | None = None) -> float:
         """What ∫ñ must be at the predicted D, see :func:`.pseudo_electrons`.

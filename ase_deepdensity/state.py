@@ -36,6 +36,12 @@ ROUNDING = 1e-4
 """Antisymmetric part of a density matrix, of its largest element (or of 1), that may come from single precision."""
 
 
+def relpos_ac(atoms: Atoms) -> np.ndarray:
+    """(natoms, 3) positions in units of the lattice vectors, wrapped into the cell as GPAW does."""
+    relpos_ac: np.ndarray = atoms.cell.scaled_positions(atoms.positions)
+    return relpos_ac % 1 % 1  # −1e-20 % 1 is 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class PAWDensity:
     """The electrons of ``atoms`` as the projector augmented-wave method keeps them.
@@ -66,6 +72,10 @@ class PAWDensity:
     """For each atom what its dataset says of it.  None: asked of the level's code where it is needed."""
     sigma_sR: np.ndarray | None = None
     """As ``nt_sR`` the standard deviation of its likely error, electrons/Å³; None: not known."""
+    sigma_D_asii: Sequence[np.ndarray] | None = None
+    """As ``D_asii`` the same of its numbers; None: not known."""
+    sigma_dipole_v: np.ndarray | None = None
+    """(3,) the same of :meth:`dipole_moment`, e·Å; None: not known."""
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -77,7 +87,12 @@ class PAWDensity:
         put('charge', float(self.charge))
         if self.sigma_sR is not None:
             put('sigma_sR', np.asarray(self.sigma_sR, dtype=float))
+        if self.sigma_D_asii is not None:
+            put('sigma_D_asii', [np.asarray(sigma_sii, dtype=float) for sigma_sii in self.sigma_D_asii])
+        if self.sigma_dipole_v is not None:
+            put('sigma_dipole_v', np.asarray(self.sigma_dipole_v, dtype=float))
         self._check_shapes()
+        self._check_sigma()
         self._check_types()
         if not np.isfinite(self.charge):
             raise ValueError(f'the charge must be finite, not {self.charge}')
@@ -120,12 +135,22 @@ class PAWDensity:
                     f'({nspins}, ni, ni), not {D_sii.shape}'
                 )
 
-        if self.sigma_sR is None:
-            return
-        if self.sigma_sR.shape != self.nt_sR.shape:
-            raise ValueError(f'sigma_sR must have the shape of nt_sR, {self.nt_sR.shape}, not {self.sigma_sR.shape}')
-        if not (np.isfinite(self.sigma_sR) & (self.sigma_sR >= 0)).all():
-            raise ValueError('sigma_sR holds values that are negative or not finite')
+    def _check_sigma(self) -> None:
+        """Each σ, if it is known, has the shape of what it belongs to."""
+        checked = [('sigma_sR', self.sigma_sR, 'nt_sR', self.nt_sR.shape)]
+        checked.append(('sigma_dipole_v', self.sigma_dipole_v, 'a dipole moment', (3,)))
+        if self.sigma_D_asii is not None:
+            if len(self.sigma_D_asii) != len(self.D_asii):
+                raise ValueError(f'sigma_D_asii must be of {len(self.D_asii)} atoms, not {len(self.sigma_D_asii)}')
+            for a, (sigma_sii, D_sii) in enumerate(zip(self.sigma_D_asii, self.D_asii, strict=True)):
+                checked.append((f'sigma_D_asii[{a}]', sigma_sii, f'D_asii[{a}]', D_sii.shape))
+        for name, sigma_x, of_what, shape in checked:
+            if sigma_x is None:
+                continue
+            if sigma_x.shape != shape:
+                raise ValueError(f'{name} must have the shape of {of_what}, {shape}, not {sigma_x.shape}')
+            if not (np.isfinite(sigma_x) & (sigma_x >= 0)).all():
+                raise ValueError(f'{name} holds values that are negative or not finite')
 
     def _check_types(self) -> None:
         if self.atom_types is None:
@@ -149,9 +174,11 @@ class PAWDensity:
         return state_of_file(path)
 
     def new(self, **changes: Any) -> PAWDensity:
-        """A changed copy; σ stays only with the ñ that it belongs to, unless it is given."""
+        """A changed copy; each σ stays only with what it belongs to, unless it is given."""
         if {'nt_sR', 'grid'} & changes.keys():
-            changes = {'sigma_sR': None} | changes
+            changes = {'sigma_sR': None, 'sigma_dipole_v': None} | changes
+        if 'D_asii' in changes:
+            changes = {'sigma_D_asii': None, 'sigma_dipole_v': None} | changes
         return replace(self, **changes)
 
     def plot(
@@ -405,8 +432,7 @@ class PAWDensity:
 
     def relpos_ac(self) -> np.ndarray:
         """(natoms, 3) positions in units of the lattice vectors, wrapped into the cell as GPAW does."""
-        relpos_ac = self.atoms.cell.scaled_positions(self.atoms.positions)
-        return relpos_ac % 1 % 1  # −1e-20 % 1 is 1.0
+        return relpos_ac(self.atoms)
 
     def check_whole(self, what: str) -> None:
         """Refuse a state that has a part of the grid only; ``what`` needs all of it."""

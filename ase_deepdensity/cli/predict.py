@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
 
     from ase_deepdensity.atoms_coefficients import AtomsCoefficients
+    from ase_deepdensity.expected_error import ExpectedError
     from ase_deepdensity.grid import Grid
     from ase_deepdensity.predict import Predictor
     from ase_deepdensity.state import PAWDensity
@@ -243,7 +244,7 @@ def _predict(
                 density = predictor.with_sigma(coefficients, density)
         times.append(time.perf_counter())
         shown_R = _shown_density(density, args)
-        expected = list(_expected_lines(predictor, coefficients))
+        expected = _expected(predictor, coefficients)
         print('\n'.join(_report(density, coefficients, times, args.quantity, shown_R, expected)), flush=True)
         _write(density, args, _number(frames, i), shown_R, predictor.model.name)
         start = time.perf_counter()
@@ -265,30 +266,46 @@ def _report(
     times: list[float],
     quantity: str,
     shown_R: np.ndarray | None,
-    expected: list[str],
+    expected: ExpectedError | None,
 ) -> Iterator[str]:
     setup, network, evaluation = (after - before for before, after in pairwise(times))
     yield grid_line(density.grid)
-    yield from _electrons_and_dipole(density, quantity, shown_R)
+    yield from _electrons_and_dipole(density, quantity, shown_R, expected)
     yield distance_line(coefficients)
-    yield from expected
+    if expected is not None:
+        yield from _expected_lines(expected, coefficients.atoms)
     yield f'time       {setup:.2f} s set-up, {network:.3f} s network, {evaluation:.3f} s grid'
 
 
-def _expected_lines(predictor: Predictor, coefficients: AtomsCoefficients) -> Iterator[str]:
-    """How wrong it is likely to be, and where, if the model can tell."""
+def _expected(predictor: Predictor, coefficients: AtomsCoefficients) -> ExpectedError | None:
+    """How wrong it is likely to be, if the model can tell."""
     from ase_deepdensity.network_runner import MOST_IN_BLOCK
 
     if predictor.model.error_bars is None or len(coefficients.atoms) > MOST_IN_BLOCK:
-        return
-    expected = predictor.expected_error(coefficients)
+        return None
+    return predictor.expected_error(coefficients)
+
+
+def _expected_lines(expected: ExpectedError, atoms: Atoms) -> Iterator[str]:
+    """How wrong, and where."""
+    import numpy as np
+
     worst = int(expected.error_a.argmax())
     share = expected.error_a[worst] / expected.error_a.sum()
     yield f'error      {expected}'
-    yield f'           {share:.0%} of it at atom {worst} ({coefficients.atoms.symbols[worst]})'
+    yield f'           {share:.0%} of it at atom {worst} ({atoms.symbols[worst]})'
+    if expected.sigma_D_aii is not None and any(sigma_ii.size for sigma_ii in expected.sigma_D_aii):
+        rms_a = np.array([np.sqrt(np.mean(sigma_ii**2)) if sigma_ii.size else 0.0 for sigma_ii in expected.sigma_D_aii])
+        worst = int(rms_a.argmax())
+        yield (
+            f'           of the numbers in D {np.median(rms_a):.2g} at the median atom, {rms_a[worst]:.2g} at atom '
+            f'{worst} ({atoms.symbols[worst]})'
+        )
 
 
-def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarray | None) -> Iterator[str]:
+def _electrons_and_dipole(
+    density: PAWDensity, quantity: str, shown_R: np.ndarray | None, expected: ExpectedError | None
+) -> Iterator[str]:
     """The integral of what is shown: of the density with compensation charges it is the number of valence electrons."""
     from ase_deepdensity.analysis.dipole import dipole_moment, origin_caveat
 
@@ -300,10 +317,16 @@ def _electrons_and_dipole(density: PAWDensity, quantity: str, shown_R: np.ndarra
         yield f'electrons  {shown:.6f} in the {quantity} density; there are {valence} valence electrons'
     if density.nspins == 2:
         yield f'moment     {density.magnetic_moment():.4f} μB'
-    x, y, z = dipole_moment(density)
-    yield f'dipole     ({x:.4f}, {y:.4f}, {z:.4f}) e·Å'
+    line = f'dipole     {_vector(dipole_moment(density))}'
+    if expected is not None and expected.sigma_dipole_v is not None:
+        line += f' ± {_vector(expected.sigma_dipole_v)}'
+    yield f'{line} e·Å'
     if caveat := origin_caveat(density):
         yield f'           {caveat}'
+
+
+def _vector(x_v: np.ndarray) -> str:
+    return f'({", ".join(f"{x:.4f}" for x in x_v)})'
 
 
 def _write(
@@ -344,14 +367,21 @@ def _write_zarr(path: Path, density: PAWDensity, model: str) -> None:
     from ase_deepdensity.slabs import SLAB_POINTS
 
     grid, numbers = density.grid, density.atoms.numbers
-    D_zsaii = {
-        Z: np.stack([density.D_asii[a] for a in np.flatnonzero(numbers == Z).tolist()], axis=1)
-        for Z in np.unique(numbers).tolist()
-    }
+    D_zsaii, sigma_D_zsaii = (
+        None
+        if D_asii is None
+        else {
+            Z: np.stack([D_asii[a] for a in np.flatnonzero(numbers == Z).tolist()], axis=1)
+            for Z in np.unique(numbers).tolist()
+        }
+        for D_asii in (density.D_asii, density.sigma_D_asii)
+    )
+    assert D_zsaii is not None
     write_zarr(
         path, density.atoms, grid, [(grid, density.nt_sR.astype(np.float32))], D_zsaii, nspins=density.nspins,
         dtype=np.dtype(np.float32), planes=max(1, SLAB_POINTS // max(1, grid.shape[1] * grid.shape[2])),
         level=density.level, charge=density.charge, model=model, sigma_sR=density.sigma_sR,
+        sigma_D_zsaii=sigma_D_zsaii, sigma_dipole_v=density.sigma_dipole_v,
     )  # fmt: skip
 
 

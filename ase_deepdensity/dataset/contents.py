@@ -79,8 +79,7 @@ def write_state(
 
     Atom types are left out where :func:`known_types` knows none.
     """
-    flat = [D_sii.reshape(density.nspins, -1) for D_sii in density.D_asii]
-    D_sI = np.concatenate(flat, axis=1) if flat else np.zeros((density.nspins, 0))
+    D_sI = flat_matrices(density.D_asii, density.nspins)
     ni_a = np.array([D_sii.shape[1] for D_sii in density.D_asii], dtype=int)
     small, described = beside_density(
         density.atoms, density.grid, D_sI, ni_a, density.level, density.charge, known_types(density) or []
@@ -159,14 +158,31 @@ def outline(content: hdf5.Content, arrays: Mapping[str, np.ndarray]) -> tuple[At
     grid = Grid(atoms.cell.array, *(arrays[name] for name in GRID))
     if 'geometry' in content.file.attrs or content.version > 1:  # not in a density of version 1
         check_geometry(atoms, content.text('geometry'))
-    D_sI, ni_a = arrays['D_sI'], arrays['ni_a'].tolist()
-    if len(ni_a) != len(atoms):
-        raise ValueError(f'{len(ni_a)} density matrices do not belong to {len(atoms)} atoms')
-    ends = np.cumsum([ni**2 for ni in ni_a])
-    if min(ni_a, default=0) < 0 or D_sI.shape[1] != sum(ni**2 for ni in ni_a):
-        raise ValueError(f'{D_sI.shape[1]} matrix elements do not make square matrices of the sizes {ni_a}')
+    if len(arrays['ni_a']) != len(atoms):
+        raise ValueError(f'{len(arrays["ni_a"])} density matrices do not belong to {len(atoms)} atoms')
+    return atoms, grid, split_matrices(arrays['D_sI'], arrays['ni_a'])
+
+
+def flat_matrices(D_asii: Sequence[np.ndarray], nspins: int) -> np.ndarray:
+    """Matrices of atoms one after the other, (nspins, Σ ni²)."""
+    flat = [D_sii.reshape(nspins, -1) for D_sii in D_asii]
+    return np.concatenate(flat, axis=1) if flat else np.zeros((nspins, 0))
+
+
+def split_matrices(D_sI: np.ndarray, ni_a: np.ndarray) -> list[np.ndarray]:
+    """What :func:`flat_matrices` was given, of matrices of the sizes ``ni_a``.
+
+    Raises
+    ------
+    ValueError
+        They are of other sizes.
+    """
+    sizes = ni_a.tolist()
+    ends = np.cumsum([ni**2 for ni in sizes])
+    if min(sizes, default=0) < 0 or D_sI.shape[1] != sum(ni**2 for ni in sizes):
+        raise ValueError(f'{D_sI.shape[1]} matrix elements do not make square matrices of the sizes {sizes}')
     blocks = np.split(D_sI, ends[:-1], axis=1)
-    return atoms, grid, [block.reshape(len(block), ni, ni) for block, ni in zip(blocks, ni_a, strict=True)]
+    return [block.reshape(len(block), ni, ni) for block, ni in zip(blocks, sizes, strict=True)]
 
 
 def read_types(content: hdf5.Content) -> list[AtomType] | None:

@@ -9,18 +9,28 @@ import numpy as np
 from ase import Atoms
 
 from ase_deepdensity.dataset import files, hdf5
-from ase_deepdensity.dataset.contents import SINCE, STATE, beside_density, read_state, write_state
+from ase_deepdensity.dataset.contents import (
+    SINCE,
+    STATE,
+    beside_density,
+    flat_matrices,
+    read_state,
+    split_matrices,
+    write_state,
+)
 from ase_deepdensity.dataset.volumetric import in_order
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.paw import AtomType
 from ase_deepdensity.state import PAWDensity
 
-FORMAT, VERSION = 'ase-deepdensity density', 5
-WITHOUT_SIGMA = 4
-"""Version of a file that tells nothing of σ, as programs before there was any read it."""
+FORMAT, VERSION = 'ase-deepdensity density', 6
+WITHOUT_SIGMA, OF_DENSITY = 4, 5
+"""Versions of files that tell nothing of σ, and of σ of ñ alone, as programs before there was more read them."""
 SIGMA = {'sigma_sR': ('f', 4)}
-"""σ of ñ, which files of the newest version have besides the state."""
+"""σ of ñ, which files have besides the state from :data:`OF_DENSITY` on."""
+BEYOND = {'sigma_D_sI': ('f', 2), 'sigma_dipole_v': ('f', 1)}
+"""σ of D as ``D_sI`` and of the dipole, (0,) if that is not known: in files of the newest version."""
 UNITS = 'electron/angstrom^3'
 
 
@@ -28,14 +38,18 @@ class DensityFileError(ValueError):
     """A file that holds no whole density."""
 
 
-LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE | SIGMA, 'density', DensityFileError, SINCE | {'sigma_sR': VERSION})
+LATER = SINCE | dict.fromkeys(SIGMA, OF_DENSITY) | dict.fromkeys(BEYOND, VERSION)
+LAYOUT = hdf5.Layout(FORMAT, VERSION, STATE | SIGMA | BEYOND, 'density', DensityFileError, LATER)
+WITH_SIGMA = hdf5.Layout(FORMAT, OF_DENSITY, STATE | SIGMA, 'density', DensityFileError, LATER)
+"""Of what is written with σ of ñ alone."""
 PLAIN = hdf5.Layout(FORMAT, WITHOUT_SIGMA, STATE, 'density', DensityFileError, SINCE)
 """Of what is written without σ."""
 
 
 def write_density(path: str | Path, density: PAWDensity, origin: str = '') -> None:
-    """Write ñ, D, atoms, grid, level, charge (without loss), atom types and, if it is known, σ.
+    """Write ñ, D, atoms, grid, level, charge (without loss), atom types and, as far as they are known, their σ.
 
+    σ of D and of the dipole go with that of ñ.
     The file appears whole or not at all.
 
     ``origin``: what :func:`read_origin` gives back, to tell whether it is what would be made again.
@@ -45,7 +59,14 @@ def write_density(path: str | Path, density: PAWDensity, origin: str = '') -> No
         write_state(path, PLAIN, density, attributes=attributes)
     else:
         of_sigma = {'sigma_sR': density.sigma_sR}
-        write_state(path, LAYOUT, density, of_sigma, attributes | {'sigma_sR_units': UNITS})
+        layout = WITH_SIGMA
+        if density.sigma_D_asii is not None:
+            layout, dipole_v = LAYOUT, density.sigma_dipole_v
+            of_sigma |= {
+                'sigma_D_sI': flat_matrices(density.sigma_D_asii, density.nspins),
+                'sigma_dipole_v': np.empty(0) if dipole_v is None else dipole_v,
+            }
+        write_state(path, layout, density, of_sigma, attributes | {'sigma_sR_units': UNITS})
 
 
 def read_origin(path: str | Path) -> tuple[str, str]:
@@ -134,4 +155,11 @@ def read_density(path: str | Path) -> PAWDensity:
     with hdf5.opened(path, LAYOUT, files.LAYOUT) as content:
         arrays = content.arrays()
         density = read_state(content, arrays)
-        return density.new(sigma_sR=arrays['sigma_sR']) if 'sigma_sR' in arrays else density
+        if 'sigma_sR' not in arrays:
+            return density
+        density = density.new(sigma_sR=arrays['sigma_sR'])
+        if 'sigma_D_sI' not in arrays:
+            return density
+        dipole_v = arrays['sigma_dipole_v']
+        sigma_D_asii = split_matrices(arrays['sigma_D_sI'], arrays['ni_a'])
+        return density.new(sigma_D_asii=sigma_D_asii, sigma_dipole_v=dipole_v if len(dipole_v) else None)

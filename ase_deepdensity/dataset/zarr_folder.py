@@ -3,6 +3,7 @@
     n.zarr/nt_sR           (spin, a, b, c) ñ, electrons/Å³; a, b, c along the lattice vectors
     n.zarr/sigma_sR        the same of σ, its likely error, where that is known
     n.zarr/D_O             (spin, O, i_O, j_O) density matrices of the atoms of an element, in their order
+    n.zarr/sigma_D_O, sigma_dipole      σ of these and, (xyz), of the dipole moment, where they are known
     n.zarr/numbers, positions, cell, and as attributes level, model, charge, boundary conditions, versions
 
 The folder appears whole or not at all.
@@ -91,6 +92,8 @@ def write_zarr(
     charge: float = 0.0,
     model: str = '',
     sigma_sR: np.ndarray | None = None,
+    sigma_D_zsaii: Mapping[int, np.ndarray] | None = None,
+    sigma_dipole_v: np.ndarray | None = None,
     comm: MPIComm | None = None,
     finish: Callable[[], None] = lambda: None,
 ) -> None:
@@ -114,7 +117,9 @@ def write_zarr(
     level, charge, model
         Where it comes from.
     sigma_sR
-        (1, n0, n1, n2) σ of ñ on the whole grid, electrons/Å³; looked at on rank 0.
+        (1, n0, n1, n2) σ of ñ on the whole grid, electrons/Å³; looked at on rank 0, as are the next two.
+    sigma_D_zsaii, sigma_dipole_v
+        σ of ``D_zsaii``, and (3,) of the dipole moment, e·Å.
     comm
         Default: this process alone.
     finish
@@ -138,6 +143,7 @@ def write_zarr(
                 folder = stack.enter_context(_replacing_folder(Path(path)))
                 group: Any = zarr.create_group(folder, attributes=_provenance(atoms, grid, level, charge, model))
                 _write_atoms(group, atoms, D_zsaii)
+                _write_sigma(group, sigma_D_zsaii or {}, sigma_dipole_v)
                 _create_density(group, 'nt_sR', 'pseudo density', (nspins, *grid.shape), dtype, planes)
                 if sigma_sR is not None:
                     _create_density(group, 'sigma_sR', 'standard deviation', sigma_sR.shape, dtype, planes)
@@ -194,16 +200,30 @@ def _provenance(atoms: Atoms, grid: Grid, level: Level, charge: float, model: st
 
 
 def _write_atoms(group: Any, atoms: Atoms, D_zsaii: Mapping[int, np.ndarray]) -> None:
-    def put(name: str, array: np.ndarray, axes: tuple[str, ...], **attributes: Any) -> None:
-        group.create_array(name, data=np.ascontiguousarray(array), dimension_names=axes, attributes=attributes)
+    _put(group, 'numbers', atoms.numbers, ('atom',), long_name='atomic numbers')
+    _put(group, 'positions', atoms.positions, ('atom', 'xyz'), units='angstrom')
+    _put(group, 'cell', atoms.cell.array, ('vector', 'xyz'), units='angstrom')
+    _put(group, 'magmoms', atoms.get_initial_magnetic_moments(), ('atom',), units='bohr_magneton')
+    _put_matrices(group, 'D', D_zsaii, 'atomic density matrices')
 
-    put('numbers', atoms.numbers, ('atom',), long_name='atomic numbers')
-    put('positions', atoms.positions, ('atom', 'xyz'), units='angstrom')
-    put('cell', atoms.cell.array, ('vector', 'xyz'), units='angstrom')
-    put('magmoms', atoms.get_initial_magnetic_moments(), ('atom',), units='bohr_magneton')
+
+def _write_sigma(group: Any, sigma_D_zsaii: Mapping[int, np.ndarray], sigma_dipole_v: np.ndarray | None) -> None:
+    """Of what is known."""
+    _put_matrices(group, 'sigma_D', sigma_D_zsaii, 'standard deviation')
+    if sigma_dipole_v is not None:
+        _put(group, 'sigma_dipole', sigma_dipole_v, ('xyz',), units='e angstrom', long_name='standard deviation')
+
+
+def _put_matrices(group: Any, name: str, D_zsaii: Mapping[int, np.ndarray], long_name: str) -> None:
+    """One array for each element."""
     for Z, D_saii in D_zsaii.items():
         symbol = chemical_symbols[Z]
-        put(f'D_{symbol}', D_saii, ('spin', symbol, f'i_{symbol}', f'j_{symbol}'), long_name='atomic density matrices')
+        axes = 'spin', symbol, f'i_{symbol}', f'j_{symbol}'
+        _put(group, f'{name}_{symbol}', D_saii, axes, long_name=long_name)
+
+
+def _put(group: Any, name: str, array: np.ndarray, axes: tuple[str, ...], **attributes: Any) -> None:
+    group.create_array(name, data=np.ascontiguousarray(array), dimension_names=axes, attributes=attributes)
 
 
 def read_zarr(path: str | Path) -> tuple[Atoms, Grid, zarr.Array[Any]]:

@@ -71,6 +71,11 @@ class ErrorBars:
         (signs,) of what is made of them so.
     offset_s
         (2,) b, and σ of ln NMAE.
+    matrix_z
+        (nspecies,) what makes σ of atomic matrices (:mod:`.posterior`) as large as their errors.
+    dipole_x
+        (1,) the same of the dipole moment, if that is known; zeros where nothing is, as in files from before there were
+        these two.
 
     Raises
     ------
@@ -79,7 +84,7 @@ class ErrorBars:
     """
 
     NAMES: ClassVar[tuple[str, ...]] = (
-        'whiten_lcd', 'factor_zlt', 'usual_zx', 'centre_y', 'scale_y', 'weight_y', 'offset_s',
+        'whiten_lcd', 'factor_zlt', 'usual_zx', 'centre_y', 'scale_y', 'weight_y', 'offset_s', 'matrix_z', 'dipole_x',
     )  # fmt: skip
 
     def __init__(self, **tensors: torch.Tensor):
@@ -97,6 +102,18 @@ class ErrorBars:
     scale_y: torch.Tensor
     weight_y: torch.Tensor
     offset_s: torch.Tensor
+    matrix_z: torch.Tensor
+    dipole_x: torch.Tensor
+
+    @property
+    def tells_of_matrices(self) -> bool:
+        """Is anything known of the errors of atomic matrices?"""
+        return bool(self.matrix_z.any())
+
+    @property
+    def tells_of_dipoles(self) -> bool:
+        """Is anything known of the errors of dipole moments?"""
+        return bool(self.dipole_x.any())
 
     @property
     def spread(self) -> float:
@@ -139,16 +156,17 @@ class ErrorBars:
     def rigidity(self, species: Sequence[int], features: Features, system: System) -> torch.Tensor:
         """(natoms, lmax+1) u²."""
         u_al = torch.zeros(system.natoms, len(self.whiten_lcd))
-        nown = self._factor_zlkk.shape[-1]
         for (Z, L, pseudo), h_mac in features.items():
             if pseudo or L >= len(self.whiten_lcd):
                 continue
-            z = species.index(Z)
-            z_mac = h_mac.cpu().float() @ self.whiten_lcd[L]
-            own_mak = z_mac[..., :nown] @ self._factor_zlkk[z, L].T
-            rest_ma = z_mac[..., nown:].square().sum(-1) / (1 + self.usual_zx[z, 1].exp())
-            u_al[system.atoms_of(Z).cpu(), L] = (own_mak.square().sum(-1) + rest_ma).mean(0)
+            u_al[system.atoms_of(Z).cpu(), L] = self.whitened(species.index(Z), L, h_mac).square().sum(-1).mean(0)
         return u_al
+
+    def whitened(self, z: int, L: int, h_mac: torch.Tensor) -> torch.Tensor:
+        """F z of features (2L+1, natoms, channels) of the element ``species[z]``, whose squares add up to u²."""
+        z_mac, nown = h_mac.cpu().float() @ self.whiten_lcd[L], self._factor_zlkk.shape[-1]
+        own_mak = z_mac[..., :nown] @ self._factor_zlkk[z, L].T
+        return torch.cat([own_mak, z_mac[..., nown:] / (1 + self.usual_zx[z, 1].exp()).sqrt()], dim=-1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {name: getattr(self, name) for name in self.NAMES}
@@ -162,16 +180,20 @@ class ErrorBars:
         ValueError
             Tensors that are missing, too many or do not fit each other or the network; numbers that are not finite.
         """
+        nspecies = len(network.species)
+        state = {'matrix_z': torch.zeros(nspecies), 'dipole_x': torch.zeros(1)} | state
         if state.keys() != set(cls.NAMES):
             raise ValueError(f'error bars have the tensors {sorted(state)}, not {sorted(cls.NAMES)}')
         channels, lmax = _sizes(network.last_layer())
         nown, nsigns = min(RANK, channels), nsigns_of(lmax)
         shapes = {
             'whiten_lcd': (lmax + 1, channels, channels),
-            'factor_zlt': (len(network.species), lmax + 1, nown * (nown + 1) // 2),
-            'usual_zx': (len(network.species), 3),
+            'factor_zlt': (nspecies, lmax + 1, nown * (nown + 1) // 2),
+            'usual_zx': (nspecies, 3),
             **dict.fromkeys(('centre_y', 'scale_y', 'weight_y'), (nsigns,)),
             'offset_s': (2,),
+            'matrix_z': (nspecies,),
+            'dipole_x': (1,),
         }
         for name, shape in shapes.items():
             if tuple(state[name].shape) != shape:

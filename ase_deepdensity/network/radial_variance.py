@@ -56,19 +56,28 @@ class RadialVariance:
         integral_a
             (natoms,) electrons.
         """
-        v_ag = np.array(
-            [u_l @ self.of_element(Z) for Z, u_l in zip(number_a.tolist(), rigidity_al, strict=True)], dtype=float
-        )
-        root_a = 4 * pi * np.trapezoid(self.r_g**2 * np.sqrt(v_ag), self.r_g, axis=1)
-        v_ag *= ((integral_a / np.maximum(root_a, 1e-30)) ** 2)[:, None]
+        v_ag = self._values(number_a, rigidity_al)
+        v_ag *= self.scales(number_a, rigidity_al, integral_a)[:, None] ** 2
         return torch.from_numpy(v_ag @ self._fit_gn)[:, :, None]
+
+    def scales(self, number_a: np.ndarray, rigidity_al: np.ndarray, integral_a: np.ndarray) -> np.ndarray:
+        """(natoms,) factors of √v_a with which ∫ √v_a dr = ``integral_a``."""
+        root_ag = np.sqrt(self._values(number_a, rigidity_al))
+        root_a = 4 * pi * np.trapezoid(self.r_g**2 * root_ag, self.r_g, axis=1)
+        scale_a: np.ndarray = integral_a / np.maximum(root_a, 1e-30)
+        return scale_a
+
+    def _values(self, number_a: np.ndarray, rigidity_al: np.ndarray) -> np.ndarray:
+        """(natoms, distances) v_a as it is, at :attr:`r_g`."""
+        return np.array([u_l @ self.of_element(Z) for Z, u_l in zip(number_a.tolist(), rigidity_al, strict=True)])
 
     def of_element(self, number: int) -> np.ndarray:
         """(lmax+1, distances) what u²_L is multiplied with, at :attr:`r_g`."""
         if number not in self._known:
             v_lg = []
-            for l, square_go in enumerate(self._square_lgo):
+            for l, R_go in enumerate(self.radial_lgo):
                 readout = self._layer.readouts[number, l, False]
+                square_go = (2 * l + 1) / (4 * pi) * R_go**2
                 v_lg.append(square_go @ readout.scale_o[: readout.functions].double().cpu().numpy() ** 2)
             self._known[number] = np.array(v_lg)
         return self._known[number]
@@ -78,14 +87,13 @@ class RadialVariance:
         return self.network.last_layer()
 
     @cached_property
-    def _square_lgo(self) -> list[np.ndarray]:
-        """For each L (2L+1)/4π R_oL(r)², (distances, outputs)."""
-        B_gn, square_lgo = self.basis.splines(self.r_g), []
+    def radial_lgo(self) -> list[np.ndarray]:
+        """For each L R_oL, Å^(−3/2): (distances, outputs)."""
+        B_gn, R_lgo = self.basis.splines(self.r_g), []
         for l in range(self.basis.lmax + 1):
             W_no = getattr(self._layer.functions, f'W{l}_nk').double().cpu().numpy()
-            R_go = (self.r_g[:, None] ** l * B_gn * self.basis.norm_n(l)) @ W_no
-            square_lgo.append((2 * l + 1) / (4 * pi) * R_go**2)
-        return square_lgo
+            R_lgo.append((self.r_g[:, None] ** l * B_gn * self.basis.norm_n(l)) @ W_no)
+        return R_lgo
 
     @cached_property
     def _fit_gn(self) -> np.ndarray:

@@ -15,20 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from scipy.optimize import lsq_linear
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
+from ase_deepdensity.analysis.dipole import origin_caveat
 from ase_deepdensity.analysis.shares import nearest_sums
 from ase_deepdensity.atoms_coefficients import AtomsCoefficients
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.dataset import Dataset
+from ase_deepdensity.expected_error import BeyondDensity
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients
 from ase_deepdensity.network.error_bars import Covariance, ErrorBars, Seen, never_negative, nsigns_of
+from ase_deepdensity.network.posterior import Posterior
 from ase_deepdensity.network_runner import NetworkRunner
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.snapshot import Snapshot
+from ase_deepdensity.training.posterior_scales import ONE_SIGMA, Beyond, factors, shares
 
 LEAST_HELD_OUT = 5
 """Snapshots from which a σ can be told."""
@@ -43,7 +48,6 @@ POOLED = 2.0
 SMALLEST = 1e-5
 """Electrons of an error of which there is a logarithm."""
 FOLDS = 10
-ONE_SIGMA = 0.6827
 
 
 class ErrorBarError(ValueError):
@@ -61,11 +65,22 @@ class Case:
     """∫ ñ_ref dr."""
     compound: str
     """Reduced chemical formula."""
+    atoms: Atoms
+    """They themselves."""
+    matrix_error_aii: list[np.ndarray]
+    """For each atom D − D_ref (ni, ni), both spins together."""
+    dipole_error_v: np.ndarray | None
+    """(3,) e·Å; None: the dipole moment is no property of the atoms."""
 
     @property
     def nmae(self) -> float:
         """%."""
         return 100 * float(self.error_a.sum()) / self.electrons
+
+    def beyond(self, posterior: Posterior, bars: ErrorBars, expected_a: np.ndarray) -> Beyond:
+        """Its errors of D and of the dipole, and what the posterior says of them."""
+        said = BeyondDensity.of(posterior, bars, self.seen, self.atoms, expected_a)
+        return Beyond(self.atoms.numbers, self.matrix_error_aii, self.dipole_error_v, said)
 
 
 def with_error_bars(
@@ -97,9 +112,11 @@ def with_error_bars(
             f'at least {LEAST_HELD_OUT} of 2 are needed'
         )
     bars = _rigidities(model, training, known_t, progress)
-    factor, spread, weights, report = _calibrated(model, bars, known, unknown)
+    factor, spread, weights, report, expected_ta = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights
     state['offset_s'] = torch.tensor([float(weights['offset_s'][0]) + factor, spread], dtype=torch.float32)
+    tensors, worth = _beyond_density(model, ErrorBars(**state), unknown, expected_ta)
+    state, report = state | tensors, report | worth
     about = {'held-out snapshots': len(unknown), 'formulas': formulas, 'σ of ln NMAE': round(spread, 3)}
     card = model.card | {'error bars': about | report}
     return replace(model, card=card, error_bars=ErrorBars(**state))
@@ -185,7 +202,12 @@ def _case(predictor: Predictor, coefficients: AtomsCoefficients, snapshot: Snaps
     electrons = float(reference.nt_sR.sum()) * reference.grid.dv
     compound = str(atoms.symbols.formula.reduce()[0].format('hill'))
     seen = Seen(system, features, output, torch.from_numpy(coefficients.unfamiliar_a))
-    return Case(seen, error_a, electrons, compound)
+    matrix_error_aii = [
+        D_sii.sum(0) - its_sii.sum(0) for D_sii, its_sii in zip(predicted.D_asii, reference.D_asii, strict=True)
+    ]
+    has_dipole = reference.has_matrices and not origin_caveat(reference)
+    dipole_error_v = predicted.dipole_moment() - reference.dipole_moment() if has_dipole else None
+    return Case(seen, error_a, electrons, compound, atoms, matrix_error_aii, dipole_error_v)
 
 
 @torch.no_grad()
@@ -217,13 +239,17 @@ def _rigidities(model: DensityModel, training: Dataset, known_t: Mapping[int, Ca
     nsigns = nsigns_of(len(tensors['whiten_lcd']) - 1)
     names = 'centre_y', 'scale_y', 'weight_y'
     tensors |= {name: torch.zeros(nsigns) for name in names}
+    tensors |= {'matrix_z': torch.zeros(len(model.species)), 'dipole_x': torch.zeros(1)}
     return ErrorBars(**tensors, usual_zx=torch.tensor(usual_zx, dtype=torch.float32), offset_s=torch.zeros(2))
 
 
 def _calibrated(
     model: DensityModel, bars: ErrorBars, known: Sequence[Case], unknown: Sequence[Case]
-) -> tuple[float, float, dict[str, torch.Tensor], dict[str, float]]:
-    """ln of a common factor, σ of ln NMAE, the weights, and what they are worth."""
+) -> tuple[float, float, dict[str, torch.Tensor], dict[str, float], list[np.ndarray]]:
+    """ln of a common factor, σ of ln NMAE, the weights, what they are worth; expected errors of the unknown.
+
+    These, (natoms,) electrons of each, are with the factor and with weights that were fitted without them.
+    """
     known_y, unknown_y = (
         [bars.signs(model.network, case.seen).double().numpy() for case in cases] for cases in (known, unknown)
     )
@@ -240,7 +266,19 @@ def _calibrated(
                 expected_ta[t] = part(model.network, case.seen).double().numpy()
     log_t = np.array([np.log(c.error_a.sum() / e_a.sum()) for c, e_a in zip(unknown, expected_ta, strict=True)])
     report = _report(unknown, folds, log_t, expected_ta)
-    return *_median_and_spread(log_t), _weights(known, known_y, unknown, unknown_y, lower_y), report
+    weights = _weights(known, known_y, unknown, unknown_y, lower_y)
+    median, spread = _median_and_spread(log_t)
+    return median, spread, weights, report, [np.exp(median) * e_a for e_a in expected_ta]
+
+
+def _beyond_density(
+    model: DensityModel, bars: ErrorBars, cases: Sequence[Case], expected_ta: Sequence[np.ndarray]
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Factors of σ of D and of dipoles, and what they are worth."""
+    posterior = Posterior(model.network, model.architecture.basis, model.atom_types)
+    beyond = [case.beyond(posterior, bars, e_a) for case, e_a in zip(cases, expected_ta, strict=True)]
+    compounds = [case.compound for case in cases]
+    return factors(beyond, model.species), shares(beyond, compounds, _folds(cases), model.species)
 
 
 def _median_and_spread(log_t: np.ndarray) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+import zarr
 from ase import Atoms
 from ase.build import molecule
 from scipy.stats import spearmanr
@@ -19,11 +20,14 @@ from ase_deepdensity.calculator import DeepDensity
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.dataset import Dataset, Snapshot, write_snapshot
-from ase_deepdensity.dataset.density_file import read_density
+from ase_deepdensity.dataset.density_file import read_density, write_density
 from ase_deepdensity.dataset.zarr_folder import read_zarr_sigma
 from ase_deepdensity.expected_error import Sigma
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.error_bars import ErrorBars
+from ase_deepdensity.network.posterior import Posterior
+from ase_deepdensity.network.radial_variance import RadialVariance
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.training.error_bars import ErrorBarError, held_out_part, with_error_bars
 from tests.tiny import water_box
@@ -124,13 +128,100 @@ def test_variance_of_an_atom_is_that_of_drawn_read_outs(measured):
     drawn_sR = predictor.evaluator(
         Coefficients({}, torch.zeros(1, 0), [c[:, None, None] for c in c_lsnm]), grid, position_av
     )[:, 0]
-    sigma = Sigma(predictor._runner)
+    sigma = Sigma(predictor._runner, RadialVariance(network, basis))
     c_anm = sigma.radial.coefficients(atom.numbers, rigidity_l[None], np.ones(1))
     found = Coefficients({}, torch.zeros(1, 0), [c_anm[None, None].float()])
     found_R = sigma.evaluator(found, grid, position_av)[0, 0].double()
     drawn_R = drawn_sR.double().var(0)
     found_R *= drawn_R.sum() / found_R.sum()  # √v has the given integral
     assert float((found_R - drawn_R).abs().sum() / drawn_R.sum()) < 0.05
+
+
+def test_dipole_is_as_uncertain_as_that_of_drawn_read_outs(measured):
+    """Of many last layers drawn from their posterior, those of each element the same for all its atoms."""
+    predictor = Predictor(measured, extrapolate=True)
+    network, bars, members = predictor.network, measured.error_bars, 200
+    atoms = water_box((1, 1, 2), seed=3)
+    atoms.set_cell([12.0, 11.0, 13.0])
+    atoms.center()
+    coefficients = predictor.coefficients(atoms)
+    system, features = coefficients.seen
+    generator, layer = torch.Generator().manual_seed(0), network.last_layer()
+    weights = layer.zeros(members)
+    for (Z, L, pseudo), readout in layer.readouts.items():
+        if not pseudo and L < len(bars.whiten_lcd):
+            noise_edo = torch.randn(members, readout.channels, readout.outputs, generator=generator)
+            F_cd = bars.whitened(network.species.index(Z), L, torch.eye(readout.channels)[None])[0]
+            weights[Z, L, pseudo] = torch.einsum('cd, edo -> eco', F_cd, noise_edo)
+    drawn, usual = layer.says(features, weights, system), coefficients.output
+    grid = predictor.grid(atoms, h=0.38)
+
+    def dipole(e: int) -> np.ndarray:
+        output = Coefficients(
+            {Z: usual.D_zesaii[Z] + D_esaii[e : e + 1] for Z, D_esaii in drawn.D_zesaii.items()},
+            usual.invariants_ac,
+            [c_esanm + d[e : e + 1] for c_esanm, d in zip(usual.c_lesanm, drawn.c_lesanm, strict=True)],
+        )
+        return predictor.density(replace(coefficients, output=output), grid).dipole_moment()
+
+    drawn_ev = np.array([dipole(e) for e in range(members)])
+    drawn_ev -= predictor.density(coefficients, grid).dipole_moment()
+    posterior = Posterior(network, measured.architecture.basis, measured.atom_types)
+    found_vv = posterior.dipole(bars, system, features, np.ones(len(atoms)), atoms.positions)
+    drawn_vv = drawn_ev.T @ drawn_ev / members
+    assert abs(found_vv - drawn_vv).max() < 0.25 * np.trace(drawn_vv), f'{drawn_vv} drawn, {found_vv} found'
+    assert np.isclose(np.trace(found_vv), np.trace(drawn_vv), rtol=0.25)
+
+
+def test_matrices_are_as_uncertain_as_those_of_drawn_read_outs(measured):
+    network, basis = measured.network, measured.architecture.basis
+    rigidity_l, generator = np.linspace(0.5, 2, basis.lmax + 1), torch.Generator().manual_seed(0)
+    drawn_eii = 0
+    for (Z, L, _), readout in network.last_layer().readouts.items():
+        if Z == 8 and len(readout.T_bmii):
+            noise_ebm = torch.randn(4000, len(readout.T_bmii), 2 * L + 1, generator=generator)
+            noise_ebm *= readout.scale_o[readout.functions :, None] * rigidity_l[min(L, basis.lmax)] ** 0.5
+            drawn_eii += torch.einsum('ebm, bmij -> eij', noise_ebm, readout.T_bmii)
+    posterior = Posterior(network, basis, measured.atom_types)
+    [sigma_ii] = posterior.matrices(np.array([8]), rigidity_l[None], np.array([3.0]))
+    np.testing.assert_allclose(sigma_ii, 3 * drawn_eii.std(0).numpy(), rtol=0.08)
+
+
+def test_symmetry_that_forbids_a_dipole_forbids_its_error():
+    calc = DeepDensity(with_factors(DensityModel.load('organics-pbe-pw400')))
+    atoms = molecule('CH3OH', vacuum=4, pbc=True)
+    usual_v = calc.get_density_uncertainty(atoms).sigma_dipole_v
+    assert usual_v[:2].min() > 1e-3 and usual_v[2] < 1e-5, 'the mirror plane forbids it along z'
+    atoms = molecule('C2H4', vacuum=4, pbc=True)
+    assert calc.get_density_uncertainty(atoms).sigma_dipole_v.max() < 0.01 * usual_v.max()
+    turned = molecule('CH3OH', vacuum=4, pbc=True)
+    turned.rotate(90, 'z', center='COU')
+    found_v = calc.get_density_uncertainty(turned).sigma_dipole_v
+    assert np.allclose(found_v, usual_v[[1, 0, 2]], rtol=0.02, atol=1e-5)
+
+
+def with_factors(model: DensityModel) -> DensityModel:
+    """Error bars that tell of D and dipoles, whether the file does or not."""
+    tensors = {'matrix_z': torch.ones(len(model.species)), 'dipole_x': torch.ones(1)}
+    return replace(model, error_bars=ErrorBars(**model.error_bars.state_dict() | tensors))
+
+
+def test_matrices_and_dipoles_are_as_wrong_as_expected(measured, data):
+    """Of the held-out boxes, which the factors are from: most are within 2 σ, not nearly all within 1 σ."""
+    predictor = Predictor(measured, extrapolate=True)
+    deviation_x = []
+    for snapshot in data[1]:
+        coefficients = predictor.coefficients(snapshot.atoms)
+        expected = predictor.expected_error(coefficients)
+        assert expected.sigma_dipole_v is None, 'in a box of water it depends on where that begins'
+        for sigma_ii, D_sii, its_sii in zip(
+            expected.sigma_D_aii, coefficients.D_asii(), snapshot.density.D_asii, strict=True
+        ):
+            error_ii = abs(D_sii - its_sii)[0]
+            assert 0.2 < np.sqrt((error_ii**2).mean() / (sigma_ii**2).mean()) < 5
+            deviation_x.append(error_ii[sigma_ii > 0] / sigma_ii[sigma_ii > 0])
+    share = np.mean(np.concatenate(deviation_x) < 1)
+    assert 0.5 < share < 0.85
 
 
 @pytest.mark.parametrize('name', ['tiny', 'organics-pbe-pw400'])
@@ -167,25 +258,44 @@ def test_sigma_belongs_to_one_density(measured):
         density.new(sigma_sR=density.sigma_sR[:, 1:])
     with pytest.raises(ValueError, match='negative or not finite'):
         density.new(sigma_sR=-density.sigma_sR)
+    dipole_v = np.full(3, 0.1)
+    density = density.new(sigma_dipole_v=dipole_v)
+    changed = density.new(D_asii=[0.9 * D_sii for D_sii in density.D_asii])
+    assert changed.sigma_sR is not None and changed.sigma_D_asii is None and changed.sigma_dipole_v is None
+    assert density.new(nt_sR=2 * density.nt_sR).sigma_dipole_v is None
+    with pytest.raises(ValueError, match=r'sigma_dipole_v must have the shape of a dipole moment, \(3,\), not \(2,\)'):
+        density.new(sigma_dipole_v=dipole_v[:2])
+    with pytest.raises(ValueError, match='sigma_D_asii must be of 3 atoms, not 1'):
+        density.new(sigma_D_asii=density.sigma_D_asii[:1])
 
 
 def test_files_carry_sigma(measured, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    measured.save('sure.safetensors')
+    with_factors(measured).save('sure.safetensors')
     atoms = water_box((1, 1, 1))
     atoms.write('water.xyz')
     common = ['predict', 'water.xyz', 'sure.safetensors', '--extrapolate', '--h', '0.5', '--uncertainty', '--out']
     assert main([*common, 'n.h5', '--plot', 'n.png']) == 0
     assert main([*common, 'n.zarr']) == 0
-    assert 'σ beside it' in capsys.readouterr().out and Path('n.png').stat().st_size > 10000
-    sigma_sR = (
-        DeepDensity('sure.safetensors', extrapolate=True, h=0.5)
-        .predict(ase.io.read('water.xyz'), uncertainty=True)
-        .sigma_sR
-    )
-    np.testing.assert_allclose(read_density('n.h5').sigma_sR, sigma_sR)
+    out = capsys.readouterr().out
+    assert re.search(r'dipole .* ± \(0\.\d+, 0\.\d+, 0\.\d+\) e·Å', out) and 'of the numbers in D' in out
+    assert 'σ beside it' in out and Path('n.png').stat().st_size > 10000
+    calc = DeepDensity('sure.safetensors', extrapolate=True, h=0.5)
+    density = calc.predict(ase.io.read('water.xyz'), uncertainty=True)
+    read = read_density('n.h5')
+    np.testing.assert_allclose(read.sigma_sR, density.sigma_sR)
+    np.testing.assert_allclose(read.sigma_dipole_v, density.sigma_dipole_v)
+    for its_sii, sigma_sii in zip(read.sigma_D_asii, density.sigma_D_asii, strict=True):
+        np.testing.assert_allclose(its_sii, sigma_sii)
     stored = read_zarr_sigma('n.zarr')
-    np.testing.assert_allclose(stored[:], sigma_sR, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(stored[:], density.sigma_sR, rtol=1e-5, atol=1e-8)
+    group = zarr.open_group('n.zarr', mode='r')
+    np.testing.assert_allclose(group['sigma_dipole'][:], density.sigma_dipole_v)
+    np.testing.assert_allclose(group['sigma_D_O'][:, 0], density.sigma_D_asii[0])
+    write_density('plain.h5', density.new(sigma_D_asii=None, sigma_dipole_v=None))
+    assert read_density('plain.h5').sigma_sR is not None and read_density('plain.h5').sigma_D_asii is None
+    write_density('matrices.h5', density.new(sigma_dipole_v=None))
+    assert read_density('matrices.h5').sigma_D_asii is not None and read_density('matrices.h5').sigma_dipole_v is None
     assert stored.attrs['units'] == 'electron/angstrom^3'
     assert main([*common, 'n.h5', '--stream']) == 2
     assert 'goes with neither --stream nor --scheduler' in capsys.readouterr().err
@@ -216,6 +326,9 @@ def test_refusals(tiny_model, data, measured):
     bars = type(measured.error_bars)
     with pytest.raises(ValueError, match='in offset_s that are not finite'):
         bars(**state | {'offset_s': torch.tensor([np.nan, 1.0])})
+    old = bars.from_state_dict({k: v for k, v in state.items() if k not in ('matrix_z', 'dipole_x')}, measured.network)
+    expected = DeepDensity(replace(measured, error_bars=old)).get_density_uncertainty(atoms)
+    assert expected.nmae > 0 and expected.sigma_D_aii is None and expected.sigma_dipole_v is None
     with pytest.raises(ValueError, match=r'error_bars.weight_y is \(1,\), which should be'):
         bars.from_state_dict(state | {'weight_y': torch.zeros(1)}, measured.network)
 
