@@ -81,13 +81,14 @@ def expected_error(
         system, features = coefficients.seen or _seen_again(runner, atoms)
         unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
         seen = Seen(system, features, coefficients.output, unfamiliar_a)
-        error_a = bars(runner.network, seen).double().numpy()
+        whitened = bars.whitened(runner.network.species, features)
+        error_a = bars(runner.network, seen, whitened).double().numpy()
         if not bars.tells_of_matrices:
             return ExpectedError(error_a, electrons, bars.spread)
-        beyond = BeyondDensity.of(posterior, bars, seen, atoms, error_a)
+        beyond = BeyondDensity.of(posterior, bars, whitened, system, atoms, error_a)
     factor_a = bars.matrix_z.double().numpy()[np.searchsorted(runner.network.species, atoms.numbers)]
     sigma_D_aii = [factor * sigma_ii for factor, sigma_ii in zip(factor_a, beyond.sigma_D_aii, strict=True)]
-    covariance_vv = float(bars.dipole_x) ** 2 * beyond.dipole_covariance_vv if bars.tells_of_dipoles else None
+    covariance_vv = beyond.dipole_covariance_vv(bars.dipole_x.double().numpy()) if bars.tells_of_dipoles else None
     return ExpectedError(error_a, electrons, bars.spread, sigma_D_aii, covariance_vv)
 
 
@@ -97,24 +98,39 @@ class BeyondDensity:
 
     sigma_D_aii: list[np.ndarray]
     """For each atom (ni, ni) σ of its density matrix."""
-    dipole_covariance_vv: np.ndarray
-    """(3, 3) (e·Å)²"""
+    dipole_covariance_xvv: np.ndarray
+    """(2, 3, 3) of what charges and dipoles of atoms bring to the dipole moment, (e·Å)²."""
+
+    def dipole_covariance_vv(self, factor_x: np.ndarray) -> np.ndarray:
+        """(3, 3) with the two factors of :attr:`.ErrorBars.dipole_x`, (e·Å)²."""
+        covariance_vv: np.ndarray = np.einsum('x, xvw -> vw', factor_x**2, self.dipole_covariance_xvv)
+        return covariance_vv
 
     @classmethod
-    def of(cls, posterior: Posterior, bars: ErrorBars, seen: Seen, atoms: Atoms, error_a: np.ndarray) -> BeyondDensity:
+    def of(
+        cls,
+        posterior: Posterior,
+        bars: ErrorBars,
+        whitened: Features,
+        system: System,
+        atoms: Atoms,
+        error_a: np.ndarray,
+    ) -> BeyondDensity:
         """Of some atoms.
 
         Parameters
         ----------
+        whitened
+            Of :meth:`.ErrorBars.whitened`.
         error_a
             (natoms,) expected errors of ñ, electrons.
         """
-        rigidity_al = bars.rigidity(posterior.network.species, seen.features, seen.system).double().numpy()
-        scale_a = posterior.radial.scales(atoms.numbers, rigidity_al, error_a)
-        position_av = relpos_ac(atoms) @ atoms.cell.array
+        rigidity_al = bars.rigidity(whitened, system).double().numpy()
+        integral_a = posterior.radial.integrals(atoms.numbers, rigidity_al)
+        covariance_xvv = posterior.dipole(whitened, system, relpos_ac(atoms) @ atoms.cell.array)
         return cls(
-            posterior.matrices(atoms.numbers, rigidity_al, scale_a),
-            posterior.dipole(bars, seen.system, seen.features, scale_a, position_av),
+            posterior.matrices(atoms.numbers, rigidity_al, error_a / integral_a),
+            (error_a.sum() / integral_a.sum()) ** 2 * covariance_xvv,
         )
 
 
@@ -178,7 +194,7 @@ class Sigma:
         runner, bars, atoms = self.runner, self.runner.model.error_bars, coefficients.atoms
         assert bars is not None
         system, features = coefficients.seen or _seen_again(runner, atoms)
-        rigidity_al = bars.rigidity(runner.network.species, features, system).double().numpy()
+        rigidity_al = bars.rigidity(bars.whitened(runner.network.species, features), system).double().numpy()
         c_anm = self.radial.coefficients(atoms.numbers, rigidity_al, expected.error_a)
         output = Coefficients({}, c_anm.new_zeros(len(atoms), 0), [c_anm[None, None].to(runner.device, runner.dtype)])
         position_av = torch.from_numpy(atoms.positions).to(runner.device)

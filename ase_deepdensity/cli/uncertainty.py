@@ -12,7 +12,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add('model', metavar='MODEL', help='a name or a file')
-    add('dataset', nargs='+', metavar='DATASET', help='folders of snapshots that it was trained on')
+    add(
+        'dataset',
+        nargs='*',
+        metavar='DATASET',
+        help='folders of snapshots that it was trained on; without any, the error bars that it has stay as they are, '
+        'but for how large those of D and of the dipole are, which is measured on --held-out',
+    )
     add(
         '--held-out',
         nargs='+',
@@ -30,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ase_deepdensity.cli.outputs import check_output
     from ase_deepdensity.dataset import Dataset
     from ase_deepdensity.model import SHIPPED, SUFFIX, DensityModel, model_path
-    from ase_deepdensity.training.error_bars import held_out_part, with_error_bars
+    from ase_deepdensity.training.error_bars import held_out_part, with_error_bars, with_factors
 
     path = model_path(args.model)
     out = path if args.out is None else Path(args.out.removesuffix(SUFFIX) + SUFFIX)
@@ -41,18 +47,26 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_output('--out', str(out))
     model = DensityModel.load(path)
-    training = Dataset(args.dataset)
-    if args.held_out is None:
-        training, held_out = held_out_part(model, training)
-    else:
+    if not args.dataset:
+        if args.held_out is None:
+            raise ValueError('give DATASET, the data of the training, or --held-out, or both')
         held_out = Dataset(args.held_out)
-    model = with_error_bars(model, training, held_out, progress=True)
+        model = with_factors(model, held_out, progress=True)
+        source = f'those of D and the dipole as large as on {len(held_out)} held-out snapshots'
+    else:
+        training = Dataset(args.dataset)
+        if args.held_out is None:
+            training, held_out = held_out_part(model, training)
+        else:
+            held_out = Dataset(args.held_out)
+        model = with_error_bars(model, training, held_out, progress=True)
+        source = f'from {len(training)} snapshots of its training and {len(held_out)} held out'
     if args.out is not None:
         model.card['name'] = out.name.removesuffix(SUFFIX)
     model.save(out)
     assert model.error_bars is not None
     print(
-        f'{out}: error bars from {len(training)} snapshots of its training and {len(held_out)} held out; '
+        f'{out}: error bars, {source}; '
         f'the NMAE of two of three held-out systems is within a factor of {math.exp(model.error_bars.spread):.2f}.\n'
         'Of held-out formulas, each tenth with error bars that were made without it:'
     )

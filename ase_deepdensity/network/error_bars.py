@@ -74,8 +74,8 @@ class ErrorBars:
     matrix_z
         (nspecies,) what makes σ of atomic matrices (:mod:`.posterior`) as large as their errors.
     dipole_x
-        (1,) the same of the dipole moment, if that is known; zeros where nothing is, as in files from before there were
-        these two.
+        (2,) the same of the dipole moment, of what charges and dipoles of atoms bring, if that is known; zeros where
+        nothing is, as in files from before there were these two.
 
     Raises
     ------
@@ -94,6 +94,7 @@ class ErrorBars:
             setattr(self, name, tensors[name])
         self._factor_zlkk = _unpacked(self.factor_zlt)
         self._scale_zl: torch.Tensor | None = None
+        self._whitening_cd: dict[tuple[int, int], torch.Tensor] = {}
 
     whiten_lcd: torch.Tensor
     factor_zlt: torch.Tensor
@@ -120,15 +121,20 @@ class ErrorBars:
         """σ of ln NMAE."""
         return float(self.offset_s[1])
 
-    def __call__(self, network: DensityNetwork, seen: Seen) -> torch.Tensor:
-        """(natoms,) expected ∫ |ñ − ñ_ref| dr of the points that are nearest to each atom, electrons."""
-        z_ay = ((self.signs(network, seen) - self.centre_y) * self.scale_y).clamp(-FARTHEST, FARTHEST)
+    def __call__(self, network: DensityNetwork, seen: Seen, whitened: Features | None = None) -> torch.Tensor:
+        """(natoms,) expected ∫ |ñ − ñ_ref| dr of the points that are nearest to each atom, electrons.
+
+        ``whitened``: what :meth:`whitened` gives, if it is known already.
+        """
+        signs_ay = self.signs(network, seen, whitened)
+        z_ay = ((signs_ay - self.centre_y) * self.scale_y).clamp(-FARTHEST, FARTHEST)
         return (z_ay @ self.weight_y + self.offset_s[0]).exp()
 
-    def signs(self, network: DensityNetwork, seen: Seen) -> torch.Tensor:
+    def signs(self, network: DensityNetwork, seen: Seen, whitened: Features | None = None) -> torch.Tensor:
         """(natoms, signs) those of each atom, their means over it and its neighbours, and their maxima."""
         system, c_lesanm = seen.system, seen.output.c_lesanm
-        rigidity_al = self.rigidity(network.species, seen.features, system)
+        whitened = self.whitened(network.species, seen.features) if whitened is None else whitened
+        rigidity_al = self.rigidity(whitened, system)
         scale_zl = self._scales_of(network)
         z_a = torch.searchsorted(torch.tensor(network.species), system.number_a.cpu())
         norm_la = torch.stack([c_esanm[:, 0].mean(0).square().sum((1, 2)).cpu().float() for c_esanm in c_lesanm])
@@ -153,20 +159,28 @@ class ErrorBars:
             self._scale_zl = scales(network.last_layer(), network.species)
         return self._scale_zl
 
-    def rigidity(self, species: Sequence[int], features: Features, system: System) -> torch.Tensor:
+    def rigidity(self, whitened: Features, system: System) -> torch.Tensor:
         """(natoms, lmax+1) u²."""
         u_al = torch.zeros(system.natoms, len(self.whiten_lcd))
-        for (Z, L, pseudo), h_mac in features.items():
-            if pseudo or L >= len(self.whiten_lcd):
-                continue
-            u_al[system.atoms_of(Z).cpu(), L] = self.whitened(species.index(Z), L, h_mac).square().sum(-1).mean(0)
+        for (Z, L, _), z_mac in whitened.items():
+            u_al[system.atoms_of(Z).cpu(), L] = z_mac.square().sum(-1).mean(0)
         return u_al
 
-    def whitened(self, z: int, L: int, h_mac: torch.Tensor) -> torch.Tensor:
-        """F z of features (2L+1, natoms, channels) of the element ``species[z]``, whose squares add up to u²."""
-        z_mac, nown = h_mac.cpu().float() @ self.whiten_lcd[L], self._factor_zlkk.shape[-1]
-        own_mak = z_mac[..., :nown] @ self._factor_zlkk[z, L].T
-        return torch.cat([own_mak, z_mac[..., nown:] / (1 + self.usual_zx[z, 1].exp()).sqrt()], dim=-1)
+    def whitened(self, species: Sequence[int], features: Features) -> Features:
+        """F z of the features of natural parity, whose squares add up to u²."""
+        return {
+            (Z, L, pseudo): h_mac.cpu().float() @ self._whitening(species.index(Z), L)
+            for (Z, L, pseudo), h_mac in features.items()
+            if not pseudo and L < len(self.whiten_lcd)
+        }
+
+    def _whitening(self, z: int, L: int) -> torch.Tensor:
+        """(n, n) what makes F z of the features of an element."""
+        if (z, L) not in self._whitening_cd:
+            W_cd, nown = self.whiten_lcd[L], self._factor_zlkk.shape[-1]
+            rest_cd = W_cd[:, nown:] / (1 + self.usual_zx[z, 1].exp()).sqrt()
+            self._whitening_cd[z, L] = torch.cat([W_cd[:, :nown] @ self._factor_zlkk[z, L].T, rest_cd], dim=1)
+        return self._whitening_cd[z, L]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {name: getattr(self, name) for name in self.NAMES}
@@ -181,7 +195,7 @@ class ErrorBars:
             Tensors that are missing, too many or do not fit each other or the network; numbers that are not finite.
         """
         nspecies = len(network.species)
-        state = {'matrix_z': torch.zeros(nspecies), 'dipole_x': torch.zeros(1)} | state
+        state = {'matrix_z': torch.zeros(nspecies), 'dipole_x': torch.zeros(2)} | state
         if state.keys() != set(cls.NAMES):
             raise ValueError(f'error bars have the tensors {sorted(state)}, not {sorted(cls.NAMES)}')
         channels, lmax = _sizes(network.last_layer())
@@ -193,7 +207,7 @@ class ErrorBars:
             **dict.fromkeys(('centre_y', 'scale_y', 'weight_y'), (nsigns,)),
             'offset_s': (2,),
             'matrix_z': (nspecies,),
-            'dipole_x': (1,),
+            'dipole_x': (2,),
         }
         for name, shape in shapes.items():
             if tuple(state[name].shape) != shape:

@@ -14,11 +14,11 @@ their centre R̄, here that of the valence electrons at their atoms:
     μ = −Σ_a [(R_a − R̄) q_a + p_a],      q_a = Σ_o t_o y_ao (L = 0),      p_am = Σ_o t_o y_aom (L = 1).
 
 The atoms of an element share their weights w, so that their errors add up with their signs, and where symmetry forbids
-a dipole it has no error.  With F as in :mod:`.error_bars`,
+a dipole it has no error.  With F as in :mod:`.error_bars` and one k for all atoms, Σ_a E_a / Σ_a ∫ √v_a dr,
 
-    Cov μ_v μ_w = Σ_ZL Σ_o (s_o t_o)² x_v·x_w,      x_v = F Σ_a k_a Σ_m g_avm z_am,
+    Cov μ_v μ_w = k² Σ_L f_L² Σ_Z Σ_o (s_o t_o)² x_v·x_w,      x_v = F Σ_a Σ_m g_avm z_am,
 
-g_avm = (R_a − R̄)_v for L = 0 and 1 where m is v for L = 1.
+g_avm = (R_a − R̄)_v for L = 0 and 1 where m is v for L = 1.  The factors f of charges and dipoles are measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from ase.units import Bohr
 
 from ase_deepdensity.basis import SplineBasis
 from ase_deepdensity.network.contract import DensityNetwork
-from ase_deepdensity.network.error_bars import ErrorBars
 from ase_deepdensity.network.radial_variance import RadialVariance
 from ase_deepdensity.network.readout import Features
 from ase_deepdensity.network.system import System
@@ -60,6 +59,7 @@ class Posterior:
         self.radial = RadialVariance(network, basis)
         self._layer = network.last_layer()
         self._matrix_zlii: dict[int, np.ndarray] = {}
+        self._moment_zl: dict[tuple[int, int], float] = {}
 
     def matrices(self, number_a: np.ndarray, rigidity_al: np.ndarray, scale_a: np.ndarray) -> list[np.ndarray]:
         """For each atom (ni, ni) σ of its density matrix, both spins together.
@@ -94,31 +94,36 @@ class Posterior:
             self._matrix_zlii[number] = square_lii
         return self._matrix_zlii[number]
 
-    def dipole(
-        self, bars: ErrorBars, system: System, features: Features, scale_a: np.ndarray, position_av: np.ndarray
-    ) -> np.ndarray:
-        """(3, 3) covariance of the dipole moment, (e·Å)².
+    def dipole(self, whitened: Features, system: System, position_av: np.ndarray) -> np.ndarray:
+        """(2, 3, 3) covariance of the dipole moment that charges and dipoles of atoms bring, (e·Å)², at f = k = 1.
 
         Parameters
         ----------
+        whitened
+            Of :meth:`.ErrorBars.whitened`.
         position_av
             (natoms, 3) Å, those that the dipole moment is made with.
         """
         valence_a = np.array([self.atom_types[Z].nvalence for Z in system.number_a.tolist()])
         from_centre_av = position_av - valence_a @ position_av / valence_a.sum()
-        covariance_vv = np.zeros((3, 3))
-        for (Z, L, pseudo), h_mac in features.items():
-            if pseudo or L > 1 or L >= len(bars.whiten_lcd):
+        covariance_xvv = np.zeros((2, 3, 3))
+        for (Z, L, _), z_mac in whitened.items():
+            if L == 0:
+                x_vc = from_centre_av[system.atoms_of(Z).cpu().numpy()].T @ z_mac[0].double().numpy()
+            elif L == 1:
+                x_vc = z_mac[XYZ].double().sum(1).numpy()
+            else:
                 continue
-            of_Z = system.atoms_of(Z).cpu().numpy()
-            z_mac = bars.whitened(self.network.species.index(Z), L, h_mac).double().numpy()
-            z_mac = z_mac * scale_a[of_Z, None]
-            x_vc = np.einsum('ac, av -> vc', z_mac[0], from_centre_av[of_Z]) if L == 0 else z_mac[XYZ].sum(1)
-            covariance_vv += self._moments(Z, L) * (x_vc @ x_vc.T)
-        return covariance_vv
+            covariance_xvv[L] += self._moments(Z, L) * (x_vc @ x_vc.T)
+        return covariance_xvv
 
     def _moments(self, number: int, L: int) -> float:
         """Σ_o (s_o t_o)² of the charges (L = 0, e²) or dipoles (L = 1, (e·Å)²) that the outputs add to an atom."""
+        if (number, L) not in self._moment_zl:
+            self._moment_zl[number, L] = self._moments_of(number, L)
+        return self._moment_zl[number, L]
+
+    def _moments_of(self, number: int, L: int) -> float:
         readout, r_g = self._layer.readouts[number, L, False], self.radial.r_g
         factor = sqrt(4 * pi / (2 * L + 1))
         smooth_o = factor * np.trapezoid(r_g[:, None] ** (L + 2) * self.radial.radial_lgo[L], r_g, axis=0)

@@ -62,10 +62,14 @@ class RadialVariance:
 
     def scales(self, number_a: np.ndarray, rigidity_al: np.ndarray, integral_a: np.ndarray) -> np.ndarray:
         """(natoms,) factors of √v_a with which ∫ √v_a dr = ``integral_a``."""
+        return integral_a / self.integrals(number_a, rigidity_al)
+
+    def integrals(self, number_a: np.ndarray, rigidity_al: np.ndarray) -> np.ndarray:
+        """(natoms,) ∫ √v_a dr, as it is."""
         root_ag = np.sqrt(self._values(number_a, rigidity_al))
         root_a = 4 * pi * np.trapezoid(self.r_g**2 * root_ag, self.r_g, axis=1)
-        scale_a: np.ndarray = integral_a / np.maximum(root_a, 1e-30)
-        return scale_a
+        integral_a: np.ndarray = np.maximum(root_a, 1e-30)
+        return integral_a
 
     def _values(self, number_a: np.ndarray, rigidity_al: np.ndarray) -> np.ndarray:
         """(natoms, distances) v_a as it is, at :attr:`r_g`."""

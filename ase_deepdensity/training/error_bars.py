@@ -79,7 +79,8 @@ class Case:
 
     def beyond(self, posterior: Posterior, bars: ErrorBars, expected_a: np.ndarray) -> Beyond:
         """Its errors of D and of the dipole, and what the posterior says of them."""
-        said = BeyondDensity.of(posterior, bars, self.seen, self.atoms, expected_a)
+        whitened = bars.whitened(posterior.network.species, self.seen.features)
+        said = BeyondDensity.of(posterior, bars, whitened, self.seen.system, self.atoms, expected_a)
         return Beyond(self.atoms.numbers, self.matrix_error_aii, self.dipole_error_v, said)
 
 
@@ -122,20 +123,48 @@ def with_error_bars(
     return replace(model, card=card, error_bars=ErrorBars(**state))
 
 
+def with_factors(model: DensityModel, held_out: Dataset, *, progress: bool = False) -> DensityModel:
+    """The same model with its error bars, of which those of D and the dipole are made as large as errors are.
+
+    Parameters
+    ----------
+    held_out
+        Whole systems that took no part in its training.
+
+    Raises
+    ------
+    ErrorBarError
+        A model without error bars; too few snapshots.
+    """
+    bars = model.error_bars
+    if bars is None:
+        raise ErrorBarError(f'{model.name} has no error bars, which only its training data can give it')
+    _check_number(model, held_out)
+    cases = list(_cases(model, held_out, range(len(held_out)), 'held-out data', progress).values())
+    expected_ta = [bars(model.network, case.seen).double().numpy() for case in cases]
+    tensors, worth = _beyond_density(model, bars, cases, expected_ta)
+    card = model.card | {'error bars': model.card.get('error bars', {}) | worth}
+    return replace(model, card=card, error_bars=ErrorBars(**bars.state_dict() | tensors))
+
+
 def check(model: DensityModel, training: Dataset, held_out: Dataset) -> None:
     """Refuse what gives no error bars, before any work."""
     try:
         model.network.last_layer()
     except ValueError as error:
         raise ErrorBarError(f'{model.name} can have no error bars: {error}') from None
+    _check_number(model, held_out)
+    if missing := sorted(set(model.species) - set(training.numbers)):
+        names = ', '.join(model.symbols[model.species.index(Z)] for Z in missing)
+        raise ErrorBarError(f'the training data lack {names}, which {model.name} knows: give all of its training data')
+
+
+def _check_number(model: DensityModel, held_out: Dataset) -> None:
     if len(held_out) < LEAST_HELD_OUT:
         raise ErrorBarError(
             f'{len(held_out)} snapshots that took no part in the training of {model.name} are too few for error bars; '
             f'at least {LEAST_HELD_OUT} are needed'
         )
-    if missing := sorted(set(model.species) - set(training.numbers)):
-        names = ', '.join(model.symbols[model.species.index(Z)] for Z in missing)
-        raise ErrorBarError(f'the training data lack {names}, which {model.name} knows: give all of its training data')
 
 
 def held_out_part(model: DensityModel, dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -239,7 +268,7 @@ def _rigidities(model: DensityModel, training: Dataset, known_t: Mapping[int, Ca
     nsigns = nsigns_of(len(tensors['whiten_lcd']) - 1)
     names = 'centre_y', 'scale_y', 'weight_y'
     tensors |= {name: torch.zeros(nsigns) for name in names}
-    tensors |= {'matrix_z': torch.zeros(len(model.species)), 'dipole_x': torch.zeros(1)}
+    tensors |= {'matrix_z': torch.zeros(len(model.species)), 'dipole_x': torch.zeros(2)}
     return ErrorBars(**tensors, usual_zx=torch.tensor(usual_zx, dtype=torch.float32), offset_s=torch.zeros(2))
 
 

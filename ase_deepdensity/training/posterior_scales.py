@@ -1,9 +1,10 @@
 """How large σ of atomic matrices and of the dipole are, by the true errors of held-out snapshots.
 
-The posterior (:mod:`ase_deepdensity.network.posterior`) gives their shape; one factor for each element and one for all
+The posterior (:mod:`ase_deepdensity.network.posterior`) gives their shape; one factor for each element and two for
 dipoles give their size.  The factor of an element is the geometric mean over its atoms of what makes the RMS of σ that
-of the error of D; the factor of dipoles the one with which the share of a Gaussian of the errors along the principal
-axes of their covariance is within 1 σ.
+of the error of D.  Of dipoles, the ratio of the two factors, for charges and dipoles of atoms, is the most likely one
+for errors along the principal axes of their covariance that have Student's distribution (of three degrees of freedom,
+so that a few large ones do not decide); their size is that with which as many errors as of a Gaussian are within 1 σ.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 
 from ase_deepdensity.expected_error import BeyondDensity
 
@@ -22,6 +24,12 @@ POOLED = 2.0
 """Atoms that the mean over all elements counts as for the mean of one."""
 SMALLEST = 1e-4
 """e·Å: σ of a dipole along an axis along which symmetry allows none; and of numbers in D, in units of the largest σ."""
+TINY = 1e-9
+"""e·Å"""
+STUDENT = 3
+"""Degrees of freedom."""
+LARGEST = 5.0
+"""Of the ln of the factors of dipoles."""
 ONE_SIGMA = 0.6827
 
 
@@ -43,12 +51,10 @@ def factors(cases: Sequence[Beyond], species: Sequence[int]) -> dict[str, torch.
     log_z = [np.concatenate([_matrix_logs(case, Z) for case in cases]) for Z in species]
     mean = float(np.concatenate(log_z).mean()) if any(map(len, log_z)) else 0.0
     matrix_z = [np.exp((log_a.sum() + POOLED * mean) / (len(log_a) + POOLED)) for log_a in log_z]
-    deviation_x = _deviations(cases)
-    dipole = np.quantile(deviation_x, ONE_SIGMA) if len(deviation_x) >= LEAST_AXES else 0.0
     known = float(any(map(len, log_z)))
     return {
         'matrix_z': known * torch.tensor(matrix_z, dtype=torch.float32),
-        'dipole_x': torch.tensor([dipole], dtype=torch.float32),
+        'dipole_x': torch.tensor(_dipole_factors(cases), dtype=torch.float32),
     }
 
 
@@ -66,15 +72,12 @@ def shares(
         matrix_z = dict(zip(species, tensors['matrix_z'].tolist(), strict=True))
         if not any(matrix_z.values()):
             continue
-        element_x += [
-            _numbers(error_ii, matrix_z[Z] * sigma_ii)
-            for case in out
-            for Z, error_ii, sigma_ii in zip(
-                case.number_a.tolist(), case.matrix_error_aii, case.said.sigma_D_aii, strict=True
-            )
-        ]
-        if dipole := float(tensors['dipole_x']):
-            dipole_x.append(_deviations(out) / dipole)
+        for case in out:
+            pairs = zip(case.number_a.tolist(), matrix_deviations(case), strict=True)
+            element_x += [deviation_x / matrix_z[Z] for Z, deviation_x in pairs]
+        factor_x = tensors['dipole_x'].double().numpy()
+        if factor_x.any():
+            dipole_x.append(dipole_deviations(out, factor_x))
     found: dict[str, float] = {}
     for name, deviation_x in ('D', np.concatenate(element_x)), ('dipoles', np.concatenate(dipole_x)):
         if len(deviation_x):
@@ -93,19 +96,44 @@ def _matrix_logs(case: Beyond, number: int) -> np.ndarray:
     return np.array(ratios)
 
 
-def _numbers(error_ii: np.ndarray, sigma_ii: np.ndarray) -> np.ndarray:
-    """Errors in σ of the numbers of a matrix that may differ from atom to atom, each once."""
-    upper_ii = np.triu(sigma_ii > SMALLEST * sigma_ii.max(initial=0.0))
-    deviation_x: np.ndarray = abs(error_ii[upper_ii]) / sigma_ii[upper_ii]
-    return deviation_x
+def matrix_deviations(case: Beyond) -> list[np.ndarray]:
+    """For each atom errors in σ of the numbers of its matrix that may differ from atom to atom, each once."""
+    deviation_ax = []
+    for error_ii, sigma_ii in zip(case.matrix_error_aii, case.said.sigma_D_aii, strict=True):
+        upper_ii = np.triu(sigma_ii > SMALLEST * sigma_ii.max(initial=0.0))
+        deviation_ax.append(abs(error_ii[upper_ii]) / sigma_ii[upper_ii])
+    return deviation_ax
 
 
-def _deviations(cases: Sequence[Beyond]) -> np.ndarray:
-    """Errors of dipoles along their principal axes in units of what the posterior says, where symmetry allows any."""
-    parts = [np.empty(0)]
+def dipole_deviations(cases: Sequence[Beyond], factor_x: np.ndarray) -> np.ndarray:
+    """Errors of dipoles along their principal axes in σ, where symmetry allows any; ``factor_x``: (2,)."""
+    sigma_x, error_x = _along_axes(cases, factor_x)
+    return error_x / sigma_x
+
+
+def _along_axes(cases: Sequence[Beyond], factor_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """σ and sizes of errors of dipoles along their principal axes, e·Å."""
+    parts = [(np.empty(0), np.empty(0))]
     for case in cases:
         if case.dipole_error_v is not None:
-            variance_x, axis_vx = np.linalg.eigh(case.said.dipole_covariance_vv)
-            sigma_x = np.sqrt(variance_x.clip(min=0))
-            parts.append((abs(case.dipole_error_v @ axis_vx) / np.maximum(sigma_x, 1e-30))[sigma_x > SMALLEST])
-    return np.concatenate(parts)
+            allowed = np.sum(np.linalg.eigvalsh(case.said.dipole_covariance_vv(np.ones(2))) > SMALLEST**2)
+            variance_x, axis_vx = np.linalg.eigh(case.said.dipole_covariance_vv(factor_x))
+            sigma_x = np.sqrt(np.maximum(variance_x, TINY**2))
+            parts.append((sigma_x[3 - allowed :], abs(case.dipole_error_v @ axis_vx)[3 - allowed :]))
+    sigma_x, error_x = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return sigma_x, error_x
+
+
+def _dipole_factors(cases: Sequence[Beyond]) -> np.ndarray:
+    """(2,) of charges and dipoles of atoms; zeros where there are too few errors."""
+    if len(dipole_deviations(cases, np.ones(2))) < LEAST_AXES:
+        return np.zeros(2)
+
+    def unlikelihood(log_x: np.ndarray) -> float:
+        sigma_x, error_x = _along_axes(cases, np.exp(log_x))
+        freedom = STUDENT
+        return float(np.sum(np.log(sigma_x) + (freedom + 1) / 2 * np.log1p((error_x / sigma_x) ** 2 / freedom)))
+
+    factor_x = np.exp(minimize(unlikelihood, np.zeros(2), method='Nelder-Mead', bounds=[(-LARGEST, LARGEST)] * 2).x)
+    size: np.ndarray = factor_x * np.quantile(dipole_deviations(cases, factor_x), ONE_SIGMA)
+    return size

@@ -4,7 +4,8 @@
 
 One line for each snapshot, by error; then the shares within 1 and 2 σ, rank correlations over systems and over atoms
 (beside those of the distance alone), how many are within a factor of two; the same of σ at the points of the
-grids, where it is not zero; and the CPU time that both take, against that of a prediction without error bars.
+grids, where it is not zero, of σ of the numbers in D, and of the dipole along the principal axes of its covariance; and
+the CPU time that both take, against that of a prediction without error bars.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ase_deepdensity.analysis.compare import nmae
+from ase_deepdensity.analysis.dipole import origin_caveat
 from ase_deepdensity.analysis.shares import nearest_sums
 from ase_deepdensity.dataset import Dataset, Snapshot
+from ase_deepdensity.expected_error import BeyondDensity
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
+from ase_deepdensity.training.posterior_scales import Beyond, dipole_deviations, matrix_deviations
 
 REPEATS = 7
 """Of a measurement of time, of which the best counts."""
@@ -49,6 +53,8 @@ class Row:
     """Of the prediction, more with the error bar, and for σ at all points."""
     points: tuple[float, ...]
     """See :func:`of_points`."""
+    beyond: Beyond | None
+    """Errors of D and the dipole, and what is expected of them."""
 
 
 def fastest(*jobs: Callable[[], object]) -> list[float]:
@@ -79,6 +85,20 @@ def row(predictor: Predictor, plain: Predictor, snapshot: Snapshot) -> Row:
     expected = predictor.expected_error(coefficients)
     sigma_R = predictor.with_sigma(coefficients, density).sigma_sR[0]
 
+    beyond = None
+    if expected.sigma_D_aii is not None:
+        covariance_vv = expected.dipole_covariance_vv
+        has_dipole = covariance_vv is not None and not origin_caveat(reference)
+        beyond = Beyond(
+            atoms.numbers,
+            [D_sii.sum(0) - its_sii.sum(0) for D_sii, its_sii in zip(density.D_asii, reference.D_asii, strict=True)],
+            density.dipole_moment() - reference.dipole_moment() if has_dipole else None,
+            BeyondDensity(
+                expected.sigma_D_aii,
+                np.zeros((2, 3, 3)) if covariance_vv is None else np.stack([covariance_vv / 2] * 2),
+            ),
+        )
+
     def with_error_bar() -> None:
         some = predictor.coefficients(atoms)
         predictor.density(some, reference.grid)
@@ -95,7 +115,7 @@ def row(predictor: Predictor, plain: Predictor, snapshot: Snapshot) -> Row:
     return Row(
         str(atoms.symbols), true, expected.nmae, float(np.log(true / expected.nmae)) / expected.spread,
         true_a, expected.error_a, coefficients.unfamiliar_a,
-        (without, with_bar - without, at_points), of_points(sigma_R, error_R),
+        (without, with_bar - without, at_points), of_points(sigma_R, error_R), beyond,
     )  # fmt: skip
 
 
@@ -123,10 +143,36 @@ def main(model: str, *folders: str) -> None:
     print(
         f'with the true size of the whole error: {one_true:.0%} and {two_true:.0%}; {outside:.0%} of it where σ is zero'
     )
+    print_beyond([r.beyond for r in rows if r.beyond is not None])
     prediction, bar, points = np.sum([r.seconds for r in rows], axis=0)
     print(
         f'CPU time: error bars {bar / prediction:.0%} of that of the predictions, σ at points {points / prediction:.0%}'
     )
+
+
+def print_beyond(cases: list[Beyond]) -> None:
+    """Shares, and how well the RMS over an atom's matrix is told."""
+    if not cases:
+        return
+    deviation_x = np.concatenate([x for case in cases for x in matrix_deviations(case)])
+    true_a, expected_a = (
+        np.array([np.sqrt(np.mean(x_ii**2)) for case in cases for x_ii in get(case)])
+        for get in (lambda case: case.matrix_error_aii, lambda case: case.said.sigma_D_aii)
+    )
+    within = np.mean(abs(np.log(true_a / expected_a)) < np.log(2))
+    print(
+        f'numbers in D: {np.mean(deviation_x < 1):.0%} within 1 σ, {np.mean(deviation_x < 2):.0%} within 2 σ; RMS of '
+        f'atoms: {within:.0%} within a factor of two, rank correlation {_rank(expected_a, true_a)}'
+    )
+    with_dipole = [case for case in cases if case.dipole_error_v is not None]
+    deviation_x = dipole_deviations(with_dipole, np.ones(2))
+    if len(deviation_x):
+        size = [np.linalg.norm(case.dipole_error_v) for case in with_dipole]
+        sigma = [np.trace(case.said.dipole_covariance_vv(np.ones(2))) ** 0.5 for case in with_dipole]
+        print(
+            f'dipoles, {len(deviation_x)} axes of {len(size)} systems: {np.mean(deviation_x < 1):.0%} within 1 σ, '
+            f'{np.mean(deviation_x < 2):.0%} within 2 σ; rank correlation of their sizes {_rank(sigma, size)}'
+        )
 
 
 def _rank(x: np.ndarray, y: np.ndarray) -> str:

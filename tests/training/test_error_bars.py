@@ -151,7 +151,7 @@ def test_dipole_is_as_uncertain_as_that_of_drawn_read_outs(measured):
     for (Z, L, pseudo), readout in layer.readouts.items():
         if not pseudo and L < len(bars.whiten_lcd):
             noise_edo = torch.randn(members, readout.channels, readout.outputs, generator=generator)
-            F_cd = bars.whitened(network.species.index(Z), L, torch.eye(readout.channels)[None])[0]
+            F_cd = bars.whitened(network.species, {(Z, L, False): torch.eye(readout.channels)})[Z, L, False]
             weights[Z, L, pseudo] = torch.einsum('cd, edo -> eco', F_cd, noise_edo)
     drawn, usual = layer.says(features, weights, system), coefficients.output
     grid = predictor.grid(atoms, h=0.38)
@@ -167,7 +167,7 @@ def test_dipole_is_as_uncertain_as_that_of_drawn_read_outs(measured):
     drawn_ev = np.array([dipole(e) for e in range(members)])
     drawn_ev -= predictor.density(coefficients, grid).dipole_moment()
     posterior = Posterior(network, measured.architecture.basis, measured.atom_types)
-    found_vv = posterior.dipole(bars, system, features, np.ones(len(atoms)), atoms.positions)
+    found_vv = posterior.dipole(bars.whitened(network.species, features), system, atoms.positions).sum(0)
     drawn_vv = drawn_ev.T @ drawn_ev / members
     assert abs(found_vv - drawn_vv).max() < 0.25 * np.trace(drawn_vv), f'{drawn_vv} drawn, {found_vv} found'
     assert np.isclose(np.trace(found_vv), np.trace(drawn_vv), rtol=0.25)
@@ -202,7 +202,7 @@ def test_symmetry_that_forbids_a_dipole_forbids_its_error():
 
 def with_factors(model: DensityModel) -> DensityModel:
     """Error bars that tell of D and dipoles, whether the file does or not."""
-    tensors = {'matrix_z': torch.ones(len(model.species)), 'dipole_x': torch.ones(1)}
+    tensors = {'matrix_z': torch.ones(len(model.species)), 'dipole_x': torch.ones(2)}
     return replace(model, error_bars=ErrorBars(**model.error_bars.state_dict() | tensors))
 
 
@@ -343,6 +343,16 @@ def test_command(tiny_model, data, tmp_path, capsys, monkeypatch):
     assert 'held-out systems is within a factor of' in out and re.search(r'within 2 σ, % +\d', out)
     assert main(['predict', 'water.xyz', 'sure.safetensors', '--extrapolate']) == 0
     assert re.search(r'error +NMAE .* in two of three cases\n.*% of it at atom', capsys.readouterr().out)
+    assert main(['uncertainty', 'sure.safetensors', '--held-out', known, '--out', 'again']) == 2
+    assert '4 snapshots that took no part' in capsys.readouterr().err
+    assert main(['uncertainty', 'sure.safetensors', '--held-out', unknown, '--out', 'again']) == 0
+    assert re.search(r'D within 2 σ, % +\d', capsys.readouterr().out)
+    before, after = (DensityModel.load(f'{name}.safetensors').error_bars for name in ('sure', 'again'))
+    assert torch.equal(before.weight_y, after.weight_y) and not torch.equal(before.matrix_z, after.matrix_z)
+    assert np.allclose(before.matrix_z, after.matrix_z, rtol=0.5)
+    assert main(['uncertainty', 'sure.safetensors']) == 2
+    assert main(['uncertainty', 'tiny.safetensors', '--held-out', unknown]) == 2
+    assert 'tiny has no error bars' in capsys.readouterr().err
 
 
 def test_a_shipped_model_stays_as_it_is(data, capsys):
