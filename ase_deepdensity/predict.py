@@ -547,10 +547,10 @@ class Predictor:
         number_a = coefficients.atoms.numbers
         sums_z = {}
         for Z, D_esaii in coefficients.output.mean().D_zesaii.items():
-            D_aii = D_esaii[0, 0].double().cpu()
+            D_aii = D_esaii[0, 0]
             if some_a is not None:
-                D_aii = D_aii[torch.from_numpy(some_a[number_a == Z])]
-            sums_z[self.model.atom_types[Z]] = len(D_aii), D_aii.sum(0).numpy()
+                D_aii = D_aii[torch.from_numpy(some_a[number_a == Z]).to(D_aii.device)]
+            sums_z[self.model.atom_types[Z]] = len(D_aii), D_aii.sum(0, dtype=torch.float64).cpu().numpy()
         return pseudo_electrons_of_sums(sums_z, coefficients.charge if some_a is None else 0.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ase_deepdensity.collocation.lattice_sum import (
 from ase_deepdensity.collocation.slab_walk import SlabWalk
 from ase_deepdensity.devices import default_device
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.contract import Coefficients, Matrices
 from ase_deepdensity.spin import spins
 
 if TYPE_CHECKING:
@@ -67,6 +67,22 @@ class Share:
 
 def _alone(numbers: Callable[[], np.ndarray]) -> np.ndarray:
     return numbers()[None]
+
+
+class _Matrices(Mapping[int, np.ndarray]):
+    """In double precision, of one element at a time: those of very many atoms are large."""
+
+    def __init__(self, D_zesaii: Matrices, nspins: int):
+        self._D_zesaii, self._nspins = D_zesaii, nspins
+
+    def __getitem__(self, Z: int) -> np.ndarray:
+        return spins(self._D_zesaii[Z][0].double().cpu().numpy(), self._nspins)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._D_zesaii)
+
+    def __len__(self) -> int:
+        return len(self._D_zesaii)
 
 
 class SlabDensity:
@@ -157,10 +173,9 @@ class SlabDensity:
         """Of a slab."""
         return max(1, self.max_points // max(1, self.grid.shape[1] * self.grid.shape[2]))
 
-    def D_zsaii(self) -> dict[int, np.ndarray]:
-        """By atomic number (1 or 2, natoms of it, ni, ni), float64: density matrices."""
-        nspins = self.nspins
-        return {Z: spins(D[0].double().cpu().numpy(), nspins) for Z, D in self._output.D_zesaii.items()}
+    def D_zsaii(self) -> Mapping[int, np.ndarray]:
+        """By atomic number (1 or 2, natoms of it, ni, ni), float64: density matrices, made when they are asked for."""
+        return _Matrices(self._output.D_zesaii, self.nspins)
 
     def lazy(self) -> dask.array.Array:
         """(1 or 2, n0, n1, n2) electrons/Å³, of which what is asked for is computed: see :meth:`.Predictor.lazy`."""
@@ -210,10 +225,9 @@ class SlabDensity:
         basis, tables, number_a = model.architecture.basis, model.superposition, self.coefficients.atoms.numbers
         cut_a = reaches_boundary_a(self.grid, self._positions_av, model.longest_cutoff)
         inner_a = np.flatnonzero(~cut_a & self.share.own_a)
-        c_lanm = [c_esanm[0, 0, inner_a] for c_esanm in output.c_lesanm]
-        position_av = self._positions_av[inner_a]
-        total = sum_of_expansion(basis, self.grid, position_av, c_lanm)
-        total += sum_of_superposition(self.grid, position_av, number_a[inner_a], tables)
+        c_lanm = [c_esanm[0, 0] for c_esanm in output.c_lesanm]
+        total = sum_of_expansion(basis, self.grid, self._positions_av, c_lanm, inner_a)
+        total += sum_of_superposition(self.grid, self._positions_av[inner_a], number_a[inner_a], tables)
         return total + (self._sum(self._walk_of(np.flatnonzero(cut_a))) if cut_a.any() else 0.0)
 
     def _sum(self, walk: SlabWalk) -> float:

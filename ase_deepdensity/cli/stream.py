@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +73,7 @@ class Streamed:
                 self._write_slabs(density, all_slabs, D_zsaii)
 
     def _write_slabs(
-        self, density: SlabDensity, slabs: Iterable[tuple[Grid, np.ndarray]], D_zsaii: dict[int, np.ndarray]
+        self, density: SlabDensity, slabs: Iterable[tuple[Grid, np.ndarray]], D_zsaii: Mapping[int, np.ndarray]
     ) -> None:
         from ase_deepdensity.dataset.density_file import write_density_slabs
         from ase_deepdensity.dataset.volumetric import with_boundaries, write_cube_slabs

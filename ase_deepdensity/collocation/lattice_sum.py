@@ -47,8 +47,10 @@ def is_fine_enough(grid: Grid) -> bool:
     return bool(grid.spacing_c.max() <= COARSEST)
 
 
-def sum_of_expansion(basis: SplineBasis, grid: Grid, position_av: np.ndarray, c_lanm: list[torch.Tensor]) -> float:
-    """Electrons that an expansion has on a whole grid, images counted.
+def sum_of_expansion(
+    basis: SplineBasis, grid: Grid, position_av: np.ndarray, c_lanm: list[torch.Tensor], some_a: np.ndarray
+) -> float:
+    """Electrons that the expansion of some atoms has on a whole grid, images counted.
 
     Parameters
     ----------
@@ -56,12 +58,14 @@ def sum_of_expansion(basis: SplineBasis, grid: Grid, position_av: np.ndarray, c_
         (natoms, 3) Å.
     c_lanm
         For each l the coefficients (natoms, n, 2l+1) of normalised functions.
+    some_a
+        Indices of the atoms that count.
     """
     G_xv = _half_sphere(grid)
     F_xq = torch.from_numpy(_transforms(basis, G_xv))
     total = 0.0
-    for start in range(0, len(position_av), ATOMS):
-        some = slice(start, start + ATOMS)
+    for start in range(0, len(some_a), ATOMS):
+        some = some_a[start : start + ATOMS]
         c_aq = of_plain_functions(basis, [c_anm[some].cpu() for c_anm in c_lanm]).flatten(1).double()
         phase_ax = torch.from_numpy(position_av[some] @ G_xv.T)
         total += float((torch.cat([phase_ax.cos(), phase_ax.sin()], 1) * (c_aq @ F_xq.T)).sum())

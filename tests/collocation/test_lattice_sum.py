@@ -39,9 +39,10 @@ def test_sum_of_expansion(cell, size):
     density_R = DensityEvaluator(BASIS, torch.float64)(output, grid, torch.from_numpy(atoms.positions))
     points = float(density_R.sum()) * grid.dv
     size_of_it = float(density_R.abs().sum()) * grid.dv
-    assert sum_of_expansion(BASIS, grid, atoms.positions, c_lanm) == pytest.approx(points, abs=1e-4 * size_of_it)
-    integral = sum_of_expansion(BASIS, grid.new(size_c=(400,) * 3), atoms.positions, c_lanm)
-    assert abs(integral - points) > 3 * abs(points - sum_of_expansion(BASIS, grid, atoms.positions, c_lanm))
+    all_a = np.arange(len(atoms))
+    assert sum_of_expansion(BASIS, grid, atoms.positions, c_lanm, all_a) == pytest.approx(points, abs=1e-4 * size_of_it)
+    integral = sum_of_expansion(BASIS, grid.new(size_c=(400,) * 3), atoms.positions, c_lanm, all_a)
+    assert abs(integral - points) > 3 * abs(points - sum_of_expansion(BASIS, grid, atoms.positions, c_lanm, all_a))
 
 
 @pytest.mark.parametrize('size', SIZES, ids=str)
