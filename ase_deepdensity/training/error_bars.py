@@ -3,7 +3,7 @@
 Signs of how wrong a prediction is (:mod:`ase_deepdensity.network.error_bars`) are weighted so that ln of the true error
 of each atom comes out, by least squares with a ridge.  Held-out systems and those of the training count as much as each
 other.  A tenth of all chemical formulas is left out in turn, which gives a common factor and the σ of ln NMAE for
-held-out systems of formulas that no weight was fitted to.
+held-out systems of formulas that no weight was fitted to; of a model of one compound, a tenth of the snapshots.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Case:
     electrons: float
     """∫ ñ_ref dr."""
     compound: str
-    """Reduced chemical formula."""
+    """Reduced chemical formula: what is left out together."""
     atoms: Atoms
     """They themselves."""
     matrix_error_aii: list[np.ndarray]
@@ -107,11 +107,13 @@ def with_error_bars(
     known = list(known_t.values())
     unknown = list(_cases(model, held_out, range(len(held_out)), 'held-out data', progress).values())
     formulas = len({case.compound for case in unknown})
-    if len(unknown) < LEAST_HELD_OUT or formulas < 2:
+    if len(unknown) < LEAST_HELD_OUT:
         raise ErrorBarError(
-            f'{len(unknown)} held-out snapshots of {formulas} formulas can be used for the error bars of {model.name}; '
-            f'at least {LEAST_HELD_OUT} of 2 are needed'
+            f'{len(unknown)} held-out snapshots can be used for the error bars of {model.name}; '
+            f'at least {LEAST_HELD_OUT} are needed'
         )
+    if formulas == 1:  # of a model of one compound: each snapshot stands for itself
+        unknown = [replace(case, compound=f'{case.compound} {t}') for t, case in enumerate(unknown)]
     bars = _rigidities(model, training, known_t, progress)
     factor, spread, weights, report, expected_ta = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights

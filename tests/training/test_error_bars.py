@@ -310,6 +310,16 @@ def test_files_carry_them(measured, tmp_path):
     assert re.fullmatch(r'NMAE \S+ % expected, \S+ to \S+ % in two of three cases', str(expected[1]))
 
 
+def test_a_model_of_one_compound_leaves_out_snapshots(tiny_model, data, tmp_path):
+    for t, snapshot in enumerate(data[1]):
+        if snapshot.atoms.symbols.formula.reduce()[0].format('hill') == 'H2O':
+            write_snapshot(tmp_path / f'{t}.h5', snapshot)
+    for t, snapshot in enumerate(data[0]):
+        write_snapshot(tmp_path / f'more-{t}.h5', snapshot)
+    made = with_error_bars(tiny_model, data[0], Dataset(tmp_path))
+    assert made.card['error bars']['formulas'] == 1 and 0 < made.error_bars.spread < 1.5
+
+
 def test_another_last_layer_is_not_judged_by_the_old_one(measured, data):
     assert measured.adapted(data[1][:2]).error_bars is None
 
