@@ -7,7 +7,8 @@ with it,
     r = ∫ |ñ_out − ñ_in| dr / electrons,    r_D = the largest natural occupation of |D_out − D_in| of any atom.
 
 As long as r falls quickly it is the orbitals that are wrong; once it stays, it is the error of the seed, and mixing may
-begin.  Where r falls below GPAW's own criterion, the seed is the answer.
+begin.  Where r falls below GPAW's own criterion, the seed is the answer.  Where the model's error bars expect a large
+error, one step is enough.
 
 A seed is refused for what it is (:mod:`.bounds`), for r or r_D, or because a step from it ends in an error.  Then
 the loop begins anew with all that GPAW itself would have begun with (:mod:`.default_start`).
@@ -54,6 +55,9 @@ class Protocol:
     worth: float = 1.0
     """Of the predicted change of the superposition of atoms; a seed whose expected error, where its model has error
     bars, is more than this is not used: it is likely to be no better.  Infinity: whatever is expected."""
+    doubtful: float = 1.0
+    """NMAE of ñ, %, that a model's error bars expect of a seed, from which on its density is held for one step only:
+    orbitals that follow it closely are no closer to the truth.  Infinity: whatever is expected."""
     bounds: Bounds = field(default_factory=Bounds)
     """Beyond which a seed is no density at all."""
 
@@ -112,7 +116,8 @@ class Hold:
 
     def __init__(self, start: Start, direct: bool):
         self.start = start
-        self.max_hold = 1 if direct else start.protocol.max_hold
+        is_doubtful = start.report.expected >= start.protocol.doubtful
+        self.max_hold = 1 if direct or is_doubtful else start.protocol.max_hold
         self.verdict = 'hold'
         self.residual = np.inf
 

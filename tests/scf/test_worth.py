@@ -9,7 +9,7 @@ from ase.build import bulk
 
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.scf.calculator import SeededGPAW
-from ase_deepdensity.scf.protocol import Protocol
+from ase_deepdensity.scf.protocol import Hold, Protocol, SeedReport, Start
 
 FAST = {'mode': {'name': 'pw', 'ecut': 250}, 'xc': 'PBE', 'kpts': (1, 1, 1), 'maxiter': 40}
 
@@ -60,3 +60,20 @@ def test_a_seed_that_is_expected_to_be_worse_is_not_used(model):
 def test_without_error_bars_nothing_is_said(model):
     calc, log = start(replace(model, error_bars=None))
     assert calc.seed_report.accepted and np.isnan(calc.seed_report.expected) and 'expected' not in log
+
+
+@pytest.mark.parametrize(
+    ('expected', 'protocol', 'verdict'),
+    [
+        (np.nan, Protocol(), 'hold'),
+        (0.3, Protocol(), 'hold'),
+        (1.8, Protocol(), 'release'),
+        (1.8, Protocol(doubtful=np.inf), 'hold'),
+        (0.3, Protocol(doubtful=0.2), 'release'),
+    ],
+)
+def test_what_is_expected_to_be_far_off_is_held_for_one_step(expected, protocol, verdict):
+    start = Start(SeedReport('a seed', expected=expected), default=None, occupations=None, protocol=protocol)
+    hold = Hold(start, direct=False)
+    hold.judge(0.02, lambda: 0.01)
+    assert hold.verdict == verdict
