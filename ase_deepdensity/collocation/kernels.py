@@ -235,7 +235,7 @@ def _splines(work, uv2, w0, per_spacing, count):
         B3_k[k] = t * t * t * sixth
 
 
-@jit
+@inlined
 def _spline_slopes(slopes, work, uv2, w0, per_spacing, count):
     """dB/dr of the same four B-splines, 1/Å, and 1/r."""
     ramp_k = work.ramp_k
@@ -277,20 +277,20 @@ def _add_line(rho_x, start, work, w0, count):
 # --- density → coefficients -----------------------------------------------------------------------------------------
 
 
-@jit
+@inlined
 def _add_moments(a_x, x, value, w):
     a_x[x] += value
     value *= w
-    a_x[x + 1] += value
+    a_x[x + unsigned(1)] += value
     value *= w
-    a_x[x + 2] += value
+    a_x[x + unsigned(2)] += value
     value *= w
-    a_x[x + 3] += value
+    a_x[x + unsigned(3)] += value
     value *= w
-    a_x[x + 4] += value
+    a_x[x + unsigned(4)] += value
 
 
-@jit
+@inlined
 def _line_moments(rho_x, start, work, w0, count):
     """a_row,k += Σ_points rho B(r) wᵏ: the transpose of :func:`_add_line`."""
     a_x, ramp_k, row_k = work.a_x, work.ramp_k, work.row_k
@@ -304,7 +304,7 @@ def _line_moments(rho_x, start, work, w0, count):
         _add_moments(a_x, x + unsigned(15), rho * B3_k[k], w)
 
 
-@jit
+@inlined
 def _spread_powers(C_ix, out_x, u, first):
     """C_ix += out_x uⁱ, then out_x = 0: the transpose of :func:`_sum_powers`."""
     C0_x, C1_x, C2_x, C3_x, C4_x = C_ix[0], C_ix[1], C_ix[2], C_ix[3], C_ix[4]
@@ -322,7 +322,7 @@ def _spread_powers(C_ix, out_x, u, first):
 # --- derivatives with respect to positions --------------------------------------------------------------------------
 
 
-@jit
+@inlined
 def _sum_slopes(out_x, C_ix, u, first):
     """Σ_i C_ix i uⁱ⁻¹ from x = ``first`` on."""
     C1_x, C2_x, C3_x, C4_x = C_ix[1], C_ix[2], C_ix[3], C_ix[4]
@@ -333,10 +333,12 @@ def _sum_slopes(out_x, C_ix, u, first):
 @jit
 def _in_w(a_x, x, w):
     """The polynomial in w of a row."""
-    return a_x[x] + w * (a_x[x + 1] + w * (a_x[x + 2] + w * (a_x[x + 3] + w * a_x[x + 4])))
+    return a_x[x] + w * (
+        a_x[x + unsigned(1)] + w * (a_x[x + unsigned(2)] + w * (a_x[x + unsigned(3)] + w * a_x[x + unsigned(4)]))
+    )
 
 
-@jit
+@inlined
 def _line_gradient(rho_x, start, work, slopes, u, v, w0, count):
     """Σ_points rho ∇[Σ_rows B(r) P_row(u, v, w)] along a line: its components along u, v and w."""
     au_x, av_x, a_x = slopes.a_ix[0], slopes.a_ix[1], slopes.a_ix[2]
@@ -351,7 +353,10 @@ def _line_gradient(rho_x, start, work, slopes, u, v, w0, count):
             radial += S * _in_w(a_x, x, w)
             along_u += B * _in_w(au_x, x, w)
             along_v += B * _in_w(av_x, x, w)
-            along_w += B * (a_x[x + 1] + w * (2 * a_x[x + 2] + w * (3 * a_x[x + 3] + w * 4 * a_x[x + 4])))
+            along_w += B * (
+                a_x[x + unsigned(1)]
+                + w * (2 * a_x[x + unsigned(2)] + w * (3 * a_x[x + unsigned(3)] + w * 4 * a_x[x + unsigned(4)]))
+            )
         rho = rho_x[start + k]
         radial *= slopes.inverse_k[k]
         sum_u += rho * (radial * u + along_u)
