@@ -105,15 +105,8 @@ def with_error_bars(
     check(model, training, held_out)
     known_t = _cases(model, training, _some(len(training)), 'training data', progress)
     known = list(known_t.values())
-    unknown = list(_cases(model, held_out, range(len(held_out)), 'held-out data', progress).values())
-    formulas = len({case.compound for case in unknown})
-    if len(unknown) < LEAST_HELD_OUT:
-        raise ErrorBarError(
-            f'{len(unknown)} held-out snapshots can be used for the error bars of {model.name}; '
-            f'at least {LEAST_HELD_OUT} are needed'
-        )
-    if formulas == 1:  # of a model of one compound: each snapshot stands for itself
-        unknown = [replace(case, compound=f'{case.compound} {t}') for t, case in enumerate(unknown)]
+    unknown = _unknown(model, held_out, progress)
+    formulas = len({case.atoms.symbols.formula.reduce()[0].format('hill') for case in unknown})
     bars = _rigidities(model, training, known_t, progress)
     factor, spread, weights, report, expected_ta = _calibrated(model, bars, known, unknown)
     state = bars.state_dict() | weights
@@ -142,11 +135,24 @@ def with_factors(model: DensityModel, held_out: Dataset, *, progress: bool = Fal
     if bars is None:
         raise ErrorBarError(f'{model.name} has no error bars, which only its training data can give it')
     _check_number(model, held_out)
-    cases = list(_cases(model, held_out, range(len(held_out)), 'held-out data', progress).values())
+    cases = _unknown(model, held_out, progress)
     expected_ta = [bars(model.network, case.seen).double().numpy() for case in cases]
     tensors, worth = _beyond_density(model, bars, cases, expected_ta)
     card = model.card | {'error bars': model.card.get('error bars', {}) | worth}
     return replace(model, card=card, error_bars=ErrorBars(**bars.state_dict() | tensors))
+
+
+def _unknown(model: DensityModel, held_out: Dataset, progress: bool) -> list[Case]:
+    """The cases of held-out data; if all are of one compound, each stands for itself."""
+    cases = list(_cases(model, held_out, range(len(held_out)), 'held-out data', progress).values())
+    if len(cases) < LEAST_HELD_OUT:
+        raise ErrorBarError(
+            f'{len(cases)} held-out snapshots can be used for the error bars of {model.name}; '
+            f'at least {LEAST_HELD_OUT} are needed'
+        )
+    if len({case.compound for case in cases}) > 1:
+        return cases
+    return [replace(case, compound=f'{case.compound} {t}') for t, case in enumerate(cases)]
 
 
 def check(model: DensityModel, training: Dataset, held_out: Dataset) -> None:

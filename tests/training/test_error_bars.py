@@ -30,6 +30,7 @@ from ase_deepdensity.network.posterior import Posterior
 from ase_deepdensity.network.radial_variance import RadialVariance
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.training.error_bars import ErrorBarError, held_out_part, with_error_bars
+from ase_deepdensity.training.error_bars import with_factors as with_factors_of
 from tests.tiny import water_box
 
 pytestmark = pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
@@ -318,6 +319,8 @@ def test_a_model_of_one_compound_leaves_out_snapshots(tiny_model, data, tmp_path
         write_snapshot(tmp_path / f'more-{t}.h5', snapshot)
     made = with_error_bars(tiny_model, data[0], Dataset(tmp_path))
     assert made.card['error bars']['formulas'] == 1 and 0 < made.error_bars.spread < 1.5
+    again = with_factors_of(made, Dataset(tmp_path))
+    assert np.allclose(again.error_bars.matrix_z, made.error_bars.matrix_z, rtol=0.5)
 
 
 def test_another_last_layer_is_not_judged_by_the_old_one(measured, data):
