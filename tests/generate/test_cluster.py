@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_loses_nothing(frames, tmp_path, cluster):  # no
     def kill() -> None:
         while not calculate.file.exists():
             time.sleep(0.05)
-        nanny = cluster.workers[0]
+        nanny = next(iter(cluster.workers.values()))
         killed.append(nanny.pid)
         nanny.process.process._process.kill()
 

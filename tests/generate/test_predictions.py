@@ -1,5 +1,6 @@
 """Many frames predicted by a real cluster on this machine, one of whose workers is killed."""
 
+import os
 import signal
 import threading
 import time
@@ -92,12 +93,12 @@ def test_what_does_not_go_together(folder, capsys):
 
 @dataclass(frozen=True)
 class Slow(Predictions):
-    """Takes long enough for a worker to be killed meanwhile."""
+    """Takes long enough for a worker to be killed meanwhile, and says which process is at work."""
 
     marks: Path | None = None
 
     def compute(self, atoms, comm):
-        (self.marks / f'{time.time_ns()}').touch()
+        (self.marks / f'{os.getpid()}').touch()
         time.sleep(0.5)
         return super().compute(atoms, comm)
 
@@ -110,9 +111,9 @@ def test_a_worker_that_is_killed_loses_nothing(folder, tiny_model, cluster):
     results = []
 
     def kill() -> None:
-        while not list((folder / 'marks').iterdir()):
+        while not (at_work := list((folder / 'marks').iterdir())):
             time.sleep(0.05)
-        cluster.workers[0].process.process._process.kill()
+        os.kill(int(at_work[0].name), signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
