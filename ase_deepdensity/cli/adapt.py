@@ -7,8 +7,8 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        f'{parser.description}: other weights of its last layer, in closed form. Each snapshot is left out in turn to '
-        'see how far to go; where they gain nothing by it, nothing is changed and no file is written.'
+        f'{parser.description} It gets other weights of its last layer, in closed form. Each snapshot is left out '
+        'in turn to see how far to go; where they gain nothing by it, nothing is changed and no file is written.'
     )
     add = parser.add_argument
     add('model', metavar='MODEL', help='a name or a file')

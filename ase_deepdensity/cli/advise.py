@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        f'{parser.description}. The last layer of the model is fitted to growing parts of the data set in closed form '
+        f'{parser.description} The last layer of the model is fitted to growing parts of the data set in closed form '
         'and measured on the rest; a power law tells of more. Snapshots that the model was trained on tell nothing.'
     )
     add = parser.add_argument

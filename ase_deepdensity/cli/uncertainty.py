@@ -7,8 +7,8 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        f'{parser.description}: how wrong its predictions are likely to be, from the data that it was trained on and '
-        'from snapshots that took no part in the training. "predict" then tells the expected error.'
+        f'{parser.description} They say how wrong its predictions are likely to be, from the data that it was '
+        'trained on and from snapshots that took no part in the training. "predict" then tells the expected error.'
     )
     add = parser.add_argument
     add('model', metavar='MODEL', help='a name or a file')

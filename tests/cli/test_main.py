@@ -1,6 +1,7 @@
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -30,7 +31,10 @@ def test_each_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, '--help'])
     assert stop.value.code == 0
-    assert COMMANDS[name][1] in ' '.join(capsys.readouterr().out.split())
+    _, description, *_ = capsys.readouterr().out.split('\n\n')
+    text = ' '.join(description.split())
+    assert text.startswith(f'{COMMANDS[name][1]}.')
+    assert re.fullmatch(r'([A-Z"][^.]*(\.\w[^.]*)*\.( |$))+', text), 'whole sentences'
 
 
 def test_unknown_command(capsys):
