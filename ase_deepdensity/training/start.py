@@ -133,11 +133,17 @@ def trained_weights(
 
 
 def level_for(dataset: Dataset, init: DensityModel | None) -> Level:
-    """The level of the model: that of the data, with the datasets of all elements that the model will know."""
+    """The level of the model: that of the data, with the datasets of all elements that the model will know.
+
+    Of a model that was at this level before also the name and how its seeds are driven to convergence: data may be
+    converged more loosely than the calculations that are to start from predictions.
+    """
     level = dataset.level.general()
     if init is None:
         return level
-    return level.joined(init.level if init.level == level else code_of(level).check(level, init.species))
+    if init.level == level:
+        return init.level.joined(level)
+    return level.joined(code_of(level).check(level, init.species))
 
 
 def atom_types_for(level: Level, dataset: Dataset, init: DensityModel | None) -> dict[int, AtomType]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
 from ase_deepdensity.training.config import TrainingConfig
 from ase_deepdensity.training.loop import Trainer, TrainingError
-from ase_deepdensity.training.start import FEW_SNAPSHOTS, TUNING, tuning_defaults
+from ase_deepdensity.training.start import FEW_SNAPSHOTS, TUNING, level_for, tuning_defaults
 from tests.tiny import build_model, water_box
 from tests.training.conftest import curve, weights
 
@@ -146,3 +147,15 @@ def test_refused(snapshots, tiny_model, tmp_path):
         Trainer(snapshots, tmp_path / 'm.safetensors', SETTINGS, init=tiny_model, progress=False)
     with pytest.raises(ValueError, match="trained must be all or elements, not 'some'"):
         TrainingConfig(trained='some')
+
+
+def test_loosely_converged_data_make_no_loose_calculations(tiny_model):
+    """What seeds are converged to is the model's, as far as it is at the level of the data."""
+    loose = replace(
+        tiny_model.level, parameters=tiny_model.level.parameters | {'convergence': {'density': 0.1}}, name='loose'
+    )
+    level = level_for(SimpleNamespace(level=loose), tiny_model)
+    assert (level.parameters, level.name) == (tiny_model.level.parameters, tiny_model.level.name)
+    assert level_for(SimpleNamespace(level=loose), None).parameters == loose.parameters
+    coarser = replace(loose, parameters=loose.parameters | {'h': 0.3})
+    assert level_for(SimpleNamespace(level=coarser), tiny_model).parameters == coarser.parameters
