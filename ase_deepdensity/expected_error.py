@@ -82,10 +82,12 @@ def expected_error(
         unfamiliar_a = torch.from_numpy(coefficients.unfamiliar_a)
         seen = Seen(system, features, coefficients.output, unfamiliar_a)
         whitened = bars.whitened(runner.network.species, features)
-        error_a = bars(runner.network, seen, whitened).double().numpy()
+        rigidity_al = bars.rigidity(whitened, system)
+        error_a = bars(runner.network, seen, rigidity_al).double().numpy()
         if not bars.tells_of_matrices:
             return ExpectedError(error_a, electrons, bars.spread)
-        beyond = BeyondDensity.of(posterior, bars, whitened, system, atoms, error_a)
+        known = whitened if bars.tells_of_dipoles else None
+        beyond = BeyondDensity.of(posterior, rigidity_al, known, system, atoms, error_a)
     factor_a = bars.matrix_z.double().numpy()[np.searchsorted(runner.network.species, atoms.numbers)]
     sigma_D_aii = [factor * sigma_ii for factor, sigma_ii in zip(factor_a, beyond.sigma_D_aii, strict=True)]
     covariance_vv = beyond.dipole_covariance_vv(bars.dipole_x.double().numpy()) if bars.tells_of_dipoles else None
@@ -110,8 +112,8 @@ class BeyondDensity:
     def of(
         cls,
         posterior: Posterior,
-        bars: ErrorBars,
-        whitened: Features,
+        rigidity_al: torch.Tensor,
+        whitened: Features | None,
         system: System,
         atoms: Atoms,
         error_a: np.ndarray,
@@ -120,16 +122,20 @@ class BeyondDensity:
 
         Parameters
         ----------
+        rigidity_al
+            Of :meth:`.ErrorBars.rigidity`.
         whitened
-            Of :meth:`.ErrorBars.whitened`.
+            Of :meth:`.ErrorBars.whitened`; None: the dipole does not matter, and its covariance is zero.
         error_a
             (natoms,) expected errors of ñ, electrons.
         """
-        rigidity_al = bars.rigidity(whitened, system).double().numpy()
-        integral_a = posterior.radial.integrals(atoms.numbers, rigidity_al)
-        covariance_xvv = posterior.dipole(whitened, system, relpos_ac(atoms) @ atoms.cell.array)
+        u2_al = rigidity_al.double().numpy()
+        integral_a = posterior.radial.integrals(atoms.numbers, u2_al)
+        covariance_xvv = np.zeros((2, 3, 3))
+        if whitened is not None:
+            covariance_xvv += posterior.dipole(whitened, system, relpos_ac(atoms) @ atoms.cell.array)
         return cls(
-            posterior.matrices(atoms.numbers, rigidity_al, error_a / integral_a),
+            posterior.matrices(atoms.numbers, u2_al, error_a / integral_a),
             (error_a.sum() / integral_a.sum()) ** 2 * covariance_xvv,
         )
 

@@ -121,20 +121,20 @@ class ErrorBars:
         """σ of ln NMAE."""
         return float(self.offset_s[1])
 
-    def __call__(self, network: DensityNetwork, seen: Seen, whitened: Features | None = None) -> torch.Tensor:
+    def __call__(self, network: DensityNetwork, seen: Seen, rigidity_al: torch.Tensor | None = None) -> torch.Tensor:
         """(natoms,) expected ∫ |ñ − ñ_ref| dr of the points that are nearest to each atom, electrons.
 
-        ``whitened``: what :meth:`whitened` gives, if it is known already.
+        ``rigidity_al``: what :meth:`rigidity` gives, if it is known already.
         """
-        signs_ay = self.signs(network, seen, whitened)
+        signs_ay = self.signs(network, seen, rigidity_al)
         z_ay = ((signs_ay - self.centre_y) * self.scale_y).clamp(-FARTHEST, FARTHEST)
         return (z_ay @ self.weight_y + self.offset_s[0]).exp()
 
-    def signs(self, network: DensityNetwork, seen: Seen, whitened: Features | None = None) -> torch.Tensor:
+    def signs(self, network: DensityNetwork, seen: Seen, rigidity_al: torch.Tensor | None = None) -> torch.Tensor:
         """(natoms, signs) those of each atom, their means over it and its neighbours, and their maxima."""
         system, c_lesanm = seen.system, seen.output.c_lesanm
-        whitened = self.whitened(network.species, seen.features) if whitened is None else whitened
-        rigidity_al = self.rigidity(whitened, system)
+        if rigidity_al is None:
+            rigidity_al = self.rigidity(self.whitened(network.species, seen.features), system)
         scale_zl = self._scales_of(network)
         z_a = torch.searchsorted(torch.tensor(network.species), system.number_a.cpu())
         norm_la = torch.stack([c_esanm[:, 0].mean(0).square().sum((1, 2)).cpu().float() for c_esanm in c_lesanm])

@@ -80,7 +80,8 @@ class Case:
     def beyond(self, posterior: Posterior, bars: ErrorBars, expected_a: np.ndarray) -> Beyond:
         """Its errors of D and of the dipole, and what the posterior says of them."""
         whitened = bars.whitened(posterior.network.species, self.seen.features)
-        said = BeyondDensity.of(posterior, bars, whitened, self.seen.system, self.atoms, expected_a)
+        rigidity_al = bars.rigidity(whitened, self.seen.system)
+        said = BeyondDensity.of(posterior, rigidity_al, whitened, self.seen.system, self.atoms, expected_a)
         return Beyond(self.atoms.numbers, self.matrix_error_aii, self.dipole_error_v, said)
 
 
