@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from itertools import groupby, pairwise
 from math import prod
@@ -366,23 +366,25 @@ def _write_zarr(path: Path, density: PAWDensity, model: str) -> None:
     from ase_deepdensity.dataset.zarr_folder import write_zarr
     from ase_deepdensity.slabs import SLAB_POINTS
 
-    grid, numbers = density.grid, density.atoms.numbers
-    D_zsaii, sigma_D_zsaii = (
-        None
-        if D_asii is None
-        else {
-            Z: np.stack([D_asii[a] for a in np.flatnonzero(numbers == Z).tolist()], axis=1)
-            for Z in np.unique(numbers).tolist()
-        }
-        for D_asii in (density.D_asii, density.sigma_D_asii)
-    )
-    assert D_zsaii is not None
+    grid, numbers, sigma_D_asii = density.grid, density.atoms.numbers, density.sigma_D_asii
+    sigma_D_zsaii = None if sigma_D_asii is None else _by_element(sigma_D_asii, numbers)
     write_zarr(
-        path, density.atoms, grid, [(grid, density.nt_sR.astype(np.float32))], D_zsaii, nspins=density.nspins,
+        path, density.atoms, grid, [(grid, density.nt_sR.astype(np.float32))], _by_element(density.D_asii, numbers),
+        nspins=density.nspins,
         dtype=np.dtype(np.float32), planes=max(1, SLAB_POINTS // max(1, grid.shape[1] * grid.shape[2])),
         level=density.level, charge=density.charge, model=model, sigma_sR=density.sigma_sR,
         sigma_D_zsaii=sigma_D_zsaii, sigma_dipole_v=density.sigma_dipole_v,
     )  # fmt: skip
+
+
+def _by_element(D_asii: Sequence[np.ndarray], number_a: np.ndarray) -> dict[int, np.ndarray]:
+    """Matrices of all atoms of each element, by atomic number: (nspins, atoms, ni, ni)."""
+    import numpy as np
+
+    return {
+        Z: np.stack([D_asii[a] for a in np.flatnonzero(number_a == Z).tolist()], axis=1)
+        for Z in np.unique(number_a).tolist()
+    }
 
 
 def _kinds(args: argparse.Namespace) -> list[str]:
