@@ -5,6 +5,7 @@ The file is safetensors: tensors and one JSON header, nothing that could run.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from ase_deepdensity.codes import code_of
 from ase_deepdensity.level import Level
 from ase_deepdensity.model_content import FORMAT, OLDEST, VERSION, damage, read_content, write_content
 from ase_deepdensity.model_files import SHIPPED, SUFFIX, ModelError, model_path, shipped_models
+from ase_deepdensity.model_packing import to_16_bits
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.network.error_bars import ErrorBars
@@ -241,6 +243,13 @@ class DensityModel:
 
         return adapt(self, snapshots)[0]
 
+    def rounded(self) -> DensityModel:
+        """The same with trained weights of 16 bits of the mantissa, of which its file is the smaller by a quarter.
+
+        Densities change by 1e-6 of themselves.
+        """
+        return replace(self, network=with_rounded_weights(self.network))
+
     def save(self, path: str | Path) -> None:
         """Write the model; the file appears whole or not at all.
 
@@ -301,6 +310,16 @@ class DensityModel:
             raise ValueError(f'its card is {header["card"]!r}')
         charge = real('the charge of a model', header['charge'], unit='|e|')
         return cls(architecture, network.eval(), level, atom_types, familiarity, header['card'], charge, error_bars)
+
+
+def with_rounded_weights(network: DensityNetwork) -> DensityNetwork:
+    """A copy whose trained weights have 16 bits of the mantissa; those that take no part in training stay."""
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.requires_grad and weight.dtype == torch.float32:
+                weight.copy_(torch.from_numpy(to_16_bits(weight.cpu().numpy())))
+    return network
 
 
 def _check_shapes(network: DensityNetwork, state: dict[str, torch.Tensor]) -> None:

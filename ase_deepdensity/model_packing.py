@@ -49,14 +49,17 @@ def without_planes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def rounded(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """With :data:`ROUNDED` of single precision to the nearest number with 16 bits, by 1.5e-5 of themselves at most."""
+    """With those of :data:`ROUNDED` that are of single precision to 16 bits."""
     return {
-        name: _to_16_bits(array) if name in ROUNDED and array.dtype == np.float32 else array
+        name: to_16_bits(array) if name in ROUNDED and array.dtype == np.float32 else array
         for name, array in arrays.items()
     }
 
 
-def _to_16_bits(array: np.ndarray) -> np.ndarray:
-    """The largest numbers stay, so that none becomes infinite."""
+def to_16_bits(array: np.ndarray) -> np.ndarray:
+    """Single precision to the nearest numbers with 16 bits of the mantissa, by 1.5e-5 of themselves at most.
+
+    The largest numbers stay, so that none becomes infinite.
+    """
     bits = (np.asarray(array, order='C').view(np.uint32) + np.uint32(0x80)) & np.uint32(0xFFFFFF00)
     return np.where(abs(array) < 3e38, bits.view(np.float32), array)

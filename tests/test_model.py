@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -116,6 +117,25 @@ def test_matrices_of_distances_are_rounded():
     assert np.array_equal(rounded(once)['familiarity.whiten_sck'], once['familiarity.whiten_sck'])
     planes = in_planes(once['familiarity.whiten_sck'][:3])
     assert planes.shape == (3, 3) and np.array_equal(from_planes(planes), once['familiarity.whiten_sck'][:3])
+
+
+def test_weights_of_16_bits(tiny_model, tmp_path):
+    """The file is smaller, holds just these weights, and the densities are the same but for their last digits."""
+    rounded_model = tiny_model.rounded()
+    sizes = []
+    for model in tiny_model, rounded_model:
+        model.save(path := tmp_path / 'model.safetensors')
+        sizes.append(path.stat().st_size)
+        for (name, saved), weight in zip(
+            DensityModel.load(path).network.named_parameters(), model.network.parameters(), strict=True
+        ):
+            assert torch.equal(saved, weight), name
+    nbytes = sum(4 * parameter.numel() for parameter in tiny_model.network.parameters())
+    assert sizes[0] - sizes[1] > 0.2 * nbytes
+    atoms = molecule('H2O', vacuum=3.0, pbc=True)
+    given, got = (Predictor(model, extrapolate=True).predict(atoms).nt_sR for model in (tiny_model, rounded_model))
+    assert got == pytest.approx(given, rel=1e-4, abs=1e-5 * given.max())
+    assert not np.array_equal(given, got)
 
 
 def test_a_thinned_table_is_the_whole_one(tiny_model):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ase_deepdensity.collocation.density import DensityEvaluator
 from ase_deepdensity.dataset import Dataset
 from ase_deepdensity.files import remove_stale_temporaries
-from ase_deepdensity.model import DensityModel, ModelError
+from ase_deepdensity.model import DensityModel, ModelError, with_rounded_weights
 from ase_deepdensity.network.contract import DensityNetwork
 from ase_deepdensity.network.environment_distance import EnvironmentDistance
 from ase_deepdensity.training.batch import Batches
@@ -247,7 +247,7 @@ class Trainer:
         self.rows.append(row)
         if better:
             self.best = len(self.rows) - 1
-            self.best_network = {k: v.clone() for k, v in averaged.state_dict().items()}
+            self.best_network = with_rounded_weights(averaged).state_dict()
             self.best_familiarity = self.ranks.first(
                 lambda: fit_familiarity(averaged, self.training, self.init, self.config).state_dict()
             )
