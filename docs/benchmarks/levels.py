@@ -29,7 +29,6 @@ LEVELS: dict[str, dict[str, Any]] = {
     'FD PBE': {'mode': 'fd', 'xc': 'PBE'},
     'PW(400) RPBE': PW400 | {'xc': 'RPBE'},
     'PW(400) revPBE': PW400 | {'xc': 'revPBE'},
-    'PW(400) PBEsol': PW400 | {'xc': 'PBEsol'},
     'PW(400) LDA': PW400 | {'xc': 'LDA'},
     'PW(400) PBE, 0.1 eV': PW400 | {'occupations': {'name': 'fermi-dirac', 'width': 0.1}},
 }
