@@ -55,7 +55,7 @@ def predict_on_cluster(predictor: Predictor, frames: list[Atoms], which: list[in
             bar.update()
 
         if todo:
-            run_on_cluster(work, todo, args.scheduler, report)
+            run_on_cluster(work, todo, args.scheduler, report, tqdm.write)
     done = len(todo) - len(failed)
     print(f'frames     {done} done, {len(which) - len(todo)} there already, {len(failed)} failed', flush=True)
     return 1 if failed else 0

@@ -96,7 +96,7 @@ def generate(
     ValueError
         Fewer than one worker; several workers, a time limit or a scheduler under MPI; the first two with the last.
     ClusterError
-        No such scheduler, no workers, or a connection that is lost.
+        No such scheduler, no workers for too long, or a connection that is lost.
     """
     comm = world_comm() if comm is None else comm
     out = Path(out)
@@ -122,7 +122,7 @@ def generate(
         bar.update()
 
     if scheduler is not None:
-        run_on_cluster(jobs, mine, scheduler, report)
+        run_on_cluster(jobs, mine, scheduler, report, log)
     elif workers > 1:
         run_workers(jobs, mine, workers, report, txt)
     else:

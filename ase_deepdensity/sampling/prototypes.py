@@ -103,7 +103,7 @@ def _primitive(entry: dict[str, Any]) -> Atoms | None:
     if cell is None:
         return None
     cell_cv, relpos_ac, numbers = cell
-    return Atoms(numbers, scaled_positions=relpos_ac % 1.0, cell=cell_cv, pbc=True)
+    return Atoms(numbers, scaled_positions=np.asarray(relpos_ac) % 1.0, cell=cell_cv, pbc=True)
 
 
 def relaxed_volume(atoms: Atoms, energies: Callable[[list[Atoms]], np.ndarray], *, rounds: int = 4) -> Atoms | None:

@@ -71,13 +71,62 @@ def test_no_scheduler(frames, tmp_path, monkeypatch):  # noqa: F811
         generate(frames, tmp_path, LEVEL, scheduler='none.json', progress=False)
 
 
-def test_no_workers(frames, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(ours, 'TIMEOUT', 1)
+def test_no_worker_comes(frames, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(ours, 'UNTIL_FIRST', 1)
+    lines = []
     with (
         LocalCluster(n_workers=0, **QUIET) as empty,
-        pytest.raises(ClusterError, match='there is no worker after 1 s; start some: dask worker tcp'),
+        pytest.raises(ClusterError, match='no worker has come yet, and none came in 1 s; start some .dask worker tcp'),
     ):
-        generate(frames, tmp_path, LEVEL, scheduler=empty.scheduler_address, progress=False)
+        generate(frames, tmp_path, LEVEL, scheduler=empty.scheduler_address, progress=False, log=lines.append)
+    assert [line.partition(' (')[0] for line in lines] == ['no worker has come yet: waiting up to 1 s for one']
+    assert not list(tmp_path.glob('.*')), 'claims are left'
+
+
+def test_the_first_worker_comes_late(frames, tmp_path, monkeypatch):  # noqa: F811
+    """As jobs do that stand in a queue: what is the limit when workers are lost does not count."""
+    monkeypatch.setattr(ours, 'UNTIL_NEXT', 0)
+    monkeypatch.setattr(ours, 'PATIENCE', 0)
+    with LocalCluster(n_workers=0, threads_per_worker=1, **QUIET) as cluster:
+        lines = []
+
+        def log(line: str) -> None:
+            lines.append(line)
+            if len(lines) == 1:
+                cluster.scale(1)
+
+        summary = generate(frames[:2], tmp_path, LEVEL, scheduler=cluster.scheduler_address, progress=False, log=log)
+    assert summary.lines() == ['2 done, 0 there already, 0 failed']
+    assert [line.partition(':')[0] for line in lines] == ['no worker has come yet', 'the first worker is there']
+
+
+def test_all_workers_are_lost_for_good(frames, tmp_path, monkeypatch):  # noqa: F811
+    """One line of error, and the same call goes on."""
+    monkeypatch.setattr(ours, 'UNTIL_NEXT', 1)
+    calculate, out, lines = Logged(tmp_path / 'log', pause=0.3), tmp_path / 'out', []
+    with LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster:
+
+        def lose() -> None:
+            while not (out.is_dir() and list(out.glob('*.h5'))):
+                time.sleep(0.05)
+            cluster.scale(0)
+
+        thread = threading.Thread(target=lose)
+        thread.start()
+        with pytest.raises(
+            ClusterError, match='all workers are lost, and none came in 1 s; .*the same command goes on'
+        ):
+            generate(
+                frames, out, LEVEL, scheduler=cluster.scheduler_address, calculate=calculate, progress=False,
+                log=lines.append,
+            )  # fmt: skip
+        thread.join()
+        assert [line.partition(' (')[0] for line in lines] == ['all workers are lost: waiting up to 1 s for one']
+        there = len(Dataset(out))
+        assert 0 < there < NFRAMES and not list(out.glob('.*')), 'claims are left'
+        cluster.scale(1)
+        summary = generate(frames, out, LEVEL, scheduler=cluster.scheduler_address, progress=False, log=lines.append)
+    assert summary.lines() == [f'{NFRAMES - there} done, {there} there already, 0 failed']
 
 
 def test_a_worker_that_is_killed_loses_nothing(frames, tmp_path, cluster):  # noqa: F811
