@@ -26,7 +26,7 @@ from ase_deepdensity.checks import (
 )
 from ase_deepdensity.codes import code_of
 from ase_deepdensity.collocation.density import DensityEvaluator
-from ase_deepdensity.collocation.superposition import superposition, with_superposition
+from ase_deepdensity.collocation.on_device import FreeAtoms
 from ase_deepdensity.devices import default_device
 from ase_deepdensity.expected_error import (
     ExpectedError,
@@ -38,7 +38,7 @@ from ase_deepdensity.expected_error import (
 from ase_deepdensity.grid import Grid
 from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.network.contract import Coefficients, DensityNetwork, Output
+from ase_deepdensity.network.contract import Coefficients, DensityNetwork
 from ase_deepdensity.network.posterior import Posterior
 from ase_deepdensity.network_runner import NetworkRunner, checked_device
 from ase_deepdensity.packages import require
@@ -358,19 +358,16 @@ class Predictor:
 
     def evaluate_components(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """The same with the magnetisation, if there is one: (1 or 2, n0, n1, n2)."""
-        number_a = torch.from_numpy(coefficients.atoms.numbers)
+        free_atoms = FreeAtoms(coefficients.atoms.numbers, self.model.superposition)
         with torch.no_grad(), default_device('cpu'):
-            density_sR = self._density(coefficients.output.mean(), grid, self._positions(coefficients), number_a)
+            density_sR = self.evaluator.total(
+                coefficients.output.mean(), grid, self._positions(coefficients), free_atoms
+            )
         component_sR: np.ndarray = density_sR.cpu().numpy()
         return component_sR
 
     def _positions(self, coefficients: AtomsCoefficients) -> torch.Tensor:
         return torch.from_numpy(coefficients.atoms.positions).to(self.device)
-
-    def _density(self, output: Output, grid: Grid, position_av: torch.Tensor, number_a: torch.Tensor) -> torch.Tensor:
-        """What the network says, the superposition of atoms included: (1 or 2, n0, n1, n2) float64."""
-        nt_R = superposition(grid, position_av, number_a, self.model.superposition, self.dtype)
-        return with_superposition(nt_R, self.evaluator(output, grid, position_av)[0])
 
     def spread(self, coefficients: AtomsCoefficients, grid: Grid) -> np.ndarray:
         """Error bar of ñ: its standard deviation over the members of an ensemble, electrons/Å³, (n0, n1, n2) float64.
@@ -420,7 +417,8 @@ class Predictor:
                 f'which {self.model.architecture.network} does not'
             )
         output = self._runner.judged(output, system)[0].mean()
-        component_sR = self._density(output, grid, position_av.to(self.device), system.number_a)
+        free_atoms = FreeAtoms(atoms.numbers, self.model.superposition)
+        component_sR = self.evaluator.total(output, grid, position_av.to(self.device), free_atoms)
         weight_sR = torch.from_numpy(component_weights(np.asarray(v_sR, float).reshape(-1, *grid.shape)) * grid.dv)
         fixed = [
             _product(D_esaii[0], self._stacked(W_asii, system.atoms_of(Z))) for Z, D_esaii in output.D_zesaii.items()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_deepdensity.level import Level
 from ase_deepdensity.state import PAWDensity
+
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')  # before Triton is imported
 
 FAST = {'mode': 'lcao', 'basis': 'szp(dzp)', 'h': 0.3, 'xc': 'PBE'}
 """GPAW parameters for tests that need a calculation, no matter which."""

@@ -154,6 +154,9 @@ def test_all_of_the_tests_is_pinned():
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
     extras = [project['optional-dependencies'][extra] for extra in ('docs', 'gpaw', 'large', 'mpi', 'sampling', 'test')]
     wanted = [line for lines in [project['dependencies'], *extras] for line in lines if '[' not in line]
+    assert not [line for line in lines if line.startswith('triton')], (
+        'each build of torch for CUDA wants one of its own'
+    )
     assert {re.split('[<>=]', line)[0].lower().replace('_', '-') for line in wanted} <= pinned
 
 

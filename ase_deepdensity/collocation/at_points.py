@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import MAX_L, SplineBasis
-from ase_deepdensity.collocation import in_torch, sums
+from ase_deepdensity.collocation import in_torch, on_device, sums
 from ase_deepdensity.collocation.on_grids import harmonics_in_powers, with_mirror
 from ase_deepdensity.collocation.point_kernels import NQ, POWERS_qv, Reach
 from ase_deepdensity.collocation.points import Points, images
@@ -36,7 +36,7 @@ def at_points(
     dtype
         float32 or float64, of the work.
     """
-    if position_av.device.type != 'cpu':
+    if not on_device.has_loops(position_av.device):
         return in_torch.at_points(basis, c_lxanm, position_av.to(dtype), slices, points)
     c_xanL = in_torch.of_plain_functions(basis, c_lxanm)
     C_xanq = c_xanL @ torch.from_numpy(_harmonics(basis.lmax)).to(c_xanL)

@@ -1,7 +1,7 @@
 """Collocation: what a network says of atoms, and the superposition of atoms → density on grids or at points.
 
 One operation on all devices, differentiable in the coefficients of the basis and in the positions: on the CPU by
-compiled loops with derivatives of their own, elsewhere by torch.
+compiled loops with derivatives of their own, elsewhere by :mod:`.on_device`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any
 import torch
 
 from ase_deepdensity.basis import SplineBasis
-from ase_deepdensity.collocation import in_torch
+from ase_deepdensity.collocation import in_torch, on_device
 from ase_deepdensity.collocation.at_points import at_points
+from ase_deepdensity.collocation.on_device import FreeAtoms
 from ase_deepdensity.collocation.on_grids import GridCollocation
 from ase_deepdensity.collocation.points import Points
+from ase_deepdensity.collocation.superposition import superposition, with_superposition
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import Contribution, Output
+from ase_deepdensity.network.contract import Coefficients, Contribution, Output
 
 
 class DensityEvaluator:
@@ -54,6 +56,16 @@ class DensityEvaluator:
             (natoms, 3) Å, float64, in the order of the output; its device is that of the work.
         """
         return output.density(_GridPoints(self, grid, position_av))
+
+    def total(self, output: Output, grid: Grid, position_av: torch.Tensor, atoms: FreeAtoms) -> torch.Tensor:
+        """(1 or 2, n0, n1, n2) electrons/Å³, float64: the same of an output of one member, with the superposition.
+
+        That is the total, and the magnetisation where there is one.
+        """
+        if isinstance(output, Coefficients) and not on_device.has_loops(position_av.device):
+            return output.density(_GridPoints(self, grid, position_av, atoms))[0].double()
+        nt_R = superposition(grid, position_av, torch.from_numpy(atoms.number_a), atoms.tables, self.dtype)
+        return with_superposition(nt_R, self(output, grid, position_av)[0])
 
     def at_points(
         self, output: Output, position_av: torch.Tensor, slices: Sequence[slice], points: Points
@@ -95,11 +107,15 @@ class _GridPoints:
     evaluator: DensityEvaluator
     grid: Grid
     position_av: torch.Tensor
+    atoms: FreeAtoms | None = None
+    """Whose superposition is part of the first density, where the compiled loops do not run."""
 
     def expansion(self, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
-        if self.position_av.device.type == 'cpu':
+        if on_device.has_loops(self.position_av.device):
             return self.evaluator.collocation(self.grid)(self.position_av, c_lesanm)
-        return in_torch.collocate(self.evaluator.basis, self.grid, self.position_av.to(self.evaluator.dtype), c_lesanm)
+        return on_device.collocate(
+            self.evaluator.basis, self.grid, self.position_av, c_lesanm, self.evaluator.dtype, self.atoms
+        )
 
     def pointwise(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
         return in_torch.add_points(self.grid, self.position_av.to(self.evaluator.dtype), contribution, cutoff)

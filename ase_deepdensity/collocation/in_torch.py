@@ -1,6 +1,7 @@
 """The same sums as the compiled kernels, in plain torch: for any device, differentiable also in the positions.
 
-The fast path is tested against this one; on CUDA this one is used.
+The fast paths are tested against this one.  On GPUs it is used without Triton, for derivatives in the positions, at
+points of lists, and for densities that a network computes point by point (:mod:`.on_device` tells what has kernels).
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def superpose(
     for number in np.unique(numbers_a):
         table = tables[int(number)]
         table_xp = torch.from_numpy(table.table_xp).to(position_av)
-        position_bv = position_av[torch.from_numpy(numbers_a == number).to(position_av.device)]
+        position_bv = position_av[torch.from_numpy(np.flatnonzero(numbers_a == number)).to(position_av.device)]
         for _, r_bpv, x_bp in _near_points(grid, position_bv, table.cutoff, max_pairs):
             r2_bp = r_bpv.square().sum(2)
             interval_bp = (r2_bp.detach() / table.x_step).long().clamp(max=len(table_xp) - 1)
@@ -176,8 +177,8 @@ def _near_points(
     if len(position_av) == 0:
         return
     step_cv = torch.tensor(grid.step_cv).to(position_av)
-    all_offset_pc = torch.from_numpy(_offsets(grid, position_av.detach().cpu().double().numpy(), cutoff))
-    all_offset_pc = all_offset_pc.to(position_av.device)
+    near_av = position_av.detach().double().numpy() if position_av.device.type == 'cpu' else None
+    all_offset_pc = torch.from_numpy(_offsets(grid, near_av, cutoff)).to(position_av.device)
     number = max(1, max_pairs // max(1, len(all_offset_pc)))
     for start in range(0, len(position_av), number):
         atoms = slice(start, start + number)
@@ -187,16 +188,19 @@ def _near_points(
             yield atoms, (index_apc - s_ac[:, None]) @ step_cv, _storage(grid, index_apc)
 
 
-def _offsets(grid: Grid, position_av: np.ndarray, cutoff: float) -> np.ndarray:
+def _offsets(grid: Grid, position_av: np.ndarray | None, cutoff: float) -> np.ndarray:
     """(points, 3) steps from the grid point nearest to an atom to all that may be within the cutoff of one.
 
-    Where nothing wraps around, steps that lead out of the block from every atom are left out.
+    Where nothing wraps around, steps that lead out of the block from every atom are left out, if ``position_av`` is
+    given: of positions on a GPU it would have to be waited for.
     """
     reach = cutoff + np.linalg.norm(np.abs(grid.step_cv).sum(0)) / 2
     half_c = np.ceil(reach / grid.spacing_c).astype(int)
-    nearest_ac = np.round(position_av @ np.linalg.inv(grid.step_cv)).astype(int)
-    first_c = np.where(grid.zerobc_c, np.maximum(grid.start_c - nearest_ac.max(0) - 1, -half_c), -half_c)
-    last_c = np.where(grid.zerobc_c, np.minimum(grid.stop_c - nearest_ac.min(0), half_c), half_c)
+    first_c, last_c = -half_c, half_c
+    if position_av is not None:
+        nearest_ac = np.round(position_av @ np.linalg.inv(grid.step_cv)).astype(int)
+        first_c = np.where(grid.zerobc_c, np.maximum(grid.start_c - nearest_ac.max(0) - 1, first_c), first_c)
+        last_c = np.where(grid.zerobc_c, np.minimum(grid.stop_c - nearest_ac.min(0), last_c), last_c)
     ranges = [np.arange(first, last + 1) for first, last in zip(first_c, last_c, strict=True)]
     offset_pc = np.stack(np.meshgrid(*ranges, indexing='ij'), -1).reshape(-1, 3)
     return offset_pc[np.linalg.norm(offset_pc @ grid.step_cv, axis=1) <= reach]

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from ase_deepdensity.basis import RadialTable
-from ase_deepdensity.collocation import in_torch
+from ase_deepdensity.collocation import in_torch, on_device
 from ase_deepdensity.collocation.density import DensityEvaluator
+from ase_deepdensity.collocation.on_device import FreeAtoms
 from ase_deepdensity.collocation.on_grids import GridCollocation, grid_coordinates
 from ase_deepdensity.collocation.superposition import superposition, with_superposition
 from ase_deepdensity.grid import Grid
-from ase_deepdensity.network.contract import Contribution, Output
+from ase_deepdensity.network.contract import Coefficients, Contribution, Output
 
 GROUP = 256
 """Atoms whose polynomials are made and dropped together."""
@@ -54,13 +55,15 @@ class SlabWalk:
     ):
         self.evaluator, self.output, self.tables = evaluator, output, tables
         self.position_av, self.number_a = position_av, number_a
+        self._longest = max(table.cutoff for table in tables.values())
         self._s_ac = grid_coordinates(grid, position_av.detach().cpu().numpy())
         self._groups = [_Group(atoms_a) for atoms_a in _grouped(grid, self._s_ac)]
 
     def __call__(self, slab: Grid) -> torch.Tensor:
         """(1 or 2, n0, n1, n2) electrons/Å³, float64: the total, and the magnetisation where there is one."""
-        longest = max(table.cutoff for table in self.tables.values())
-        near_a = np.flatnonzero(reaching_a(slab, self._s_ac[:, 0], longest))
+        if isinstance(self.output, Coefficients) and not on_device.has_loops(self.position_av.device):
+            return self.output.density(_SlabPoints(self, slab, with_atoms=True))[0].double()
+        near_a = np.flatnonzero(reaching_a(slab, self._s_ac[:, 0], self._longest))
         position_av, number_a = self.position_av[near_a], torch.from_numpy(self.number_a[near_a])
         nt_R = superposition(slab, position_av, number_a, self.tables, self.evaluator.dtype)
         return with_superposition(nt_R, self.output.density(_SlabPoints(self, slab))[0])
@@ -89,26 +92,30 @@ class _SlabPoints:
 
     walk: SlabWalk
     slab: Grid
+    with_atoms: bool = False
+    """The superposition is part of the first density, where the compiled loops do not run."""
 
     def expansion(self, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
         evaluator, position_av = self.walk.evaluator, self.walk.position_av
-        if position_av.device.type == 'cpu':
+        if on_device.has_loops(position_av.device):
             return self._collocated(evaluator.collocation(self.slab), c_lesanm)
-        near_a = self._near_a(evaluator.basis.cutoff)
+        index_a = self._near_a(max(evaluator.basis.cutoff, self.walk._longest))
+        near_a = torch.from_numpy(index_a).to(position_av.device)
         near_lesanm = [c_esanm[:, :, near_a] for c_esanm in c_lesanm]
-        return in_torch.collocate(evaluator.basis, self.slab, position_av[near_a].to(evaluator.dtype), near_lesanm)
+        atoms = FreeAtoms(self.walk.number_a[index_a], self.walk.tables) if self.with_atoms else None
+        return on_device.collocate(evaluator.basis, self.slab, position_av[near_a], near_lesanm, evaluator.dtype, atoms)
 
     def pointwise(self, contribution: Contribution, cutoff: float) -> torch.Tensor:
-        near_a, evaluator = self._near_a(cutoff), self.walk.evaluator
+        position_av, dtype = self.walk.position_av, self.walk.evaluator.dtype
+        near_a = torch.from_numpy(self._near_a(cutoff)).to(position_av.device)
 
         def of_near(a_p: torch.Tensor, e_pv: torch.Tensor) -> torch.Tensor:
             return contribution(near_a[a_p], e_pv)
 
-        return in_torch.add_points(self.slab, self.walk.position_av[near_a].to(evaluator.dtype), of_near, cutoff)
+        return in_torch.add_points(self.slab, position_av[near_a].to(dtype), of_near, cutoff)
 
-    def _near_a(self, cutoff: float) -> torch.Tensor:
-        near_a = np.flatnonzero(reaching_a(self.slab, self.walk._s_ac[:, 0], cutoff))
-        return torch.from_numpy(near_a).to(self.walk.position_av.device)
+    def _near_a(self, cutoff: float) -> np.ndarray:
+        return np.flatnonzero(reaching_a(self.slab, self.walk._s_ac[:, 0], cutoff))
 
     def _collocated(self, collocation: GridCollocation, c_lesanm: list[torch.Tensor]) -> torch.Tensor:
         leading, basis = c_lesanm[0].shape[:2], collocation.basis

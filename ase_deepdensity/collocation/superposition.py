@@ -9,7 +9,7 @@ import torch
 from numpy.typing import DTypeLike
 
 from ase_deepdensity.basis import RadialTable
-from ase_deepdensity.collocation import in_torch, sums
+from ase_deepdensity.collocation import in_torch, on_device, sums
 from ase_deepdensity.collocation.on_grids import grid_coordinates, lattice, line_axes
 from ase_deepdensity.grid import Grid
 
@@ -21,7 +21,7 @@ def superposition(
 
     ``dtype``: of the work and of what is returned.
     """
-    if position_av.device.type != 'cpu':
+    if not on_device.has_loops(position_av.device):
         return in_torch.superpose(grid, position_av.to(dtype), number_a.cpu().numpy(), tables)
     n_R: torch.Tensor = _Superpose.apply(position_av, grid, number_a.numpy(), tables, dtype)
     return n_R

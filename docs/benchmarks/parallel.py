@@ -1,6 +1,6 @@
 """What two cores, two ranks and two processes gain, and what many small molecules cost: figures of docs/scaling.md.
 
-    python docs/benchmarks/parallel.py threads|ranks|torchrun|molecules
+    python docs/benchmarks/parallel.py threads|ranks|torchrun|molecules|gpu
 
 Wall times (of molecules CPU times), the best of some runs: on a machine that has nothing else to do.
 
@@ -9,6 +9,8 @@ ranks       ``deepdensity predict --out n.zarr`` of 6144 atoms in a column, by o
             starting is taken off
 torchrun    steps of a training on chains in one dimension with 8 snapshots in each, by one process and by two
 molecules   1000 molecules of 9 atoms in one call of ``Predictor.predict``, one thread
+gpu         a prediction of 96 atoms on a GPU, of what parts it is; the memory of 98304 atoms in slabs, which are not
+            kept; steps of a training on chains there and on two cores
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from measure import THREADS, WATER
@@ -33,11 +35,17 @@ CHAINS = {
     'smoothing': 1e-5, 'matrix_weight': 0, 'learning_rate': 0.003, 'validation': 4, 'batch': 8, 'validate_every': 1000,
 }  # fmt: skip
 
+EXPANDED = CHAINS | {'network': 'equivariant', 'hypers': {'cutoff': 12.0, 'channels': 16}, 'stride': 2}
+"""The same with a network that expands the density in the basis."""
+
 
 def main() -> None:
     kind = sys.argv[1]
     if kind == 'molecules':
         print(f'{molecules():.2f} ms for a molecule')
+        return
+    if kind == 'gpu':
+        gpu()
         return
     one, two = {'threads': threads, 'ranks': ranks, 'torchrun': torchrun}[kind]()
     print(f'{kind}: {one:.2f} s alone, {two:.2f} s with two: {one / two:.2f} times as fast')
@@ -103,11 +111,7 @@ def ranks() -> tuple[float, float]:
 def torchrun() -> tuple[float, float]:
     short, long = 20, 120
     with tempfile.TemporaryDirectory() as folder:
-        sample = ['sample', 'chain', 'metal.xyz', '--kind', 'metal', '--atoms', '32', '-n', '24', '--seed', '1']
-        seconds([*COMMAND, *sample], folder=folder)
-        seconds([*COMMAND, 'generate', 'metal.xyz', 'metal', '--level', 'ks1d', '--quiet'], folder=folder)
-        for steps in short, long:
-            Path(folder, f'{steps}.json').write_text(json.dumps(CHAINS | {'steps': steps}))
+        _chains(folder, CHAINS, short, long)
 
         def of(number: int) -> float:
             module = ['-m', 'ase_deepdensity.cli.main', 'train', 'metal']
@@ -146,6 +150,67 @@ def molecules(number: int = 1000) -> float:
     for first in range(0, number, 100):  # what is predicted is held: 2 MB each
         predictor.predict(frames[first : first + 100])
     return 1000 * (time.process_time() - start) / number
+
+
+def gpu(repeats: int = 20) -> None:
+    """Print the figures."""
+    import torch
+    from ase.io import read
+
+    from ase_deepdensity import DensityModel, Grid
+    from ase_deepdensity.collocation.on_device import FreeAtoms
+    from ase_deepdensity.predict import Predictor
+
+    def milliseconds(work: Callable[[], object]) -> float:
+        taken = []
+        for _ in range(repeats + 3):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            work()
+            torch.cuda.synchronize()
+            taken.append(1000 * (time.perf_counter() - start))
+        return min(taken[3:])
+
+    predictor, atoms = Predictor(DensityModel.load('water-pbe-dzp'), device='cuda'), read(WATER)
+    grid, free_atoms = Grid.from_atoms(atoms, (48, 48, 48)), FreeAtoms(atoms.numbers, predictor.model.superposition)
+    coefficients, position_av = predictor.coefficients(atoms), torch.from_numpy(atoms.positions).cuda()
+    with torch.no_grad():
+        parts = {
+            'network': milliseconds(lambda: predictor.coefficients(atoms)),
+            'collocation': milliseconds(
+                lambda: predictor.evaluator.total(coefficients.output, grid, position_av, free_atoms)
+            ),
+            'all of the prediction': milliseconds(lambda: predictor.predict(atoms, grid)),
+        }
+    print(f'{torch.cuda.get_device_name()}: ' + ', '.join(f'{name} {taken:.1f} ms' for name, taken in parts.items()))
+    many = atoms.repeat((8, 8, 16))
+    torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    for _ in predictor.stream(many, Grid.from_atoms(many, (384, 384, 768))):
+        pass
+    seconds_taken, peak = time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30
+    print(f'{len(many)} atoms: {seconds_taken:.1f} s, {peak:.2f} GiB on the GPU')
+    print(f'training: {steps_per_second("cuda"):.1f} steps a second, {steps_per_second("cpu"):.1f} on two cores')
+
+
+def steps_per_second(device: str) -> float:
+    short, long = 20, 220
+    with tempfile.TemporaryDirectory() as folder:
+        _chains(folder, EXPANDED, short, long)
+        taken = []
+        for steps in short, long:
+            train = ['train', 'metal', '--out', f'{steps}', '--config', f'{steps}.json', '--device', device]
+            taken.append(seconds([*COMMAND, *train], nthreads=2, folder=folder))
+    return (long - short) / (taken[1] - taken[0])
+
+
+def _chains(folder: str, config: dict[str, object], *steps_x: int) -> None:
+    """The data of a training, and its configuration for each number of steps."""
+    sample = ['sample', 'chain', 'metal.xyz', '--kind', 'metal', '--atoms', '32', '-n', '24', '--seed', '1']
+    seconds([*COMMAND, *sample], folder=folder)
+    seconds([*COMMAND, 'generate', 'metal.xyz', 'metal', '--level', 'ks1d', '--quiet'], folder=folder)
+    for steps in steps_x:
+        Path(folder, f'{steps}.json').write_text(json.dumps(config | {'steps': steps}))
 
 
 if __name__ == '__main__':
