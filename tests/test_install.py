@@ -157,7 +157,7 @@ def test_all_of_the_tests_is_pinned():
     assert not [line for line in lines if line.startswith('triton')], (
         'each build of torch for CUDA wants one of its own'
     )
-    assert {re.split('[<>=]', line)[0].lower().replace('_', '-') for line in wanted} <= pinned
+    assert {re.split('[<>=]', line)[0].lower().replace('_', '-') for line in wanted} <= pinned | {'triton'}
 
 
 # --- where kernels are kept ------------------------------------------------------------------------------------------
