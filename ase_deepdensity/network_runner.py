@@ -25,6 +25,8 @@ MOST_IN_BLOCK = 8192
 """Of one system that the network is asked about at once, if it takes blocks."""
 BYTES_PER_ATOM = 50_000
 """What the network holds while it works on an atom of a block, about."""
+MOST_HELD = 2**27
+"""Bytes of coefficients; those of more atoms are kept in a temporary file."""
 
 
 FAR = 30.0
@@ -111,7 +113,7 @@ class NetworkRunner:
         charge = self._charge(atoms)
         whole = whole_of(atoms, self.network, self.level, charge=charge, electrons=self._valence(atoms) - charge)
         is_magnetic = self.network.sees_magnetic_moments and whole.magmom_a.any()
-        joined = Joined(atoms.numbers[some_a], 2 if is_magnetic else 1)
+        joined = Joined(atoms.numbers[some_a], 2 if is_magnetic else 1, MOST_HELD)
         unfamiliar_a, finite_a = np.zeros(len(some_a), np.float32), np.zeros(len(some_a), bool)
         for core_a in whole.cores(MOST_IN_BLOCK, some_a):
             block = whole.block(core_a, self.network.cutoff, self.network.steps or 0).to(self.device, self.dtype)
@@ -129,11 +131,12 @@ class NetworkRunner:
     def memory(self, natoms: int) -> float:
         """Bytes that are needed for what is said of so many atoms, and while it is found, about."""
         basis, sizes = self.model.architecture.basis, [len(t.D_ii) for t in self.model.atom_types.values()]
-        numbers = basis.number * (basis.lmax + 1) ** 2 + max(sizes) ** 2
-        numbers *= self.network.members * (1 + self.network.sees_magnetic_moments)
-        nbytes = natoms * numbers * self.dtype.itemsize
-        at_once = natoms if self.network.steps is None else min(natoms, MOST_IN_BLOCK)
-        return nbytes + at_once * BYTES_PER_ATOM
+        nbytes = natoms * self.dtype.itemsize * self.network.members * (1 + self.network.sees_magnetic_moments)
+        of_coefficients, of_matrices = nbytes * basis.number * (basis.lmax + 1) ** 2, nbytes * max(sizes) ** 2
+        if self.network.steps is None or natoms <= MOST_IN_BLOCK:
+            return of_coefficients + of_matrices + natoms * BYTES_PER_ATOM
+        is_held = of_coefficients <= MOST_HELD or self.device.type != 'cpu'
+        return (of_coefficients if is_held else 0.0) + of_matrices + MOST_IN_BLOCK * BYTES_PER_ATOM
 
     def distances(self, output: Output, system: System) -> torch.Tensor:
         """(natoms,) from the training data, on the CPU."""

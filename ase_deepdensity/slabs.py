@@ -204,7 +204,7 @@ class SlabDensity:
         output = self._output
         if len(atoms_a) < len(self._positions_av):
             assert isinstance(output, Coefficients)
-            output = replace(output, c_lesanm=[c_esanm[:, :, atoms_a] for c_esanm in output.c_lesanm])
+            output = replace(output, c_lesanm=[c_esanm[:, :, atoms_a] for c_esanm in output.c_lesanm], file=None)
         number_a = self.coefficients.atoms.numbers[atoms_a]
         return SlabWalk(predictor.evaluator, output, self.grid, position_av, number_a, predictor.model.superposition)
 
@@ -226,7 +226,7 @@ class SlabDensity:
         cut_a = reaches_boundary_a(self.grid, self._positions_av, model.longest_cutoff)
         inner_a = np.flatnonzero(~cut_a & self.share.own_a)
         c_lanm = [c_esanm[0, 0] for c_esanm in output.c_lesanm]
-        total = sum_of_expansion(basis, self.grid, self._positions_av, c_lanm, inner_a)
+        total = sum_of_expansion(basis, self.grid, self._positions_av, c_lanm, inner_a, output.release)
         total += sum_of_superposition(self.grid, self._positions_av[inner_a], number_a[inner_a], tables)
         return total + (self._sum(self._walk_of(np.flatnonzero(cut_a))) if cut_a.any() else 0.0)
 

@@ -10,7 +10,7 @@ grid's sum differs from it, and die out quickly.  For f = rˡ B_n(r) Y_lm(r̂),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import pi
 
 import numpy as np
@@ -48,7 +48,12 @@ def is_fine_enough(grid: Grid) -> bool:
 
 
 def sum_of_expansion(
-    basis: SplineBasis, grid: Grid, position_av: np.ndarray, c_lanm: list[torch.Tensor], some_a: np.ndarray
+    basis: SplineBasis,
+    grid: Grid,
+    position_av: np.ndarray,
+    c_lanm: list[torch.Tensor],
+    some_a: np.ndarray,
+    release: Callable[[], None] = lambda: None,
 ) -> float:
     """Electrons that the expansion of some atoms has on a whole grid, images counted.
 
@@ -60,6 +65,8 @@ def sum_of_expansion(
         For each l the coefficients (natoms, n, 2l+1) of normalised functions.
     some_a
         Indices of the atoms that count.
+    release
+        Is called now and then when coefficients have been read, as of :class:`.MappedFile`.
     """
     G_xv = _half_sphere(grid)
     F_xq = torch.from_numpy(_transforms(basis, G_xv))
@@ -69,6 +76,7 @@ def sum_of_expansion(
         c_aq = of_plain_functions(basis, [c_anm[some].cpu() for c_anm in c_lanm]).flatten(1).double()
         phase_ax = torch.from_numpy(position_av[some] @ G_xv.T)
         total += float((torch.cat([phase_ax.cos(), phase_ax.sin()], 1) * (c_aq @ F_xq.T)).sum())
+        release()
     return total
 
 

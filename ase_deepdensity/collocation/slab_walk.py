@@ -66,7 +66,10 @@ class SlabWalk:
         near_a = np.flatnonzero(reaching_a(slab, self._s_ac[:, 0], self._longest))
         position_av, number_a = self.position_av[near_a], torch.from_numpy(self.number_a[near_a])
         nt_R = superposition(slab, position_av, number_a, self.tables, self.evaluator.dtype)
-        return with_superposition(nt_R, self.output.density(_SlabPoints(self, slab))[0])
+        density_sR = self.output.density(_SlabPoints(self, slab))[0]
+        if isinstance(self.output, Coefficients):
+            self.output.release()
+        return with_superposition(nt_R, density_sR)
 
     def groups_near(self, slab: Grid, cutoff: float) -> Iterator[_Group]:
         """Those with atoms within ``cutoff`` (Å) of the slab; the others forget what they have made."""

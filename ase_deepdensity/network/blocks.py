@@ -8,14 +8,16 @@ of layer t are needed up to shell n − 1 − t only, so that what is computed b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf, prod
 
 import numpy as np
 import torch
 import vesin
 
 from ase_deepdensity.network.contract import Coefficients
+from ase_deepdensity.network.mapped import MappedFile
 from ase_deepdensity.network.system import System, padded_neighbors
 
 
@@ -149,10 +151,13 @@ class Joined:
         (natoms,) atomic numbers of all atoms.
     components
         1: the total; 2: total and magnetisation, which is zero in blocks that have none.
+    most_held
+        Bytes of coefficients beyond which they are kept in a temporary file, if the disk has room and the work is on
+        the CPU.
     """
 
-    def __init__(self, number_a: np.ndarray, components: int):
-        self.number_a, self.components = number_a, components
+    def __init__(self, number_a: np.ndarray, components: int, most_held: float = inf):
+        self.number_a, self.components, self.most_held = number_a, components, most_held
         self._rank_a = np.zeros(len(number_a), np.int64)
         for Z in np.unique(number_a):
             of_Z_a = np.flatnonzero(number_a == Z)
@@ -174,6 +179,7 @@ class Joined:
                 shape = (len(D_esaii), self.components, number, *D_esaii.shape[3:])
                 self._all.D_zesaii[Z] = D_esaii.new_zeros(shape)
             self._all.D_zesaii[Z][:, filled, rank_a] = D_esaii
+        self._all.release()
 
     def output(self) -> Coefficients:
         """Of all atoms, in their order, without invariants: whoever wants them takes them from the blocks."""
@@ -181,8 +187,13 @@ class Joined:
         return self._all
 
     def _empty(self, output: Coefficients) -> Coefficients:
-        natoms = len(self.number_a)
-        c_lesanm = [
-            c_esanm.new_zeros(len(c_esanm), self.components, natoms, *c_esanm.shape[3:]) for c_esanm in output.c_lesanm
-        ]
-        return Coefficients({}, output.invariants_ac.new_zeros(natoms, 0), c_lesanm)
+        natoms, first = len(self.number_a), output.c_lesanm[0]
+        shapes = [(len(c_esanm), self.components, natoms, *c_esanm.shape[3:]) for c_esanm in output.c_lesanm]
+        nbytes = sum(prod(shape) for shape in shapes) * first.element_size()
+        nothing_ac, file = output.invariants_ac.new_zeros(natoms, 0), None
+        if nbytes > self.most_held and first.device.type == 'cpu':
+            with suppress(OSError):  # no room: in memory, as it is
+                file = MappedFile.for_tensors(shapes, first.dtype)
+        if file is None:
+            return Coefficients({}, nothing_ac, [first.new_zeros(shape) for shape in shapes])
+        return Coefficients({}, nothing_ac, [file.zeros(shape, first.dtype) for shape in shapes], file)

@@ -16,6 +16,7 @@ from ase_deepdensity.network.elements import Element
 from ase_deepdensity.network.system import System
 
 if TYPE_CHECKING:
+    from ase_deepdensity.network.mapped import MappedFile
     from ase_deepdensity.network.readout import Features, LastLayer
 
 Contribution = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -113,6 +114,13 @@ class Coefficients(Output):
 
     c_lesanm: list[torch.Tensor]
     """For each l the coefficients (members, 1 or 2, natoms, n, 2l+1) of normalised functions of the basis."""
+    file: MappedFile | None = None
+    """That these are kept in, if they are many."""
+
+    def release(self) -> None:
+        """Hold none of the coefficients in memory that are kept in a file, until they are asked for again."""
+        if self.file is not None:
+            self.file.release()
 
     def density(self, places: Places) -> torch.Tensor:
         return places.expansion(self.c_lesanm)
