@@ -14,7 +14,7 @@ SECONDS = {'s': 1.0, 'min': 60.0, 'h': 3600.0, 'd': 86400.0}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f'{parser.description} Some of the pool are held out to measure on; of the others those are calculated that '
-        'the model knows least and that differ among themselves, and its last layer learns them in closed form. What '
+        'tell the model most of the whole pool, and its last layer learns them in closed form. What '
         'is better on those held out is kept. The same command continues a killed run.'
     )
     add = parser.add_argument

@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     'adapt': ('ase_deepdensity.cli.adapt', 'Teach a model a few snapshots in seconds'),
     'uncertainty': ('ase_deepdensity.cli.uncertainty', 'Add error bars to a model'),
-    'learn': ('ase_deepdensity.cli.learn', 'Teach a model what it knows least of a pool, until it is good enough'),
+    'learn': ('ase_deepdensity.cli.learn', 'Teach a model what tells it most of a pool, until it is good enough'),
     'evaluate': ('ase_deepdensity.cli.evaluate', 'Measure the errors of a model on a data set'),
     'predict': ('ase_deepdensity.cli.predict', 'Predict the densities of geometries'),
     'analyse': ('ase_deepdensity.cli.analyse', 'Charges, multipoles and volumes of atoms from a density'),

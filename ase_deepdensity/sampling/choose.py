@@ -4,6 +4,9 @@ A model's last layer is linear in the features x of an atom.  What is uncertain 
 by their Gram matrix G = Σ x xᵀ: the variance at another atom is proportional to xᵀ G⁻¹ x, and calculating a structure
 with the features X gains ½ ln det(1 + X G⁻¹ Xᵀ) (Bayesian experimental design, K. Chaloner, I. Verdinelli, Stat. Sci.
 10, 273 (1995), doi:10.1214/ss/1177009939).  No density is needed for that.
+
+That gathers what is unlike all others, for a model that is to know everything.  Where a few structures are learned for
+the sake of one pool, others serve better: those that leave least uncertainty in it, :func:`most_telling`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ MOST_ATOMS = 500
 """In one evaluation of the network."""
 SHARED_ATOMS = 5.0
 """As so many atoms of an element's own count all others, in the Gram matrix of the element: weights are shared."""
+NOISE = 0.1
+"""Variance of what an atom tells that is no matter of the last layer, of that of its prediction before anything is
+learned."""
 LEAST_VARIANCE = 1e-4
 """Of a feature within an element, in units of the mean over features: less is noise."""
 
@@ -124,4 +130,72 @@ def choose(pool: Sequence[Features], known: Sequence[Features], seconds: Sequenc
             continue
         heappop(heap)
         knowledge.add(pool[n])
+        yield n
+
+
+class Uncertainty:
+    """Of what a last layer says of the atoms of a pool, while it learns structures.
+
+    Weights w are as likely in all directions, as the ridge of :mod:`.training.adapt` has it: before anything is
+    learned an atom with features x has the variance xᵀx, in units of its mean over the element; then xᵀCx with
+    C = (1 + Σ x xᵀ/η)⁻¹, η = :data:`NOISE`, of the atoms that were learned.  Features are not centred: the first thing
+    to learn is what all atoms of an element have in common.
+
+    Parameters
+    ----------
+    pool
+        Features of the structures of interest.
+    """
+
+    def __init__(self, pool: Sequence[Features]):
+        both = _by_element(pool)
+        self.unit_z = {Z: float(np.sqrt((x_ac**2).sum(1).mean())) + 1e-12 for Z, x_ac in both.items()}
+        self.x_zac = {Z: x_ac / self.unit_z[Z] for Z, x_ac in both.items()}
+        of_atoms = [(Z, 1 / sum(map(len, one.values())), len(one[Z])) for one in pool for Z in one]
+        self.weight_za = {
+            Z: np.concatenate([np.full(natoms, weight) for Y, weight, natoms in of_atoms if Y == Z]) for Z in both
+        }
+        """Each structure counts once."""
+        self.covariance_zcc = {Z: np.eye(x_ac.shape[1]) for Z, x_ac in both.items()}
+        self.variance_za = {Z: (x_ac**2).sum(1) for Z, x_ac in self.x_zac.items()}
+
+    def total(self) -> float:
+        """Σ over structures of the mean standard deviation of their atoms."""
+        return sum(float(self.weight_za[Z] @ np.sqrt(variance_a)) for Z, variance_a in self.variance_za.items())
+
+    def gain(self, features: Features) -> float:
+        """By how much :meth:`total` would fall with another structure."""
+        gain = 0.0
+        for Z in features:
+            if Z in self.x_zac:
+                after_a = (self.variance_za[Z] - self._known(Z, features[Z])[1]).clip(min=0)
+                gain += float(self.weight_za[Z] @ (np.sqrt(self.variance_za[Z]) - np.sqrt(after_a)))
+        return gain
+
+    def learn(self, features: Features) -> None:
+        """A structure is known."""
+        for Z in features:
+            if Z in self.x_zac:
+                y_ci, known_a = self._known(Z, features[Z])
+                self.variance_za[Z] = (self.variance_za[Z] - known_a).clip(min=0)
+                self.covariance_zcc[Z] = self.covariance_zcc[Z] - y_ci @ y_ci.T
+
+    def _known(self, Z: int, x_ic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Y, of what is taken off the covariance, Y Yᵀ, and what that takes off the variances of the pool's atoms."""
+        x_ic = x_ic / self.unit_z[Z]
+        y_ci = self.covariance_zcc[Z] @ x_ic.T
+        root_ii = np.linalg.cholesky(NOISE * np.eye(len(x_ic)) + x_ic @ y_ci)
+        y_ci = np.linalg.solve(root_ii, y_ci.T).T
+        return y_ci, ((self.x_zac[Z] @ y_ci) ** 2).sum(1)
+
+
+def most_telling(pool: Sequence[Features], known: Sequence[Features]) -> Iterator[int]:
+    """Indices of the pool, in the order in which each structure takes most from the uncertainty of the whole pool."""
+    uncertainty, left = Uncertainty([*known, *pool]), list(range(len(pool)))
+    for features in known:
+        uncertainty.learn(features)
+    while left:
+        n = max(left, key=lambda n: uncertainty.gain(pool[n]))
+        left.remove(n)
+        uncertainty.learn(pool[n])
         yield n

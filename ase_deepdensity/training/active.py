@@ -1,4 +1,4 @@
-"""Active learning: of a pool of geometries those are calculated that a model knows least, until it is good enough.
+"""Active learning: of a pool of geometries those are calculated that tell a model most of it, until it is good enough.
 
 A folder holds all of it: ``held-out`` and ``snapshots`` (data sets), ``model.safetensors`` (the best so far),
 ``progress.csv`` and ``progress.png``, and ``plan.json``, from which the same call goes on after a kill.
@@ -26,7 +26,7 @@ from ase_deepdensity.generate.jobs import job_hash
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
-from ase_deepdensity.sampling.choose import choose, environments
+from ase_deepdensity.sampling.choose import environments, most_telling
 from ase_deepdensity.training.adapt import adapt
 from ase_deepdensity.training.curve import write_table
 
@@ -188,12 +188,10 @@ class ActiveLearning:
         self._note(len(plan.chosen), *before)
 
     def _choose(self, number: int) -> list[int]:
-        """Those of which the model of the beginning knows least, and that differ among themselves."""
+        """Those that tell the model of the beginning most of the pool."""
         taken = [*self.plan.held_out, *self.plan.chosen]
         free = [n for n in range(len(self.pool)) if n not in taken]
-        known = environments([self.pool[n] for n in self.plan.chosen], self.init)
-        order = choose(environments([self.pool[n] for n in free], self.init), known, [1.0] * len(free))
-        return [free[n] for n, _ in zip(order, range(number), strict=False)]
+        return most_useful(self.pool, free, self.plan.chosen, number, self.init)
 
     def _snapshots(self, name: str, chosen: Sequence[int]) -> Dataset | None:
         """Calculate what is not there yet; failures are left out, None: there is nothing else."""
@@ -248,6 +246,14 @@ class ActiveLearning:
         plan = Plan(pool, self.init.name, sorted(drawn.tolist()), [], [])
         plan.save(path)
         return plan
+
+
+def most_useful(
+    pool: Sequence[Atoms], free: Sequence[int], known: Sequence[int], number: int, model: DensityModel
+) -> list[int]:
+    """Which of a pool to learn next: of the ``free`` so many that, with the ``known``, tell most of all of these."""
+    order = most_telling(*(environments([pool[n] for n in some], model) for some in (free, known)))
+    return [free[n] for n, _ in zip(order, range(number), strict=False)]
 
 
 def _check(pool: Sequence[Atoms], target: float, budget: float, held_out: int, batch: int) -> None:

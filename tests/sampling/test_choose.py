@@ -7,7 +7,7 @@ from ase.io import read, write
 
 from ase_deepdensity.cli.main import main
 from ase_deepdensity.model import DensityModel
-from ase_deepdensity.sampling.choose import Knowledge, choose, environments
+from ase_deepdensity.sampling.choose import NOISE, Knowledge, Uncertainty, choose, environments, most_telling
 
 pytestmark = pytest.mark.filterwarnings('ignore:Set OLD_ERROR_HANDLING:DeprecationWarning')  # spglib's
 N = 6
@@ -57,6 +57,48 @@ def test_what_is_known_or_chosen_already_comes_last():
     pool = [known[0], new, new, other, known[1]]
     order = list(choose(pool, known, [1.0] * 5))
     assert set(order[:2]) in ({1, 3}, {2, 3}) and set(order[3:]) == {0, 4}
+
+
+def test_uncertainty_is_that_of_a_linear_layer():
+    """Against ridge regression itself, of all that was learned at once."""
+    rng = np.random.default_rng(3)
+    pool, known = random_features(rng, 7), random_features(rng, 3)
+    uncertainty, total = Uncertainty(pool), 0.0
+    for features in known:
+        before, gain = uncertainty.total(), uncertainty.gain(features)
+        uncertainty.learn(features)
+        assert before - uncertainty.total() == pytest.approx(gain, rel=1e-9)
+    for Z in (1, 8):
+        unit = np.sqrt((np.concatenate([one[Z] for one in pool]) ** 2).sum(1).mean())
+        x_ac = np.concatenate([one[Z] for one in known]) / unit
+        covariance_cc = np.linalg.inv(np.eye(N) + x_ac.T @ x_ac / NOISE)
+        for one in pool:
+            y_ac = one[Z] / unit
+            total += np.sqrt(np.einsum('ac, cd, ad -> a', y_ac, covariance_cc, y_ac)).sum() / sum(
+                map(len, one.values())
+            )
+    assert uncertainty.total() == pytest.approx(total, rel=1e-9)
+
+
+def test_what_most_have_in_common_is_told_first():
+    """Not what is unlike all others, which is the first choice of information; then what is still unknown."""
+    rng = np.random.default_rng(4)
+    common, rare, odd = np.eye(N)[:3]
+    pool = [{8: scale * x[None] + 0.01 * rng.normal(size=(1, N))} for scale, x in [(1, common)] * 6 + [(1, rare)] * 2]
+    pool.append({8: 1.4 * odd[None]})
+    assert next(choose(pool, [], [1.0] * len(pool))) == 8
+    order = list(most_telling(pool, []))
+    assert sorted(order) == list(range(9))
+    assert order[0] < 6 <= order[1], order
+    assert next(most_telling(pool[1:], pool[:1])) >= 5, 'what is known is not chosen again'
+
+
+def test_elements_that_are_not_in_the_pool_tell_nothing():
+    uncertainty = Uncertainty([{8: np.ones((2, N))}])
+    total = uncertainty.total()
+    assert uncertainty.gain({1: np.ones((1, N))}) == 0.0
+    uncertainty.learn({1: np.ones((1, N))})
+    assert uncertainty.total() == total
 
 
 def test_environments_are_those_of_each_frame():
