@@ -17,6 +17,7 @@ from ase_deepdensity.memory import check_memory
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.blocks import Joined
 from ase_deepdensity.network.contract import Coefficients, Output
+from ase_deepdensity.network.mapped import has_room
 from ase_deepdensity.network.readout import Features, features_of_system
 from ase_deepdensity.network.system import System
 from ase_deepdensity.system import system_of, whole_of
@@ -135,7 +136,7 @@ class NetworkRunner:
         of_coefficients, of_matrices = nbytes * basis.number * (basis.lmax + 1) ** 2, nbytes * max(sizes) ** 2
         if self.network.steps is None or natoms <= MOST_IN_BLOCK:
             return of_coefficients + of_matrices + natoms * BYTES_PER_ATOM
-        is_held = of_coefficients <= MOST_HELD or self.device.type != 'cpu'
+        is_held = of_coefficients <= MOST_HELD or self.device.type != 'cpu' or not has_room(of_coefficients)
         return (of_coefficients if is_held else 0.0) + of_matrices + MOST_IN_BLOCK * BYTES_PER_ATOM
 
     def distances(self, output: Output, system: System) -> torch.Tensor:

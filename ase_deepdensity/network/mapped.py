@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from math import prod
@@ -47,6 +48,11 @@ class MappedFile:
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()
+
+
+def has_room(nbytes: float) -> bool:
+    """Whether the folder of temporary files takes so much."""
+    return nbytes <= shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def _aligned(nbytes: int) -> int:

@@ -60,7 +60,7 @@ def test_slabs_of_coefficients_in_a_file(tiny_model, monkeypatch):
 
 @pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 def test_no_room_on_the_disk(tiny_model, monkeypatch):
-    """Then they are in memory."""
+    """Then they are in memory, and it is known before."""
 
     def full(*arguments):
         raise OSError('No space left on device')
@@ -69,4 +69,7 @@ def test_no_room_on_the_disk(tiny_model, monkeypatch):
     monkeypatch.setattr(network_runner, 'MOST_IN_BLOCK', 4)
     monkeypatch.setattr(network_runner, 'MOST_HELD', 100)
     slabs, nt_sR = density(tiny_model, water_box((2, 1, 1)))
+    on_disk = slabs.predictor.memory(6)
+    monkeypatch.setattr(network_runner, 'has_room', lambda nbytes: False)
+    assert slabs.predictor.memory(6) > on_disk
     assert slabs.coefficients.output.file is None and np.isfinite(nt_sR).all()
