@@ -26,6 +26,7 @@ from ase.build import bulk, fcc111, make_supercell, molecule
 from ase.geometry import get_distances
 from ase.io import write
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from ase_deepdensity import DensityModel, PAWDensity
 from ase_deepdensity.collocation.density import DensityEvaluator
@@ -231,6 +232,8 @@ def show(figures: dict[str, dict[str, list[list[float]]]], plot: Path | None) ->
             for error_n in found[way]:
                 axes.semilogy(SIZES, error_n, color=colour, linewidth=0.7, alpha=0.5)
             axes.semilogy(SIZES, mean[way], 'o-', color=colour, markersize=4, label=way)
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
         axes.set(title=case, xlabel='snapshots learned', ylabel='NMAE of those held out, %')
         axes.legend(frameon=False)
     if plot is not None:
