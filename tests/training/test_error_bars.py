@@ -12,7 +12,7 @@ import pytest
 import torch
 import zarr
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from scipy.stats import spearmanr
 
 from ase_deepdensity.analysis.compare import nmae
@@ -366,6 +366,32 @@ def test_command(tiny_model, data, tmp_path, capsys, monkeypatch):
     assert main(['uncertainty', 'sure.safetensors']) == 2
     assert main(['uncertainty', 'tiny.safetensors', '--held-out', unknown]) == 2
     assert 'tiny has no error bars' in capsys.readouterr().err
+
+
+def stretched(atoms: Atoms, factor: float) -> Atoms:
+    """Cell and distances times a factor."""
+    atoms = atoms.copy()
+    atoms.set_cell(atoms.cell * factor, scale_atoms=True)
+    return atoms
+
+
+@pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
+@pytest.mark.parametrize(
+    ('name', 'atoms', 'factor'),
+    [
+        ('aluminium-pbe-pw400', bulk('Al', cubic=True), 1.2),
+        ('general-pbe-pw400', bulk('Si'), 0.74),
+        ('organics-pbe-pw400', molecule('CH3OH', vacuum=3.0), 1.2),
+        ('water-pbe-dzp', molecule('H2O', vacuum=3.0), 1.2),
+        ('water-pbe-pw400', molecule('H2O', vacuum=3.0), 1.2),
+    ],
+)
+def test_shipped_models_tell_the_strange_from_the_known(name, atoms, factor):
+    """Each expects the errors that it was measured to have of what it is for, and several times these elsewhere."""
+    calc = DeepDensity(name, extrapolate=True)
+    known, strange = (calc.get_density_uncertainty(one).nmae for one in (atoms, stretched(atoms, factor)))
+    assert 0.03 < known < 1.0
+    assert strange > 3 * known
 
 
 def test_a_shipped_model_stays_as_it_is(data, capsys):
