@@ -17,6 +17,21 @@ POINTS = tl.constexpr(SHAPE[0] * SHAPE[1] * SHAPE[2])
 
 
 @triton.jit
+def _three(numbers, first):
+    """Those from ``first`` on."""
+    return tl.load(numbers + first), tl.load(numbers + first + 1), tl.load(numbers + first + 2)
+
+
+@triton.jit
+def _of_atom(s0, s1, s2, h0_v, h1_v, h2_v):
+    """x, y, z and r² of points that lie ``s`` steps ``h`` of the grid from an atom."""
+    e0 = s0 * h0_v[0] + s1 * h1_v[0] + s2 * h2_v[0]
+    e1 = s0 * h0_v[1] + s1 * h1_v[1] + s2 * h2_v[1]
+    e2 = s0 * h0_v[2] + s1 * h1_v[2] + s2 * h2_v[2]
+    return e0, e1, e2, e0 * e0 + e1 * e1 + e2 * e2
+
+
+@triton.jit
 def density(
     rho_xR, C_xarq, grid_i, geometry_i, origin_ac, away_ac, first_ac, pair_y, start_k,
     element_a, table_ip, begin_z, count_z, scale_z, cutoff2_z,
@@ -28,13 +43,11 @@ def density(
     """
     tile, x = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     natoms, npoints = tl.load(grid_i), tl.load(grid_i + 1)
-    size0, size1, size2 = tl.load(grid_i + 2), tl.load(grid_i + 3), tl.load(grid_i + 4)
-    n0, n1, n2 = tl.load(grid_i + 5), tl.load(grid_i + 6), tl.load(grid_i + 7)
-    number0, number1, number2 = tl.load(grid_i + 8), tl.load(grid_i + 9), tl.load(grid_i + 10)
-    window0, window1, window2 = tl.load(grid_i + 11), tl.load(grid_i + 12), tl.load(grid_i + 13)
-    h00, h01, h02 = tl.load(geometry_i), tl.load(geometry_i + 1), tl.load(geometry_i + 2)
-    h10, h11, h12 = tl.load(geometry_i + 3), tl.load(geometry_i + 4), tl.load(geometry_i + 5)
-    h20, h21, h22 = tl.load(geometry_i + 6), tl.load(geometry_i + 7), tl.load(geometry_i + 8)
+    size0, size1, size2 = _three(grid_i, 2)
+    n0, n1, n2 = _three(grid_i, 5)
+    number0, number1, number2 = _three(grid_i, 8)
+    window0, window1, window2 = _three(grid_i, 11)
+    h0_v, h1_v, h2_v = _three(geometry_i, 0), _three(geometry_i, 3), _three(geometry_i, 6)
     cutoff2, knots = tl.load(geometry_i + 9), tl.load(geometry_i + 10)
 
     p = tl.arange(0, POINTS)
@@ -52,10 +65,7 @@ def density(
         s0 = (i0 + (period0 * size0 + tl.load(origin_ac + 3 * a))).to(value.dtype) - tl.load(away_ac + 3 * a)
         s1 = (i1 + (period1 * size1 + tl.load(origin_ac + 3 * a + 1))).to(value.dtype) - tl.load(away_ac + 3 * a + 1)
         s2 = (i2 + (period2 * size2 + tl.load(origin_ac + 3 * a + 2))).to(value.dtype) - tl.load(away_ac + 3 * a + 2)
-        e0 = s0 * h00 + s1 * h10 + s2 * h20
-        e1 = s0 * h01 + s1 * h11 + s2 * h21
-        e2 = s0 * h02 + s1 * h12 + s2 * h22
-        r2 = e0 * e0 + e1 * e1 + e2 * e2
+        e0, e1, e2, r2 = _of_atom(s0, s1, s2, h0_v, h1_v, h2_v)
         if WITH_ATOMS:  # known when this is compiled
             if x == 0:
                 z = tl.load(element_a + a)
@@ -103,22 +113,16 @@ def moments(
     a, xq = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     x, q = xq // NQ, xq % NQ
     natoms, npoints = tl.load(grid_i), tl.load(grid_i + 1)
-    size0, size1, size2 = tl.load(grid_i + 2), tl.load(grid_i + 3), tl.load(grid_i + 4)
-    n0, n1, n2 = tl.load(grid_i + 5), tl.load(grid_i + 6), tl.load(grid_i + 7)
-    number0, number1, number2 = tl.load(grid_i + 8), tl.load(grid_i + 9), tl.load(grid_i + 10)
-    h00, h01, h02 = tl.load(geometry_i), tl.load(geometry_i + 1), tl.load(geometry_i + 2)
-    h10, h11, h12 = tl.load(geometry_i + 3), tl.load(geometry_i + 4), tl.load(geometry_i + 5)
-    h20, h21, h22 = tl.load(geometry_i + 6), tl.load(geometry_i + 7), tl.load(geometry_i + 8)
+    size0, size1, size2 = _three(grid_i, 2)
+    n0, n1, n2 = _three(grid_i, 5)
+    number0, number1, number2 = _three(grid_i, 8)
+    h0_v, h1_v, h2_v = _three(geometry_i, 0), _three(geometry_i, 3), _three(geometry_i, 6)
     cutoff2, knots = tl.load(geometry_i + 9), tl.load(geometry_i + 10)
-    first0, first1, first2 = tl.load(first_ac + 3 * a), tl.load(first_ac + 3 * a + 1), tl.load(first_ac + 3 * a + 2)
-    count0, count1, count2 = tl.load(count_ac + 3 * a), tl.load(count_ac + 3 * a + 1), tl.load(count_ac + 3 * a + 2)
-    away0, away1, away2 = tl.load(away_ac + 3 * a), tl.load(away_ac + 3 * a + 1), tl.load(away_ac + 3 * a + 2)
-    origin0, origin1, origin2 = (
-        tl.load(origin_ac + 3 * a),
-        tl.load(origin_ac + 3 * a + 1),
-        tl.load(origin_ac + 3 * a + 2),
-    )
-    power0, power1, power2 = tl.load(power_qv + 3 * q), tl.load(power_qv + 3 * q + 1), tl.load(power_qv + 3 * q + 2)
+    first0, first1, first2 = _three(first_ac, 3 * a)
+    count0, count1, count2 = _three(count_ac, 3 * a)
+    away0, away1, away2 = _three(away_ac, 3 * a)
+    origin0, origin1, origin2 = _three(origin_ac, 3 * a)
+    power0, power1, power2 = _three(power_qv, 3 * q)
 
     p = tl.arange(0, POINTS)
     row_r = tl.arange(0, ALL_ROWS)
@@ -131,10 +135,7 @@ def moments(
         s0 = (i0 + (u0 // number0 * size0 + origin0)).to(moment_pr.dtype) - away0
         s1 = (i1 + (u1 // number1 * size1 + origin1)).to(moment_pr.dtype) - away1
         s2 = (i2 + (u2 // number2 * size2 + origin2)).to(moment_pr.dtype) - away2
-        e0 = s0 * h00 + s1 * h10 + s2 * h20
-        e1 = s0 * h01 + s1 * h11 + s2 * h21
-        e2 = s0 * h02 + s1 * h12 + s2 * h22
-        r2 = e0 * e0 + e1 * e1 + e2 * e2
+        e0, e1, e2, r2 = _of_atom(s0, s1, s2, h0_v, h1_v, h2_v)
         if tl.min(r2, axis=0) < cutoff2:
             is_inside = (i0 < n0) & (i1 < n1) & (i2 < n2)
             weight = tl.load(weight_xR + x * npoints + (i0 * n1 + i1) * n2 + i2, mask=is_inside, other=0)

@@ -4,7 +4,7 @@
 
 Wall times (of molecules CPU times), the best of some runs: on a machine that has nothing else to do.
 
-threads     a prediction in slabs, 6144 atoms of water, with one thread and with two
+threads     a prediction in slabs, 6144 atoms of water, with one thread and with two; ``slabs N``: with N only
 ranks       ``deepdensity predict --out n.zarr`` of 6144 atoms in a column, by one process and by ``mpiexec -n 2``;
             starting is taken off
 torchrun    steps of a training on chains in one dimension with 8 snapshots in each, by one process and by two

@@ -67,7 +67,7 @@ def learning(pool, out, model, teacher, **changes) -> ActiveLearning:
     return ActiveLearning(pool, out, model.level, model, **figures | log | changes)
 
 
-def test_it_learns_what_it_knows_least_until_it_is_good_enough(tiny_model, teacher, pool, tmp_path):
+def test_it_learns_what_tells_it_most_until_it_is_good_enough(tiny_model, teacher, pool, tmp_path):
     run = learning(pool, tmp_path / 'out', tiny_model, teacher, target=0.35)
     outcome = run.run()
     first, *_, last = outcome.rows
