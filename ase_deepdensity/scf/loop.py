@@ -132,9 +132,9 @@ class SeededLoop(SCFLoop):
         if hold.verdict == 'release':
             start.default.free_memory()
             if start.make_mixer is not None:
-                protocol = start.protocol
-                beta = protocol.beta_metal if is_metal(ibzwfs) else start.beta or protocol.beta_gap
-                self.mixer = start.make_mixer(beta)
+                metal = is_metal(ibzwfs)
+                beta = start.protocol.beta(metal, ibzwfs.nspins)
+                self.mixer = start.make_mixer(beta if metal else start.beta or beta)
                 self.mixer.mix(context.density)
             log(f'seed accepted: residual {found.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
             found.take_next()

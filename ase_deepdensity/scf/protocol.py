@@ -48,6 +48,9 @@ class Protocol:
     """Share of the residual in the next density, where all bands are full or empty."""
     beta_metal: float = 0.25
     """The same where bands are partly filled: charge may slosh."""
+    beta_spin: float = 0.5
+    """The same with two spins, metal or not: magnetisation does not slosh, but follows slowly, and d electrons of oxides
+    overshoot with more."""
     energy_share: float = 0.1
     """Where the density has converged and what is left of its residual changes the energy by less than this share of
     GPAW's tolerance, by the estimate of :meth:`.Residual.energy_error`, the energy has converged, too.  GPAW itself
@@ -60,6 +63,12 @@ class Protocol:
     orbitals that follow it closely are no closer to the truth.  Infinity: whatever is expected."""
     bounds: Bounds = field(default_factory=Bounds)
     """Beyond which a seed is no density at all."""
+
+    def beta(self, metal: bool, nspins: int) -> float:
+        """Share of the residual in the next density."""
+        if nspins == 2:
+            return self.beta_spin
+        return self.beta_metal if metal else self.beta_gap
 
 
 @dataclass

@@ -35,7 +35,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 def mixers(metal: bool) -> dict[str, dict[str, Any]]:
     """What GPAW's mixer is made of, by name."""
-    usual = {'name': 'pulay', 'beta': PROTOCOL.beta_metal if metal else PROTOCOL.beta_gap, 'nmaxold': 10}
+    usual = {'name': 'pulay', 'beta': PROTOCOL.beta(metal, nspins=1), 'nmaxold': 10}
     return {name: usual | {'beta': share[metal]} for name, share in SHARES.items()} | {
         name: usual | changes for name, changes in OTHERS.items()
     }

@@ -75,6 +75,11 @@ def test_converged_state_is_recognised(given, reference, state):
     assert calc.get_number_of_iterations() < reference.get_number_of_iterations() - 2
 
 
+def test_two_spins_have_a_share_of_the_residual_of_their_own(state, tmp_path):
+    protocol = Protocol(beta_gap=0.7, beta_metal=0.2, beta_spin=0.4)
+    assert 'mixer: PulayMixer, β = 0.4\n' in seeded(state, radical(), tmp_path, protocol=protocol, **DZP)[1]
+
+
 def test_a_total_gets_the_magnetisation_of_gpaw(reference, state, tmp_path):
     calc, log = seeded(state.with_spins(1), radical(), tmp_path, **DZP)
     assert 'given state, with the magnetisation of GPAW' in log
