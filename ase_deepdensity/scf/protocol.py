@@ -49,8 +49,8 @@ class Protocol:
     beta_metal: float = 0.25
     """The same where bands are partly filled: charge may slosh."""
     beta_spin: float = 0.5
-    """The same with two spins, metal or not: magnetisation does not slosh, but follows slowly, and d electrons of oxides
-    overshoot with more."""
+    """The same with two spins, metal or not: magnetisation follows slowly with less, and with more the d electrons of
+    oxides overshoot."""
     energy_share: float = 0.1
     """Where the density has converged and what is left of its residual changes the energy by less than this share of
     GPAW's tolerance, by the estimate of :meth:`.Residual.energy_error`, the energy has converged, too.  GPAW itself
