@@ -493,6 +493,12 @@ def test_convergence_of_the_level_is_kept(tiny_model):
     assert calc.params.nbands is None and calc.params.parallel == {}
 
 
+def test_full_bands_have_a_share_of_the_residual_of_their_own(oracle, small_water, tmp_path):
+    protocol = Protocol(beta_gap=0.7, beta_metal=0.2, beta_spin=0.4)
+    iterations(SeededGPAW(oracle, txt=tmp_path / 'log.txt', protocol=protocol, **DZP), small_water)
+    assert 'mixer: PulayMixer, β = 0.7\n' in (tmp_path / 'log.txt').read_text()
+
+
 def test_own_mixer_is_kept(oracle, small_water):
     calc = SeededGPAW(oracle, txt=None, mixer={'name': 'pulay', 'beta': 0.33}, protocol=Protocol(), **DZP)
     iterations(calc, small_water)
