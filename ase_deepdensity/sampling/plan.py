@@ -311,6 +311,7 @@ STAGES = (
     Stage('noble', 'crystals', _noble, 60, 0.1, 0.6),
     Stage('slab', 'surfaces', partial(_crystals, surfaces.slab, bound=BOUND), 300, 0.2, 1.0, 90),
     Stage('relaxed', 'surfaces', partial(_crystals, surfaces.relaxed_slab, bound=BOUND), 400, 0.1, 0.9, 20),
+    Stage('thin', 'surfaces', partial(_crystals, surfaces.thin_slab, bound=BOUND), 600, 0.1, 0.9, 20),
     Stage('plain', 'surfaces', _plain, 100, 0.05, 0.6, 20),
     Stage('layer', 'surfaces', partial(_crystals, surfaces.layer, bound=BOUND), 200, 0.1, 0.8),
     Stage('adsorbate', 'surfaces', _covered, 200, 0.25, 1.0, 90),

@@ -33,7 +33,15 @@ def relaxed_slab(atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 8) 
 
     A fraction of the cost of a rattled one.
     """
-    cut = _cut(atoms, rng, max_atoms)
+    return _relaxed(_cut(atoms, rng, max_atoms), rng)
+
+
+def thin_slab(atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 6) -> Atoms | None:
+    """Two or three repeats of a crystal likewise: most of its atoms are at a surface, and it costs a third."""
+    return _relaxed(_cut(atoms, rng, max_atoms, layers=(3, 2) if rng.random() < 0.4 else (2,)), rng)
+
+
+def _relaxed(cut: Atoms | None, rng: np.random.Generator) -> Atoms | None:
     if cut is None:
         return None
     _, layer_a = np.unique(cut.positions[:, 2].round(3), return_inverse=True)
@@ -41,10 +49,10 @@ def relaxed_slab(atoms: Atoms, rng: np.random.Generator, *, max_atoms: int = 8) 
     return cut
 
 
-def _cut(atoms: Atoms, rng: np.random.Generator, max_atoms: int) -> Atoms | None:
+def _cut(atoms: Atoms, rng: np.random.Generator, max_atoms: int, layers: tuple[int, ...] = (4, 3, 2)) -> Atoms | None:
     indices = MILLER_INDICES[int(rng.integers(len(MILLER_INDICES)))]
-    for layers in 4, 3, 2:
-        cut = surface(atoms, indices, layers, vacuum=VACUUM)
+    for number in layers:
+        cut = surface(atoms, indices, number, vacuum=VACUUM)
         if len(cut) <= max_atoms:
             return cut
     return None

@@ -1,11 +1,14 @@
 """How far a model for many elements gets on snapshots that it was not trained on, against two starts without a network.
 
-    python docs/benchmarks/general.py MODEL DATASET... [--json FILE] [--plot FILE]
+    python docs/benchmarks/general.py MODEL DATASET... [--json FILE] [--plot FOLDER --learned FRAMES]
 
 For each snapshot the NMAE of ñ of the prediction, of the superposition of atoms, and of superposition + mean of each
 element's training atoms ("means"); the ratio of prediction to superposition, whose NMAE counts as 2 % where it is less
 (noble gases); and the error of D in units of that of the elements' means.  Then medians, 90th percentiles and the worst
-by kind of structure, and a periodic table of the mean ratio of the snapshots with each element.
+by kind of structure and by chemistry.
+
+Pictures: periodic tables of the mean ratio of the snapshots with each element and of the atoms in FRAMES, which the
+model learned from; the errors of all snapshots against those of the superposition.
 """
 
 from __future__ import annotations
@@ -14,15 +17,14 @@ import argparse
 import copy
 import json
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from ase.data import chemical_symbols
-from matplotlib.figure import Figure
+from ase.io import read
+from general_pictures import draw_errors, draw_table
 from tqdm import tqdm
 
 from ase_deepdensity.analysis.compare import nmae
@@ -51,6 +53,15 @@ class Row:
     @property
     def ratio(self) -> float:
         return self.prediction / max(self.superposition, LEAST)
+
+    @property
+    def structure(self) -> str:
+        """Kind of structure, as ``deepdensity sample`` names it."""
+        return self.name.rpartition('-')[2] or 'other'
+
+    @property
+    def chemistry(self) -> str:
+        return self.kind or 'other'
 
 
 def of_means(model: DensityModel) -> DensityModel:
@@ -102,11 +113,11 @@ def _row(predictors: Sequence[Predictor], snapshot: Snapshot) -> Row:
     )
 
 
-def table(all_rows: Sequence[Row]) -> str:
-    """Medians, 90th percentiles and worst ratios by kind of structure, and of all."""
+def table(all_rows: Sequence[Row], group_of: Callable[[Row], str]) -> str:
+    """Medians, 90th percentiles and worst ratios of each group, and of all."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in all_rows:
-        groups[row.name.rpartition('-')[2] or 'other'].append(row)
+        groups[group_of(row)].append(row)
     heads = 'number', 'NMAE, %', 'atoms, %', 'ratio', '90 %', 'worst', 'D', 'behind'
     lines = [' ' * 16 + ''.join(f'{head:>9}' for head in heads)]
     for name, group in [*sorted(groups.items()), ('all', list(all_rows))]:
@@ -121,40 +132,28 @@ def table(all_rows: Sequence[Row]) -> str:
     return '\n'.join(lines)
 
 
-def place(number: int) -> tuple[int, int]:
-    """Row and column in a periodic table of 18 columns; La is where the lanthanides would be."""
-    noble = [0, 2, 10, 18, 36, 54, 86]
-    period = next(i for i, last in enumerate(noble[1:]) if number <= last)
-    i = number - noble[period]
-    length = noble[period + 1] - noble[period]
-    if length == 32 and i > 3:
-        i = max(i - 14, 3)
-    if i <= 2 and number != 2:
-        return period, i - 1
-    return period, 18 - (min(length, 18) - i) - 1
-
-
-def draw(all_rows: Sequence[Row], path: Path) -> None:
-    """A periodic table coloured by the mean ratio, with the number of snapshots."""
+def draw_pictures(all_rows: Sequence[Row], folder: Path, learned: Path | None) -> None:
+    """``general-elements.png``, ``general-errors.png`` and, of the frames in ``learned``, ``general-learned.png``."""
     ratios: dict[str, list[float]] = defaultdict(list)
+    errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in all_rows:
+        errors[row.structure].append((row.superposition, row.prediction))
         for symbol in row.symbols:
             ratios[symbol].append(row.ratio)
-    figure = Figure(figsize=(12, 5.2), layout='constrained')
-    axes = figure.subplots()
-    colors, norm = matplotlib.colormaps['viridis_r'], matplotlib.colors.Normalize(0, 0.6)
-    for symbol, values in ratios.items():
-        i, j = place(chemical_symbols.index(symbol))
-        mean = float(np.mean(values))
-        axes.add_patch(matplotlib.patches.Rectangle((j, -i), 0.94, 0.94, color=colors(norm(mean))))
-        shade = 'white' if norm(mean) > 0.45 else 'black'
-        axes.text(j + 0.47, 0.6 - i, symbol, ha='center', va='center', fontsize=14, color=shade)
-        axes.text(j + 0.47, 0.2 - i, f'{mean:.2f} ({len(values)})', ha='center', va='center', fontsize=7.5, color=shade)
-    axes.set(xlim=(0, 18), ylim=(-6, 1))
-    axes.set_axis_off()
-    scale = matplotlib.cm.ScalarMappable(norm, colors)
-    figure.colorbar(scale, ax=axes, shrink=0.7, label='error of ñ / that of the superposition (snapshots)')
-    figure.savefig(path, dpi=110)
+    means = {symbol: float(np.mean(values)) for symbol, values in ratios.items()}
+    texts = {symbol: f'{means[symbol]:.2f} ({len(values)})' for symbol, values in ratios.items()}
+    label = 'error of ñ / that of the superposition (snapshots)'
+    draw_table(means, texts, (0, 0.6), label, folder / 'general-elements.png')
+    draw_errors(errors, LEAST, folder / 'general-errors.png')
+    if learned:
+        natoms = number_of_atoms(learned)
+        texts = {symbol: str(number) for symbol, number in natoms.items()}
+        draw_table(natoms, texts, (0, 300), 'atoms learned from', folder / 'general-learned.png')
+
+
+def number_of_atoms(path: Path) -> Mapping[str, int]:
+    """Atoms of each element in all frames of a file."""
+    return Counter(symbol for atoms in read(path, ':') for symbol in atoms.symbols)
 
 
 def main() -> None:
@@ -163,6 +162,7 @@ def main() -> None:
     parser.add_argument('dataset', nargs='+')
     parser.add_argument('--json', type=Path)
     parser.add_argument('--plot', type=Path)
+    parser.add_argument('--learned', type=Path)
     args = parser.parse_args()
     all_rows = sorted(rows(DensityModel.load(args.model), Dataset(args.dataset)), key=lambda row: row.ratio)
     for row in all_rows:
@@ -170,11 +170,13 @@ def main() -> None:
             f'{row.name:40}{row.kind:16}{row.prediction:8.2f}{row.superposition:8.2f}{row.means:8.2f}'
             f'{row.ratio:8.3f}{row.matrices:8.3f}'
         )
-    print(table(all_rows))
+    print(table(all_rows, lambda row: row.structure))
+    print(table(all_rows, lambda row: row.chemistry))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in all_rows], indent=1))
     if args.plot:
-        draw(all_rows, args.plot)
+        args.plot.mkdir(parents=True, exist_ok=True)
+        draw_pictures(all_rows, args.plot, args.learned)
 
 
 if __name__ == '__main__':
