@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 
 def place(number: int) -> tuple[int, int]:
-    """Row and column in a periodic table of 18 columns; La is where the lanthanides would be."""
+    """Row and column in a periodic table of 18 columns; La stands below it."""
+    if number == 57:
+        return 6, 2
     noble = [0, 2, 10, 18, 36, 54, 86]
     period = next(i for i, last in enumerate(noble[1:]) if number <= last)
     i = number - noble[period]
@@ -28,7 +30,7 @@ def draw_table(
     values: Mapping[str, float], texts: Mapping[str, str], limits: tuple[float, float], label: str, path: Path
 ) -> None:
     """A periodic table, coloured by a value of each element, with a text below its symbol."""
-    figure = Figure(figsize=(12, 5.2), layout='constrained')
+    figure = Figure(figsize=(12, 5.9), layout='constrained')
     axes = figure.subplots()
     colors, norm = matplotlib.colormaps['viridis_r'], matplotlib.colors.Normalize(*limits, clip=True)
     for symbol, value in values.items():
@@ -37,7 +39,7 @@ def draw_table(
         shade = 'white' if norm(value) > 0.45 else 'black'
         axes.text(j + 0.47, 0.6 - i, symbol, ha='center', va='center', fontsize=14, color=shade)
         axes.text(j + 0.47, 0.2 - i, texts[symbol], ha='center', va='center', fontsize=7.5, color=shade)
-    axes.set(xlim=(0, 18), ylim=(-6, 1))
+    axes.set(xlim=(0, 18), ylim=(-6.1, 1))
     axes.set_axis_off()
     figure.colorbar(matplotlib.cm.ScalarMappable(norm, colors), ax=axes, shrink=0.7, label=label)
     figure.savefig(path, dpi=110)
