@@ -132,7 +132,7 @@ def test_derivatives_of_what_is_usual(universal, water):
 @pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 def test_an_atom_that_no_training_has_seen_so_is_answered_for():
     """Xenon in nitride."""
-    crystal = bulk('XeN', 'rocksalt', 4.6)
+    crystal = bulk('XeN', 'rocksalt', 4.87)
     predictor = Predictor(DensityModel.load('general-pbe-pw400'))
     xenon, _ = network_runner.share_of(predictor.unfamiliar(crystal))
     assert xenon < 0.2
