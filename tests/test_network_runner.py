@@ -130,12 +130,16 @@ def test_derivatives_of_what_is_usual(universal, water):
 
 
 @pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
-def test_an_atom_that_no_training_has_seen_so_is_answered_for():
-    """Xenon in nitride."""
-    crystal = bulk('XeN', 'rocksalt', 4.87)
-    predictor = Predictor(DensityModel.load('general-pbe-pw400'))
+@pytest.mark.parametrize(('a', 'extrapolate'), [(4.87, False), (4.6, True)])
+def test_an_atom_that_no_training_has_seen_so_is_answered_for(a, extrapolate):
+    """Xenon in nitride; in the smaller crystal so far off that it has to be asked for."""
+    crystal = bulk('XeN', 'rocksalt', a)
+    predictor = Predictor(DensityModel.load('general-pbe-pw400'), extrapolate=extrapolate)
     xenon, _ = network_runner.share_of(predictor.unfamiliar(crystal))
     assert xenon < 0.2
     density = predictor.predict(crystal)
     assert density.nt_sR.min() > 0
     np.testing.assert_allclose(density.D_asii[0][0], predictor.network.mean_zii[54].double(), atol=0.02)
+    if extrapolate:
+        with pytest.raises(PredictionError, match=r'means nothing: atom 0 \(Xe\)'):
+            predictor.predict(crystal, extrapolate=False)

@@ -164,6 +164,8 @@ def main() -> None:
     parser.add_argument('--plot', type=Path)
     parser.add_argument('--learned', type=Path)
     args = parser.parse_args()
+    if args.learned and not args.plot:
+        parser.error('--learned is for a picture: say where to with --plot FOLDER')
     all_rows = sorted(rows(DensityModel.load(args.model), Dataset(args.dataset)), key=lambda row: row.ratio)
     for row in all_rows:
         print(
