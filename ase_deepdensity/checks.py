@@ -229,15 +229,19 @@ def _nearest(atoms: Atoms, place_v: np.ndarray) -> int:
     return int(distance_a.argmin())
 
 
-def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel) -> bool:
-    """Warn of atoms whose distance (natoms,) from the training data is above :data:`MAX_UNFAMILIAR`; are there any?"""
+def warn_unfamiliar(atoms: Atoms, unfamiliar_a: np.ndarray, model: DensityModel, replaced: bool) -> bool:
+    """Warn of atoms whose distance (natoms,) from the training data is above :data:`MAX_UNFAMILIAR`; are there any?
+
+    ``replaced``: what the model says of the worst of them gives way to what is usual for its element.
+    """
     strange = np.flatnonzero(unfamiliar_a > MAX_UNFAMILIAR)
     if len(strange):
         worst = int(unfamiliar_a.argmax())
+        taken = 'what is usual for its element takes the place of what the model says, and ' if replaced else ''
         warnings.warn(
             f'{len(strange)} of {len(atoms)} atoms have environments unlike the training data of {model.name} '
             f'(worst: atom {worst}, {atoms.symbols[worst]}, {unfamiliar_a[worst]:.1f} times as far from '
-            'it as most of it is from the rest); the density there may be wrong',
+            f'it as most of it is from the rest); {taken}the density there may be wrong',
             UnfamiliarWarning,
             stacklevel=4,
         )

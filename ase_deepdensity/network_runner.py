@@ -39,7 +39,7 @@ def share_of(unfamiliar_a: np.ndarray) -> np.ndarray:
 
     All of it up to :data:`FAR`, then 1 / (1 + (d/FAR − 1)⁴): half at twice that, smoothly down to nothing.
     """
-    beyond_a = np.clip(unfamiliar_a / FAR - 1, 0, 1e6)
+    beyond_a = np.maximum(unfamiliar_a.astype(float) / FAR - 1, 0)
     share_a: np.ndarray = 1 / (1 + beyond_a**4)
     return share_a
 
@@ -147,19 +147,28 @@ class NetworkRunner:
     def judged(self, output: Output, system: System) -> tuple[Output, np.ndarray, np.ndarray]:
         """What the network says, so far as it is to be trusted; distances from the training data; where all is finite.
 
-        Of atoms that are far from the training data, what is usual for their element takes its place, see
-        :func:`share_of`; no magnetisation is usual, so that spin-polarised systems are left as they are.  For
-        derivatives the share is a constant.  Distances and finiteness are (natoms,).
+        Where there is a fallback (:meth:`has_fallback`), it takes the place of what is said of atoms that are far
+        from the training data, see :func:`share_of`, or is not finite.  For derivatives the share is a constant.
+        Distances and finiteness are (natoms,).
         """
         with torch.no_grad():
             unfamiliar_a = self.distances(output, system).numpy()
             finite_a = output.finite_a(system).cpu().numpy() & np.isfinite(unfamiliar_a)
-        share_a = share_of(unfamiliar_a)
-        usual = self.network.usual(system) if output.components == 1 and (share_a < 1).any() else None
-        if usual is not None:
-            assert isinstance(output, Coefficients)
-            output = output.mixed(usual, torch.from_numpy(share_a).to(output.invariants_ac), system)
+        if self.has_fallback(output):
+            unfamiliar_a[~finite_a] = np.inf
+            share_a = share_of(unfamiliar_a)
+            if (share_a < 1).any():
+                assert isinstance(output, Coefficients)
+                output = output.mixed(self.network.usual(system), torch.from_numpy(share_a).to(output.invariants_ac), system)
+                finite_a = output.finite_a(system).cpu().numpy()
         return output, unfamiliar_a, finite_a
+
+    def has_fallback(self, output: Output) -> bool:
+        """Does what is usual for elements take the place of what the network says of atoms that it does not know?
+
+        No magnetisation is usual, so that spin-polarised systems are left as they are.
+        """
+        return self.network.knows_the_usual and output.components == 1
 
     def _charge(self, atoms: Atoms) -> float:
         """|e|, that of the training data unless the network is told."""

@@ -40,7 +40,7 @@ from ase_deepdensity.level import Level
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.network.contract import Coefficients, DensityNetwork
 from ase_deepdensity.network.posterior import Posterior
-from ase_deepdensity.network_runner import NetworkRunner, checked_device
+from ase_deepdensity.network_runner import FAR, NetworkRunner, checked_device
 from ase_deepdensity.packages import require
 from ase_deepdensity.paw import pseudo_electrons_of_sums
 from ase_deepdensity.slabs import SLAB_POINTS, PAWBlock, SlabDensity
@@ -188,7 +188,7 @@ class Predictor:
         return sum(len(atom_type.D_ii) ** 2 for atom_type in self.model.types_of(atoms))
 
     def check_environments(self, coefficients: AtomsCoefficients, finite_a: np.ndarray) -> None:
-        """Refuse or warn of what is too far from the training data.
+        """Refuse or warn of what is too far from the training data; with a fallback nothing is.
 
         Parameters
         ----------
@@ -201,8 +201,9 @@ class Predictor:
             See :func:`.check_environments`.
         """
         check_finite(coefficients.atoms, finite_a, self.model)
-        with warning_instead(coefficients.extrapolate):
-            check_environments(coefficients.atoms, coefficients.unfamiliar_a, self.model)
+        if not self._runner.has_fallback(coefficients.output):
+            with warning_instead(coefficients.extrapolate):
+                check_environments(coefficients.atoms, coefficients.unfamiliar_a, self.model)
         self._warn(coefficients)
 
     def unfamiliar(self, atoms: Atoms) -> np.ndarray:
@@ -223,7 +224,8 @@ class Predictor:
         worst = float(unfamiliar_a.max())
         if self._warned is not None and not warrants_another_warning(atoms, worst, *self._warned):
             return
-        if warn_unfamiliar(atoms, unfamiliar_a, self.model):
+        replaced = worst > FAR and self._runner.has_fallback(coefficients.output)
+        if warn_unfamiliar(atoms, unfamiliar_a, self.model, replaced):
             self._warned = atoms, worst
 
     def grid(self, atoms: Atoms, gpts: tuple[int, int, int] | None = None, h: float | None = None) -> Grid:

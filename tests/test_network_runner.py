@@ -8,7 +8,7 @@ import torch
 from ase.build import bulk
 
 from ase_deepdensity import memory, network_runner
-from ase_deepdensity.checks import PredictionError
+from ase_deepdensity.checks import MAX_STRANGE, PredictionError, UnfamiliarWarning
 from ase_deepdensity.model import DensityModel
 from ase_deepdensity.predict import Predictor
 from tests.tiny import build_model, water_box
@@ -129,17 +129,40 @@ def test_derivatives_of_what_is_usual(universal, water):
     assert gradient_av[1, 2] == pytest.approx((value(1e-3) - value(-1e-3)) / 2e-3, rel=2e-3, abs=1e-4)
 
 
-@pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
-@pytest.mark.parametrize(('a', 'extrapolate'), [(4.87, False), (4.6, True)])
-def test_an_atom_that_no_training_has_seen_so_is_answered_for(a, extrapolate):
-    """Xenon in nitride; in the smaller crystal so far off that it has to be asked for."""
-    crystal = bulk('XeN', 'rocksalt', a)
-    predictor = Predictor(DensityModel.load('general-pbe-pw400'), extrapolate=extrapolate)
-    xenon, _ = network_runner.share_of(predictor.unfamiliar(crystal))
-    assert xenon < 0.2
-    density = predictor.predict(crystal)
+def test_an_atom_that_no_training_has_seen_so_is_answered_for():
+    """Xenon squeezed into a nitride, so far off that models without a fallback refuse it."""
+    crystal = bulk('XeN', 'rocksalt', 4.2)
+    predictor = Predictor(DensityModel.load('general-pbe-pw400'))
+    assert predictor.unfamiliar(crystal)[0] > MAX_STRANGE
+    with pytest.warns(UnfamiliarWarning, match='atom 0, Xe, .* what is usual for its element takes the place of'):
+        density = predictor.predict(crystal)
     assert density.nt_sR.min() > 0
-    np.testing.assert_allclose(density.D_asii[0][0], predictor.network.mean_zii[54].double(), atol=0.02)
-    if extrapolate:
-        with pytest.raises(PredictionError, match=r'means nothing: atom 0 \(Xe\)'):
-            predictor.predict(crystal, extrapolate=False)
+    np.testing.assert_allclose(density.D_asii[0][0], predictor.network.mean_zii[54].double(), atol=1e-3)
+    strange, known = (
+        predictor.expected_error(predictor.coefficients(c)).nmae for c in (crystal, bulk('NaCl', 'rocksalt', 5.64))
+    )
+    assert strange > 5 * known
+
+
+@pytest.mark.parametrize('magnetic', [False, True])
+def test_what_is_usual_takes_the_place_of_what_is_not_finite(universal, water, magnetic, monkeypatch):
+    if magnetic:
+        water.set_initial_magnetic_moments([1.0] + [0.0] * 23)
+    predictor = Predictor(at_distance(universal, 1e9))
+    network = predictor.network.forward
+
+    def overflows(system):
+        output = network(system)
+        output.c_lesanm[0][:, :, 3] = torch.inf
+        return output
+
+    monkeypatch.setattr(predictor.network, 'forward', overflows)
+    if magnetic:
+        with pytest.raises(PredictionError, match=r'overflows: what it says of atom 3 \(O\) is not finite'):
+            predictor.coefficients(water)
+        return
+    with pytest.warns(UnfamiliarWarning, match='worst: atom 3, O, inf times'):
+        coefficients = predictor.coefficients(water)
+    mean_ii = universal.network.heads[0].elements['8'].mean_ii.numpy()
+    np.testing.assert_array_equal(coefficients.D_asii()[3][0], mean_ii.astype(float))
+    assert np.ptp(coefficients.D_asii()[0] - mean_ii) > 1e-4

@@ -149,15 +149,20 @@ class Coefficients(Output):
         return finite_a
 
     def mixed(self, other: Coefficients, share_a: torch.Tensor, system: System) -> Coefficients:
-        """``share_a`` (natoms,) of what is said here of each atom of the system, and the rest of ``other``."""
+        """``share_a`` (natoms,) of what is said here of each atom of the system, and the rest of ``other``.
+
+        Of an atom without a share nothing counts, not even what is not finite.
+        """
+
+        def mixture(there: torch.Tensor, here: torch.Tensor, share_a: torch.Tensor) -> torch.Tensor:
+            share_axx = share_a[:, None, None].to(here)
+            return torch.where(share_axx > 0, torch.lerp(there, here, share_axx), there)
+
         D_zesaii = {
-            Z: torch.lerp(other.D_zesaii[Z], D_esaii, share_a[system.atoms_of(Z)][:, None, None].to(D_esaii))
+            Z: mixture(other.D_zesaii[Z], D_esaii, share_a[system.atoms_of(Z)])
             for Z, D_esaii in self.D_zesaii.items()
         }
-        c_lesanm = [
-            torch.lerp(there, here, share_a[:, None, None].to(here))
-            for there, here in zip(other.c_lesanm, self.c_lesanm, strict=True)
-        ]
+        c_lesanm = [mixture(there, here, share_a) for there, here in zip(other.c_lesanm, self.c_lesanm, strict=True)]
         return Coefficients(D_zesaii, self.invariants_ac, c_lesanm)
 
 
@@ -258,6 +263,11 @@ class DensityNetwork(torch.nn.Module, ABC):
         return False
 
     @property
+    def knows_the_usual(self) -> bool:
+        """Whether it says what is :meth:`usual` for an element."""
+        return False
+
+    @property
     def sees_charge(self) -> bool:
         """Whether it is told the charges of systems; one that is not predicts for that of its training data."""
         return False
@@ -294,12 +304,9 @@ class DensityNetwork(torch.nn.Module, ABC):
             Elements that it does not know.
         """
 
-    def usual(self, system: System) -> Coefficients | None:
-        """A total density of atoms of which only the elements are known: the means of the training atoms.
-
-        None: it knows of no such.
-        """
-        return None
+    def usual(self, system: System) -> Coefficients:
+        """A total density of atoms of which only the elements are known: the means of the training atoms."""
+        raise NotImplementedError
 
     def parameters_of(self, numbers: Sequence[int]) -> list[torch.nn.Parameter]:
         """Weights that belong to these elements alone, by atomic number: what it says of others does not see them.

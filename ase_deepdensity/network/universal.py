@@ -174,6 +174,10 @@ class UniversalNetwork(DensityNetwork):
         return self.hypers.charged
 
     @property
+    def knows_the_usual(self) -> bool:
+        return True
+
+    @property
     def takes_elements(self) -> bool:
         return True
 
