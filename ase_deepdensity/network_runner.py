@@ -159,7 +159,9 @@ class NetworkRunner:
             share_a = share_of(unfamiliar_a)
             if (share_a < 1).any():
                 assert isinstance(output, Coefficients)
-                output = output.mixed(self.network.usual(system), torch.from_numpy(share_a).to(output.invariants_ac), system)
+                output = output.mixed(
+                    self.network.usual(system), torch.from_numpy(share_a).to(output.invariants_ac), system
+                )
                 finite_a = output.finite_a(system).cpu().numpy()
         return output, unfamiliar_a, finite_a
 

@@ -159,8 +159,7 @@ class Coefficients(Output):
             return torch.where(share_axx > 0, torch.lerp(there, here, share_axx), there)
 
         D_zesaii = {
-            Z: mixture(other.D_zesaii[Z], D_esaii, share_a[system.atoms_of(Z)])
-            for Z, D_esaii in self.D_zesaii.items()
+            Z: mixture(other.D_zesaii[Z], D_esaii, share_a[system.atoms_of(Z)]) for Z, D_esaii in self.D_zesaii.items()
         }
         c_lesanm = [mixture(there, here, share_a) for there, here in zip(other.c_lesanm, self.c_lesanm, strict=True)]
         return Coefficients(D_zesaii, self.invariants_ac, c_lesanm)
