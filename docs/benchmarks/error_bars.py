@@ -5,7 +5,7 @@
 One line for each snapshot, by error; then the shares within 1 and 2 σ, rank correlations over systems and over atoms
 (beside those of the distance alone), how many are within a factor of two; the same of σ at the points of the
 grids, where it is not zero, of σ of the numbers in D, and of the dipole along the principal axes of its covariance; and
-the CPU time that both take, against that of a prediction without error bars.
+the CPU time that both take, against that of a prediction without error bars.  Densities of two spins have no σ at points.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Row:
     """(natoms,)"""
     seconds: tuple[float, float, float]
     """Of the prediction, more with the error bar, and for σ at all points."""
-    points: tuple[float, ...]
-    """See :func:`of_points`."""
+    points: tuple[float, ...] | None
+    """See :func:`of_points`; None: two spins, of which there is no σ at points."""
     beyond: Beyond | None
     """Errors of D and the dipole, and what is expected of them."""
 
@@ -83,7 +83,7 @@ def row(predictor: Predictor, plain: Predictor, snapshot: Snapshot) -> Row:
     coefficients = predictor.coefficients(atoms)
     density = predictor.density(coefficients, reference.grid)
     expected = predictor.expected_error(coefficients)
-    sigma_R = predictor.with_sigma(coefficients, density).sigma_sR[0]
+    has_sigma = density.nspins == 1
 
     beyond = None
     if expected.sigma_D_aii is not None:
@@ -107,7 +107,7 @@ def row(predictor: Predictor, plain: Predictor, snapshot: Snapshot) -> Row:
     without, with_bar, at_points = fastest(
         lambda: plain.density(plain.coefficients(atoms), reference.grid),
         with_error_bar,
-        lambda: predictor.with_sigma(coefficients, density),
+        (lambda: predictor.with_sigma(coefficients, density)) if has_sigma else (lambda: None),
     )
     error_R = np.abs(density.nt_sR.sum(0) - reference.nt_sR.sum(0))
     true = nmae(density, reference)
@@ -115,7 +115,8 @@ def row(predictor: Predictor, plain: Predictor, snapshot: Snapshot) -> Row:
     return Row(
         str(atoms.symbols), true, expected.nmae, float(np.log(true / expected.nmae)) / expected.spread,
         true_a, expected.error_a, coefficients.unfamiliar_a,
-        (without, with_bar - without, at_points), of_points(sigma_R, error_R), beyond,
+        (without, with_bar - without, at_points),
+        of_points(predictor.with_sigma(coefficients, density).sigma_sR[0], error_R) if has_sigma else None, beyond,
     )  # fmt: skip
 
 
@@ -138,15 +139,22 @@ def main(model: str, *folders: str) -> None:
     print(f'within a factor of two: {np.mean(abs(np.log(true / expected)) < np.log(2)):.0%}')
     print(f'rank correlation over systems: {_rank(expected, true)}, of mean distances {_rank(distance, true)}')
     print(f'rank correlation over atoms: {_rank(expected_a, true_a)}, of distances {_rank(distance_a, true_a)}')
-    rank, one, two, one_true, two_true, outside = np.mean([r.points for r in rows], axis=0)
-    print(f'points, means over snapshots: rank correlation {rank:.2f}, {one:.0%} within 1 σ, {two:.0%} within 2 σ')
-    print(
-        f'with the true size of the whole error: {one_true:.0%} and {two_true:.0%}; {outside:.0%} of it where σ is zero'
-    )
+    print_points([r.points for r in rows if r.points is not None])
     print_beyond([r.beyond for r in rows if r.beyond is not None])
     prediction, bar, points = np.sum([r.seconds for r in rows], axis=0)
     print(
         f'CPU time: error bars {bar / prediction:.0%} of that of the predictions, σ at points {points / prediction:.0%}'
+    )
+
+
+def print_points(points: list[tuple[float, ...]]) -> None:
+    """Means over snapshots of what :func:`of_points` says."""
+    if not points:
+        return
+    rank, one, two, one_true, two_true, outside = np.mean(points, axis=0)
+    print(f'points, means over snapshots: rank correlation {rank:.2f}, {one:.0%} within 1 σ, {two:.0%} within 2 σ')
+    print(
+        f'with the true size of the whole error: {one_true:.0%} and {two_true:.0%}; {outside:.0%} of it where σ is zero'
     )
 
 
