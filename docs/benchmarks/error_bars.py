@@ -5,7 +5,8 @@
 One line for each snapshot, by error; then the shares within 1 and 2 σ, rank correlations over systems and over atoms
 (beside those of the distance alone), how many are within a factor of two; the same of σ at the points of the
 grids, where it is not zero, of σ of the numbers in D, and of the dipole along the principal axes of its covariance; and
-the CPU time that both take, against that of a prediction without error bars.  Densities of two spins have no σ at points.
+the CPU time that both take, against that of a prediction without error bars.  Densities of two spins have no σ at
+points.
 """
 
 from __future__ import annotations
