@@ -24,7 +24,7 @@ CHARGE = 1e-3
 MAX_UNFAMILIAR = 2.4
 """Distance from the training data, in units of what most of them stay below, above which to warn."""
 MAX_STRANGE = 300.0
-"""The same, above which a prediction means nothing."""
+"""The same, above which a prediction means nothing unless what is usual for the element takes its place."""
 FACTORS = 0.9, 1.1
 """What ñ may be multiplied with, at least and at most, to have the right number of electrons."""
 MAX_NEGATIVE = 1e-3
