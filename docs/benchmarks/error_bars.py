@@ -84,7 +84,6 @@ def row(predictor: Predictor, plain: Predictor, snapshot: Snapshot) -> Row:
     coefficients = predictor.coefficients(atoms)
     density = predictor.density(coefficients, reference.grid)
     expected = predictor.expected_error(coefficients)
-    has_sigma = density.nspins == 1
 
     beyond = None
     if expected.sigma_D_aii is not None:
@@ -105,19 +104,18 @@ def row(predictor: Predictor, plain: Predictor, snapshot: Snapshot) -> Row:
         predictor.density(some, reference.grid)
         predictor.expected_error(some)
 
-    without, with_bar, at_points = fastest(
-        lambda: plain.density(plain.coefficients(atoms), reference.grid),
-        with_error_bar,
-        (lambda: predictor.with_sigma(coefficients, density)) if has_sigma else (lambda: None),
-    )
+    jobs = [lambda: plain.density(plain.coefficients(atoms), reference.grid), with_error_bar]
+    if density.nspins == 1:
+        sigma_R = predictor.with_sigma(coefficients, density).sigma_sR[0]
+        jobs.append(lambda: predictor.with_sigma(coefficients, density))
+    without, with_bar, *at_points = fastest(*jobs)
     error_R = np.abs(density.nt_sR.sum(0) - reference.nt_sR.sum(0))
     true = nmae(density, reference)
     true_a = nearest_sums(reference.grid, atoms, error_R)
     return Row(
         str(atoms.symbols), true, expected.nmae, float(np.log(true / expected.nmae)) / expected.spread,
         true_a, expected.error_a, coefficients.unfamiliar_a,
-        (without, with_bar - without, at_points),
-        of_points(predictor.with_sigma(coefficients, density).sigma_sR[0], error_R) if has_sigma else None, beyond,
+        (without, with_bar - without, sum(at_points)), of_points(sigma_R, error_R) if at_points else None, beyond,
     )  # fmt: skip
 
 

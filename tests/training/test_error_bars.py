@@ -376,18 +376,13 @@ def stretched(atoms: Atoms, factor: float) -> Atoms:
     return atoms
 
 
-def with_moments(atoms: Atoms, moment: float) -> Atoms:
-    atoms.set_initial_magnetic_moments([moment] * len(atoms))
-    return atoms
-
-
 @pytest.mark.filterwarnings('ignore::ase_deepdensity.checks.UnfamiliarWarning')
 @pytest.mark.parametrize(
     ('name', 'atoms', 'factor'),
     [
         ('aluminium-pbe-pw400', bulk('Al', cubic=True), 1.2),
         ('general-pbe-pw400', bulk('Si'), 0.74),
-        ('magnetic-pbe-pw400', with_moments(bulk('Fe'), 2.3), 0.8),
+        ('magnetic-pbe-pw400', Atoms(bulk('Fe'), magmoms=[2.3]), 0.8),
         ('organics-pbe-pw400', molecule('CH3OH', vacuum=3.0), 1.2),
         ('water-pbe-dzp', molecule('H2O', vacuum=3.0), 1.2),
         ('water-pbe-pw400', molecule('H2O', vacuum=3.0), 1.2),
