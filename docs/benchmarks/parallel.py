@@ -1,13 +1,14 @@
 """What two cores, two ranks and two processes gain, and what many small molecules cost: figures of docs/scaling.md.
 
-    python docs/benchmarks/parallel.py threads|ranks|torchrun|molecules|gpu
+    python docs/benchmarks/parallel.py threads|ranks|torchrun|torchrun-water|molecules|gpu
 
 Wall times (of molecules CPU times), the best of some runs: on a machine that has nothing else to do.
 
 threads     a prediction in slabs, 6144 atoms of water, with one thread and with two; ``slabs N``: with N only
 ranks       ``deepdensity predict --out n.zarr`` of 6144 atoms in a column, by one process and by ``mpiexec -n 2``;
             starting is taken off
-torchrun    steps of a training on chains in one dimension with 8 snapshots in each, by one process and by two
+torchrun    steps of a training on chains in one dimension with 8 snapshots in each, by one process and by two;
+            ``torchrun-water``: on 32 molecules of water with 4 in each, whose references take some minutes at first
 molecules   1000 molecules of 9 atoms in one call of ``Predictor.predict``, one thread
 gpu         a prediction of 96 atoms on a GPU, of what parts it is; the memory of 98304 atoms in slabs, which are not
             kept; steps of a training on chains there and on two cores
@@ -35,6 +36,12 @@ CHAINS = {
     'smoothing': 1e-5, 'matrix_weight': 0, 'learning_rate': 0.003, 'validation': 4, 'batch': 8, 'validate_every': 1000,
 }  # fmt: skip
 
+LIQUID = {
+    'network': 'equivariant', 'basis_cutoff': 3.0, 'basis_functions': 23, 'lmax': 4, 'stride': 2, 'matrix_weight': 5.0,
+    'smoothing': 0.002, 'learning_rate': 0.0015, 'validation': 1, 'batch': 4, 'validate_every': 1000,
+}  # fmt: skip
+"""As `water-pbe-dzp` was trained, but for the batch."""
+
 EXPANDED = CHAINS | {'network': 'equivariant', 'hypers': {'cutoff': 12.0, 'channels': 16}, 'stride': 2}
 """The same with a network that expands the density in the basis."""
 
@@ -47,7 +54,10 @@ def main() -> None:
     if kind == 'gpu':
         gpu()
         return
-    one, two = {'threads': threads, 'ranks': ranks, 'torchrun': torchrun}[kind]()
+    of_kind = {
+        'threads': threads, 'ranks': ranks, 'torchrun': torchrun, 'torchrun-water': lambda: torchrun(water=True)
+    }  # fmt: skip
+    one, two = of_kind[kind]()
     print(f'{kind}: {one:.2f} s alone, {two:.2f} s with two: {one / two:.2f} times as fast')
 
 
@@ -108,13 +118,16 @@ def ranks() -> tuple[float, float]:
         return of(1), of(2)
 
 
-def torchrun() -> tuple[float, float]:
+def torchrun(water: bool = False) -> tuple[float, float]:
     short, long = 20, 120
     with tempfile.TemporaryDirectory() as folder:
-        _chains(folder, CHAINS, short, long)
+        if water:
+            _water(folder, LIQUID, short, long)
+        else:
+            _chains(folder, CHAINS, short, long)
 
         def of(number: int) -> float:
-            module = ['-m', 'ase_deepdensity.cli.main', 'train', 'metal']
+            module = ['-m', 'ase_deepdensity.cli.main', 'train', 'data']
             launcher = [sys.executable]
             if number > 1:
                 launcher += ['-m', 'torch.distributed.run', '--nproc-per-node', str(number)]
@@ -199,16 +212,30 @@ def steps_per_second(device: str) -> float:
         _chains(folder, EXPANDED, short, long)
         taken = []
         for steps in short, long:
-            train = ['train', 'metal', '--out', f'{steps}', '--config', f'{steps}.json', '--device', device]
+            train = ['train', 'data', '--out', f'{steps}', '--config', f'{steps}.json', '--device', device]
             taken.append(seconds([*COMMAND, *train], nthreads=2, folder=folder))
     return (long - short) / (taken[1] - taken[0])
 
 
 def _chains(folder: str, config: dict[str, object], *steps_x: int) -> None:
     """The data of a training, and its configuration for each number of steps."""
-    sample = ['sample', 'chain', 'metal.xyz', '--kind', 'metal', '--atoms', '32', '-n', '24', '--seed', '1']
+    sample = ['sample', 'chain', 'frames.xyz', '--kind', 'metal', '--atoms', '32', '-n', '24', '--seed', '1']
     seconds([*COMMAND, *sample], folder=folder)
-    seconds([*COMMAND, 'generate', 'metal.xyz', 'metal', '--level', 'ks1d', '--quiet'], folder=folder)
+    _references(folder, 'ks1d', config, steps_x)
+
+
+def _water(folder: str, config: dict[str, object], *steps_x: int) -> None:
+    from ase.io import read, write
+
+    frames = [read(WATER) for _ in range(5)]
+    for seed, atoms in enumerate(frames):
+        atoms.rattle(0.03, seed=seed)
+    write(Path(folder, 'frames.xyz'), frames)
+    _references(folder, 'dzp', config, steps_x)
+
+
+def _references(folder: str, level: str, config: dict[str, object], steps_x: Sequence[int]) -> None:
+    seconds([*COMMAND, 'generate', 'frames.xyz', 'data', '--level', level, '--quiet'], folder=folder)
     for steps in steps_x:
         Path(folder, f'{steps}.json').write_text(json.dumps(config | {'steps': steps}))
 
