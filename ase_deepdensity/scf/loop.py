@@ -109,13 +109,18 @@ class SeededLoop(SCFLoop):
 
     def _density_is_converged(self, context: SCFContext) -> bool:
         """Then only the eigenstates are left to be converged, for which the potential may stay."""
-        criterion = self.convergence.get('density')
-        return criterion is not None and bool(criterion(context)[0])  # type: ignore[operator]
+        return 'density' in self.convergence and self._is_met('density', context)
+
+    def _is_met(self, name: str, context: SCFContext) -> bool:
+        """Of a criterion that may be asked twice: it has no memory."""
+        return bool(self.convergence[name](context)[0])  # type: ignore[operator]
 
     def _keep_density(self, start: Start, context: SCFContext, density: Density) -> None:
         """From now on only the eigenstates change, and the energy if it is not known well enough."""
         self.update_density_and_potential = False
         seams.update_as_usual(density)
+        if 'eigenstates' in self.convergence and not self._is_met('eigenstates', context):
+            return  # another iteration comes in any case, whose residual will be the one that forces need
         tolerance = seams.energy_tolerance(self, context)
         if tolerance is None or self.energy_error is None or not start.protocol.energy_share:
             return

@@ -44,6 +44,7 @@ from ase_deepdensity.codes.gpaw.seams import (
     forces_at_density,
     forces_of_potential,
     output_density,
+    quick_charge_forces,
     stress_of_potential,
 )
 from ase_deepdensity.predict import Predictor
@@ -115,8 +116,10 @@ class Residual:
     def forces(self, seed: ModelSeed, atoms: Atoms) -> np.ndarray:
         """−dE1/dR, (natoms, 3), Ha/bohr, the same on all ranks."""
         dft = self.dft
-        F_av = forces_at_density(dft)
-        correction_av = self.slope(self._explicit) - self._through_model(seed, atoms) * Bohr
+        with quick_charge_forces(dft):
+            F_av = forces_at_density(dft)
+            correction_av = self.slope(self._explicit)
+        correction_av -= self._through_model(seed, atoms) * Bohr
         dft.density.nt_sR.desc.comm.sum(correction_av)
         F_av += dft.ibzwfs.ibz.symmetries.symmetrize_forces(correction_av)
         dft.comm.broadcast(F_av, 0)

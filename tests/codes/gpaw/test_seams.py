@@ -376,6 +376,21 @@ def test_parts_of_the_forces(converged):
     assert abs(changed_av - part_av).max() > 1e-4
 
 
+def test_quick_forces_of_compensation_charges(converged):
+    """Those of GPAW, of one expansion of the charges for each potential; nothing stays behind."""
+    dft = converged.dft
+    solver = getattr(dft.pot_calc, 'poisson_solver', None)
+    whole_av, part_av = seams.forces_at_density(dft), seams.forces_of_potential(dft, dft.potential)
+    with seams.quick_charge_forces(dft):
+        assert seams.forces_at_density(dft) == pytest.approx(whole_av, abs=1e-9)
+        assert seams.forces_of_potential(dft, dft.potential) == pytest.approx(part_av, abs=1e-9)
+        if dft.ibzwfs.mode == 'pw':
+            first = solver.ghat_aLh.derivative(dft.potential.vHt_x)
+            assert solver.ghat_aLh.derivative(dft.potential.vHt_x) is first
+            assert solver.ghat_aLh.derivative(dft.potential.vHt_x.copy()) is not first
+    assert dft.ibzwfs.mode != 'pw' or 'derivative' not in vars(solver.ghat_aLh)
+
+
 def test_stress_of_plane_waves(converged):
     dft = converged.dft
     assert seams.has_stress(dft) == (dft.ibzwfs.mode == 'pw')
