@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from gpaw import KohnShamConvergenceError
 from gpaw.mpi import broadcast_float
 from gpaw.new.scf import SCFContext, SCFLoop
@@ -14,6 +13,7 @@ from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.scf.bounds import described, may_be_refused
 from ase_deepdensity.scf.default_start import State
 from ase_deepdensity.scf.protocol import Hold, Start
+from ase_deepdensity.scf.secants import Secant, teach
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
@@ -73,25 +73,26 @@ class SeededLoop(SCFLoop):
         GPAW's own mixer is what it was afterwards.
         """
         mixer, hold, criteria = self.mixer, Hold(start, direct=ibzwfs.mode == 'lcao'), dict(self.convergence)
-        released: Output | None = None
+        before: Output | None = None
         try:
             for context in iterations:
                 found = Output(density, ibzwfs, self.mixer, self.comm)
                 seams.report_change(context, found.change)
+                if before is not None:
+                    start.secants.insert(0, found.since(before))
+                    start.step = start.step or start.secants[0].share(density, self.comm)
                 if hold.verdict == 'hold':
                     self._decide(hold, found, context, ibzwfs, log)
-                    released = found
                 else:
                     if not self._density_is_converged(context):
                         found.take_next()
                         # orbitals that still converge may take the density with them once more
                         self.update_density_and_potential = True
                         seams.set_criteria(self, criteria)
-                    if released is not None:
-                        start.step, released = secant(released, found), None
                 start.rest = found.difference
                 if hold.verdict == 'release' and self._density_is_converged(context):
                     self._keep_density(start, context, density)
+                before = found if self.update_density_and_potential else None
                 yield context
                 if hold.verdict == 'refuse':
                     return
@@ -139,8 +140,9 @@ class SeededLoop(SCFLoop):
             if start.make_mixer is not None:
                 metal = is_metal(ibzwfs)
                 beta = start.protocol.beta(metal, ibzwfs.nspins)
-                self.mixer = start.make_mixer(beta if metal else start.beta or beta)
-                self.mixer.mix(context.density)
+                knows_better = start.known or not metal
+                self.mixer = start.make_mixer((knows_better and start.beta) or beta, len(start.known))
+                teach(self.mixer, context.density, found.difference, start.known)
             log(f'seed accepted: residual {found.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
             found.take_next()
 
@@ -173,24 +175,14 @@ class Output:
         lowest, highest = occupations.extremes(self.difference.D_asii)
         return float(broadcast_float(max(-lowest, highest), self.comm))
 
+    def since(self, before: Output) -> Secant:
+        """What has changed."""
+        dr = self.difference.minus(before.difference)
+        return Secant(self.state.minus(before.state).minus(dr), dr)
+
     def take_next(self) -> None:
         """Spare the loop the calculation of this density."""
         seams.on_next_update(self.density, lambda *_, **__: self.state.put(self.density))
-
-
-def secant(first: Output, second: Output) -> float | None:
-    """The share β of the residual r(x) that would have been best after x_1, seen from x_2.
-
-    −⟨x_2 − x_1, r_2 − r_1⟩ / |r_2 − r_1|² over ñ (J. Barzilai, J. M. Borwein, doi:10.1093/imanum/8.1.141), between 0.4
-    and 1; None where nothing has changed.
-    """
-    dr_sR = second.difference.nt_sR - first.difference.nt_sR
-    dx_sR = second.state.nt_sR - first.state.nt_sR - dr_sR
-    products = np.array([-np.vdot(dx_sR, dr_sR).real, np.vdot(dr_sR, dr_sR).real])
-    first.density.nt_sR.desc.comm.sum(products)
-    if not products[1] > 0:
-        return None
-    return float(broadcast_float(float(np.clip(products[0] / products[1], 0.4, 1.0)), first.comm))
 
 
 def _silent(*args: Any) -> None:

@@ -8,7 +8,7 @@ with it,
 
 As long as r falls quickly it is the orbitals that are wrong; once it stays, it is the error of the seed, and mixing may
 begin.  Where r falls below GPAW's own criterion, the seed is the answer.  Where the model's error bars expect a large
-error, one step is enough.
+error, or the mixer is told how residuals answered in the cycles before (:mod:`.secants`), one step is enough.
 
 A seed is refused for what it is (:mod:`.bounds`), for r or r_D, or because a step from it ends in an error.  Then
 the loop begins anew with all that GPAW itself would have begun with (:mod:`.default_start`).
@@ -27,6 +27,7 @@ from ase_deepdensity.scf.default_start import DefaultStart, State
 
 if TYPE_CHECKING:
     from ase_deepdensity.scf.occupations import NaturalOccupations
+    from ase_deepdensity.scf.secants import Secant
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,16 @@ class Start:
     occupations: NaturalOccupations
     """Of this calculation's atoms."""
     protocol: Protocol = field(default_factory=Protocol)
-    make_mixer: Callable[[float], Any] | None = None
-    """β → a mixer; None: keep the one that is there."""
+    make_mixer: Callable[[float, int], Any] | None = None
+    """β and how many secants it will be told of → a mixer; None: keep the one that is there."""
     beta: float | None = None
     """Share of the residual in the next density, from the last cycle of a trajectory; None: that of the protocol."""
     step: float | None = None
-    """The same as this cycle would have had it: see :func:`.loop.secant`."""
+    """The same as this cycle would have had it: see :meth:`.secants.Secant.share`."""
+    known: list[Secant] = field(default_factory=list)
+    """How residuals answered in the cycles before, the newest first."""
+    secants: list[Secant] = field(default_factory=list)
+    """How they do in this one, likewise."""
     rest: State | None = None
     """What was left at its end: (ñ, D) of the orbitals minus those that they were made in."""
     untouched: bool = False
@@ -126,7 +131,7 @@ class Hold:
     def __init__(self, start: Start, direct: bool):
         self.start = start
         is_doubtful = start.report.expected >= start.protocol.doubtful
-        self.max_hold = 1 if direct or is_doubtful else start.protocol.max_hold
+        self.max_hold = 1 if direct or is_doubtful or start.known else start.protocol.max_hold
         self.verdict = 'hold'
         self.residual = np.inf
 

@@ -22,6 +22,8 @@ from ase_deepdensity.scf.default_start import DefaultStart, State
 from ase_deepdensity.scf.history import DEPTH, History
 from ase_deepdensity.scf.occupations import NaturalOccupations
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
+from ase_deepdensity.scf.secants import DEPTH as SECANTS
+from ase_deepdensity.scf.secants import Secant
 from ase_deepdensity.scf.seed import Seed, SeedError, with_moments
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Starter:
         self.history = History()
         """Of the trajectory: empty where nothing is carried."""
         self.orbitals = CarriedOrbitals(DEPTH - 1)
+        self._secants: list[Secant] = []
         self._predicted: State | None = None
         self.complete = True
         """The last seed knew the magnetisation too, if there is one."""
@@ -85,7 +88,7 @@ class Starter:
             default = DefaultStart(State.of(density), lambda: default_potential(density))
             relpos_ac = self.builder.relpos_ac if dft is None else dft.relpos_ac
             start = self.start = Start(SeedReport(self.seed.name), default, self._occupations, self.protocol)
-            start.beta = beta
+            start.beta, start.known = beta, self._secants
             if not seams.is_given(self.builder.params, 'mixer'):
                 start.make_mixer = partial(seams.create_pulay_mixer, self.builder, density, relpos_ac)
             self._begin(start, density, atoms, pot_calc.charge)
@@ -121,11 +124,14 @@ class Starter:
         else:
             self.history.add(atoms, self._predicted, self._converged(dft))
             self.orbitals.remember(dft.ibzwfs)
+        if self.start is not None and not self.start.untouched:
+            self._secants = [*self.start.secants, *self._secants][:SECANTS]
 
     def forget(self) -> None:
         """What comes next is no step of the same trajectory."""
         self.history.clear()
         self.orbitals.clear()
+        self._secants = []
 
     def keep_orbitals(self, dft: DFT, *, moved: bool = False) -> None:
         """As they are, for as long as a seed is on trial; those that have ``moved`` with the atoms then go further."""

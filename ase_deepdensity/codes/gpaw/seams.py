@@ -212,21 +212,22 @@ def density_change(density: Density, nt_sR: np.ndarray, D_asii: AtomArrays, mixe
     Relied on: ``mixer.calculate_charge_sloshing(mixer.add_compensation_charge(nt_sR, D_asii, density))`` is what the
     density criterion looks at, with the total and the magnetisation where there are two spins.
     """
-    change_sR = density.nt_sR.new(data=components(nt_sR))
-    change_asii = D_asii.new(data=D_asii.data.copy())
-    for a, D_sii in D_asii.items():
-        change_asii[a][:] = components(D_sii)
-    return float(mixer.calculate_charge_sloshing(mixer.add_compensation_charge(change_sR, change_asii, density)))
+    change = mixer.add_compensation_charge(*_components(density, nt_sR, D_asii), density)
+    return float(mixer.calculate_charge_sloshing(change))
 
 
-def create_pulay_mixer(builder: DFTComponentsBuilder, density: Density, relpos_ac: np.ndarray, beta: float) -> Any:
+def create_pulay_mixer(
+    builder: DFTComponentsBuilder, density: Density, relpos_ac: np.ndarray, beta: float, nknown: int = 0
+) -> Any:
     """Pulay's mixer with a long memory, for a density whose atoms may have gone to other ranks than the builder's.
+
+    ``nknown`` iterations that it will be told of have room besides.
 
     Relied on: ``Mixer.build`` takes what ``builder.create_mixer`` passes on.
     """
     from gpaw.dft import Mixer
 
-    return Mixer.from_param({'name': 'pulay', 'beta': beta, 'nmaxold': 10}).build(
+    return Mixer.from_param({'name': 'pulay', 'beta': beta, 'nmaxold': 10 + nknown}).build(
         desc=builder.grid,
         atomdist=density.D_asii.layout.atomdist,
         setups=builder.setups,
@@ -235,6 +236,36 @@ def create_pulay_mixer(builder: DFTComponentsBuilder, density: Density, relpos_a
         ncomponents=builder.ncomponents,
         xp=builder.xp,
     )
+
+
+def begin_mixing(mixer: Any, density: Density) -> None:
+    """Let Pulay's mixer take the next output for that of this density, whatever it has mixed before.
+
+    Relied on: ``nt_hsX`` has the densities whose residuals are in ``R_hsX``, besides one to come; of two spins they are
+    total and magnetisation.
+    """
+    if mixer.nt_hsX.nold > mixer.R_hsX.nold:
+        mixer.nt_hsX.current_indicies.pop()
+    mixer.nt_hsX.add(*_components(density, density.nt_sR.data, density.D_asii))
+
+
+def doubt_last_residual(mixer: Any, density: Density, nt_sR: np.ndarray, D_asii: AtomArrays, share: float) -> None:
+    """Let Pulay's mixer take the last residual for one with an error of this share of (ñ, D), unlike any other.
+
+    Relied on: ``H_hh`` are the products of the residuals in ``R_hsX`` with the metric, by the order of their coming.
+    """
+    change_sR = mixer.add_compensation_charge(*_components(density, nt_sR, D_asii), density)
+    one, metric = (x_sR.new(data=x_sR.data[None], dims=(1, *x_sR.dims)) for x_sR in (change_sR, mixer.metric(change_sR)))
+    last = mixer.R_hsX.nold - 1
+    mixer.H_hh[last, last] += share**2 * one.matrix_elements(metric).data[0, 0]
+
+
+def _components(density: Density, nt_sR: np.ndarray, D_asii: AtomArrays) -> tuple[UGArray, AtomArrays]:
+    """Total and, with two spins, magnetisation; copies."""
+    result_asii = D_asii.new(data=D_asii.data.copy())
+    for a, D_sii in D_asii.items():
+        result_asii[a][:] = components(D_sii)
+    return density.nt_sR.new(data=components(nt_sR)), result_asii
 
 
 def output_density(density: Density, ibzwfs: IBZWaveFunctions[Any]) -> tuple[np.ndarray, AtomArrays]:

@@ -223,6 +223,28 @@ def test_mixer_can_be_replaced(mode):
     assert 0 < abs(change_sR).sum() < 0.1 * abs(out_sR - before_sR).sum()
 
 
+def test_mixer_can_be_told_of_other_densities(mode):
+    """A residual that is doubted counts less than what it is told besides."""
+    dft = new_calculation(mode, spinpol=True, mixer={'name': 'pulay'}).dft
+    density, mixer = dft.density, dft.scf_loop.mixer
+    nt_sR, D_asii = density.nt_sR.data.copy(), density.D_asii.copy()
+    shares = []
+    for share in 0.0, 0.5:
+        mixer.reset()
+        for factor in 1.02, 1.01, 1.0:  # residuals of -2, -1 and 0 %
+            density.nt_sR.data[:], density.D_asii.data[:] = factor * nt_sR, factor * D_asii.data
+            seams.begin_mixing(mixer, density)
+            density.nt_sR.data[:], density.D_asii.data[:] = nt_sR, D_asii.data
+            mixer.mix(density)
+            if factor == 1.02:
+                seams.doubt_last_residual(mixer, density, nt_sR, D_asii, share)
+        assert mixer.R_hsX.nold == 3
+        shares.append(mixer.H_hh[0, 0])
+    product = mixer.H_hh[0, 1]
+    assert shares[0] == pytest.approx(2 * product)
+    assert shares[1] == pytest.approx(2 * product + 0.25 * 2 * product / 0.02**2)
+
+
 def new_builder(mode: str):
     builders = []
     calc = GPAW(**MODES[mode])
