@@ -250,14 +250,18 @@ def begin_mixing(mixer: Any, density: Density) -> None:
 
 
 def doubt_last_residual(mixer: Any, density: Density, nt_sR: np.ndarray, D_asii: AtomArrays, share: float) -> None:
-    """Let Pulay's mixer take the last residual for one with an error of this share of (ñ, D), unlike any other.
+    """Let Pulay's mixer take the last residual for one with an error as large as this share of (ñ, D).
+
+    Errors of several residuals are taken to have nothing in common: their squares add up on the diagonal.
 
     Relied on: ``H_hh`` are the products of the residuals in ``R_hsX`` with the metric, by the order of their coming.
     """
     change_sR = mixer.add_compensation_charge(*_components(density, nt_sR, D_asii), density)
-    one, metric = (x_sR.new(data=x_sR.data[None], dims=(1, *x_sR.dims)) for x_sR in (change_sR, mixer.metric(change_sR)))
+    row, column = (
+        x_sR.new(data=x_sR.data[None], dims=(1, *x_sR.dims)) for x_sR in (change_sR, mixer.metric(change_sR))
+    )
     last = mixer.R_hsX.nold - 1
-    mixer.H_hh[last, last] += share**2 * one.matrix_elements(metric).data[0, 0]
+    mixer.H_hh[last, last] += share**2 * row.matrix_elements(column).data[0, 0]
 
 
 def _components(density: Density, nt_sR: np.ndarray, D_asii: AtomArrays) -> tuple[UGArray, AtomArrays]:
@@ -400,9 +404,9 @@ def electrostatics_of(potential: Potential, vt_sR: UGArray, dH_asii: AtomArrays)
 def quick_charge_forces(dft: DFT) -> Iterator[None]:
     """Let plane waves make the forces on compensation charges ĝ of ∇v, once for each potential v.
 
-    −∂/∂R ∫ ĝ(r − R) v(r) dr = −∫ ĝ(r − R) ∇v(r) dr: the integrals of three functions cost what that of one does, as they
-    share the expansion of ĝ.  GPAW's derivative takes four times as long (96 atoms, 400 eV).  Potentials must stay as
-    they are meanwhile.
+    −∂/∂R ∫ ĝ(r − R) v(r) dr = −∫ ĝ(r − R) ∇v(r) dr: the integrals of three functions cost what that of one does, as
+    they share the expansion of ĝ.  GPAW's derivative takes four times as long (96 atoms, 400 eV).  Potentials must
+    stay as they are meanwhile.
 
     Relied on: ``pot_calc.poisson_solver.ghat_aLh.derivative(vHt_h)``, (natoms, 3, L), is all that is asked of them.
     """
