@@ -39,9 +39,9 @@ class State:
         density.D_asii.data += factor * self.D_asii.moved(density.D_asii.layout.atomdist).data
 
     def add(self, other: State, factor: float) -> None:
-        """Add some of another one with atoms on the same ranks."""
+        """Add some of another one, whose atoms may be on other ranks."""
         self.nt_sR += factor * other.nt_sR
-        self.D_asii.data += factor * other.D_asii.data
+        self.D_asii.data += factor * other.D_asii.moved(self.D_asii.layout.atomdist).data
 
     def minus(self, other: State) -> State:
         return State(self.nt_sR - other.nt_sR, self.D_asii.new(data=self.D_asii.data - other.D_asii.data))

@@ -3,7 +3,8 @@
 Between two iterations of a cycle the density x = (ñ, D) has changed by Δx and its residual r(x) by Δr.  How these go
 together hardly changes with small displacements of the atoms: the next cycle's mixer is given those of the last ones as
 if it had been at x + Δx, with the residual r + Δr, before.  Pulay's mixer (doi:10.1016/0009-2614(80)80396-4) then has
-at its first step what it would have had to find out.
+at its first step what it would have had to find out.  Such a step is also added to what a cycle has come to before that
+is carried along (:mod:`.history`).
 """
 
 from __future__ import annotations
@@ -60,3 +61,29 @@ def teach(mixer: Any, density: Density, residual: State, secants: Sequence[Secan
         seams.doubt_last_residual(mixer, density, secant.dr.nt_sR, secant.dr.D_asii, ERROR)
         begin.put(density)
     seams.begin_mixing(mixer, density)
+
+
+def add_next_step(state: State, residual: State, secants: Sequence[Secant], share: float, density: Density) -> None:
+    """Add Σ γ Δx + β (r + Σ γ Δr) to a state with the residual r, where γ makes the bracket small.
+
+    The products are those of ñ alone.
+
+    Parameters
+    ----------
+    share
+        β.
+    density
+        For its grid, whose ranks all get the same γ.
+    """
+    state.add(residual, share)
+    answers_kx = [secant.dr.nt_sR.ravel() for secant in secants]
+    n = len(answers_kx)
+    if not n:
+        return
+    product_kk = np.array([[a @ b for b in [*answers_kx, residual.nt_sR.ravel()]] for a in answers_kx])
+    density.nt_sR.desc.comm.sum(product_kk)
+    gram_kk, right_k = product_kk[:, :n], product_kk[:, n]
+    gamma_k = np.linalg.lstsq(gram_kk + ERROR**2 * np.diag(gram_kk.diagonal()), -right_k, rcond=1e-12)[0]
+    for gamma, secant in zip(gamma_k, secants, strict=True):
+        state.add(secant.dx, gamma)
+        state.add(secant.dr, gamma * share)

@@ -23,7 +23,7 @@ from ase_deepdensity.scf.history import DEPTH, History
 from ase_deepdensity.scf.occupations import NaturalOccupations
 from ase_deepdensity.scf.protocol import Protocol, SeedReport, Start
 from ase_deepdensity.scf.secants import DEPTH as SECANTS
-from ase_deepdensity.scf.secants import Secant
+from ase_deepdensity.scf.secants import Secant, add_next_step
 from ase_deepdensity.scf.seed import Seed, SeedError, with_moments
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ class Starter:
         else:
             self.history.add(atoms, self._predicted, self._converged(dft))
             self.orbitals.remember(dft.ibzwfs)
-        if self.start is not None and not self.start.untouched:
-            self._secants = [*self.start.secants, *self._secants][:SECANTS]
+        self._secants = self._all_secants()
 
     def forget(self) -> None:
         """What comes next is no step of the same trajectory."""
@@ -145,8 +144,14 @@ class Starter:
         """What the last cycle came to, and one step further: its residual is known, and would count several times."""
         state = State.of(dft.density)
         if self.start is not None and self.start.report.accepted and self.start.rest is not None:
-            state.add(self.start.rest, self.start.step or DAMPING)
+            share = self.start.step or DAMPING
+            add_next_step(state, self.start.rest, self._all_secants(), share, dft.density)
         return state
+
+    def _all_secants(self) -> list[Secant]:
+        """Of the cycle at hand and those before."""
+        own = [] if self.start is None else self.start.secants
+        return [*own, *self._secants][:SECANTS]
 
     def predict_again(self, dft: DFT, atoms: Atoms) -> None:
         """The seed's model has changed: note what it says of the cycle that has just ended, and of those before."""

@@ -12,7 +12,7 @@ from ase_deepdensity import SeededGPAW
 from ase_deepdensity.scf import secants, start
 from ase_deepdensity.scf.default_start import State
 from ase_deepdensity.scf.protocol import Protocol
-from ase_deepdensity.scf.secants import Secant, teach
+from ase_deepdensity.scf.secants import Secant, add_next_step, teach
 from tests.scf.conftest import DZP
 from tests.tolerances import SAME_ENERGY
 
@@ -72,10 +72,13 @@ def test_a_taught_mixer_goes_where_the_secants_point(error, left, dft, monkeypat
     assert np.array_equal(density.nt_sR.data, begin.nt_sR)
     summed((1, begin), (1, residual)).put(density)
     mixer.mix(density)
-    after = State.of(density).minus(solution)
+    mixed = State.of(density)
     solution.put(density)
-    assert abs(after.nt_sR).max() < left * abs(one.nt_sR).max()
-    assert abs(after.D_asii.data).max() < left * abs(one.D_asii.data).max()
+    stepped = summed((1, begin))
+    add_next_step(stepped, residual, known, mixer.beta, density)
+    for after in mixed, stepped:
+        assert abs(after.minus(solution).nt_sR).max() < left * abs(one.nt_sR).max()
+        assert abs(after.minus(solution).D_asii.data).max() < left * abs(one.D_asii.data).max()
 
 
 def test_the_share_that_would_have_been_best(dft):
