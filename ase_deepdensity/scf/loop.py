@@ -140,8 +140,9 @@ class SeededLoop(SCFLoop):
             if start.make_mixer is not None:
                 metal = is_metal(ibzwfs)
                 beta = start.protocol.beta(metal, ibzwfs.nspins)
-                knows_better = start.known or not metal
-                self.mixer = start.make_mixer((knows_better and start.beta) or beta, len(start.known))
+                if start.known or not metal:
+                    beta = start.beta or beta
+                self.mixer = start.make_mixer(beta, len(start.known))
                 teach(self.mixer, context.density, found.difference, start.known)
             log(f'seed accepted: residual {found.residual:.2e} electrons per electron; mixer: {_short(self.mixer)}')
             found.take_next()
