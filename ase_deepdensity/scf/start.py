@@ -149,8 +149,8 @@ class Starter:
         return state
 
     def _all_secants(self) -> list[Secant]:
-        """Of the cycle at hand and those before."""
-        own = [] if self.start is None else self.start.secants
+        """Of the cycle at hand, unless its seed was refused, and those before."""
+        own = self.start.secants if self.start is not None and self.start.report.accepted else []
         return [*own, *self._secants][:SECANTS]
 
     def predict_again(self, dft: DFT, atoms: Atoms) -> None:
