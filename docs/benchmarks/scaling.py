@@ -1,21 +1,24 @@
 """Time and memory of predictions slab by slab against the number of atoms, on one core: the table of docs/scaling.md.
 
-    python docs/benchmarks/scaling.py [REPEATS …]
+    python docs/benchmarks/scaling.py [REPEATS …] [--plot FILE]
 
-Water of tutorials/water32.xyz, repeated: ``2,2,2`` is 768 atoms, ``8,8,16`` is 98304.  Each size runs in a process of
-its own, between two predictions of 768 atoms with whose mean it is compared, as other work on the machine disturbs
-both.  CPU times; memory above that before the first prediction.
+Water of tutorials/water32.xyz, repeated: ``2,2,2`` is 768 atoms, ``8,8,16`` is 98304, ``22,22,22`` a million.  Each
+size runs in a process of its own, between two predictions of 768 atoms with whose mean it is compared, as other work
+on the machine disturbs both.  CPU times; memory above that before the first prediction.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 import time
 from math import prod
+from pathlib import Path
 
+import numpy as np
 from measure import ENVIRONMENT, WATER
 
 USUAL = '1,1,1', '2,2,2', '4,4,4', '8,8,16'
@@ -25,9 +28,14 @@ LARGEST_FFT = 200**3
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('repeats', nargs='*', default=USUAL)
+    parser.add_argument('--plot', metavar='FILE', type=Path, help='curves of time and memory')
+    args = parser.parse_args()
+    rows: list[dict[str, float]] = []
     print('| atoms | network, ms per atom | grid, ms per atom | grid, in FFTs | against 768 atoms | memory, GiB |')
     print('|---|---|---|---|---|---|')
-    for repeats in sys.argv[1:] or USUAL:
+    for repeats in args.repeats:
         command = [sys.executable, __file__, '--one', repeats]
         output = subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True).stdout
         figures = json.loads(output.splitlines()[-1])
@@ -37,6 +45,29 @@ def main() -> None:
             f'{figures["ratio"]:.2f} | {figures["memory"]:.2f} |',
             flush=True,
         )
+        rows.append(figures)
+    if args.plot:
+        plot(rows, args.plot)
+
+
+def plot(rows: list[dict[str, float]], path: Path) -> None:
+    """Time per atom and memory against the number of atoms."""
+    import matplotlib.pyplot as plt
+
+    atoms, network, grid, memory = (
+        np.array([row[key] for row in rows]) for key in ('atoms', 'network', 'grid', 'memory')
+    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout='constrained')
+    left.semilogx(atoms, network + grid, 'o-', label='all')
+    left.semilogx(atoms, network, 's--', label='network')
+    left.semilogx(atoms, grid, '^:', label='grid')
+    left.set(xlabel='atoms', ylabel='CPU time, ms per atom', ylim=(0, None))
+    left.legend()
+    right.loglog(atoms, memory, 'o-', label='as it is')
+    right.loglog(atoms, memory[-1] * atoms / atoms[-1], 'k:', linewidth=0.8, label='if it went with the atoms')
+    right.set(xlabel='atoms', ylabel='memory above that of the program, GiB')
+    right.legend()
+    figure.savefig(path, dpi=120)
 
 
 def one(repeats: tuple[int, ...]) -> dict[str, float]:
@@ -80,7 +111,6 @@ def one(repeats: tuple[int, ...]) -> dict[str, float]:
 
 def _fft(shape: list[int]) -> float:
     """CPU seconds of one real FFT in double precision, the best of five."""
-    import numpy as np
     import scipy.fft
 
     n_R, taken = np.random.default_rng(0).random(shape), []

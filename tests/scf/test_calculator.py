@@ -19,6 +19,7 @@ from ase_deepdensity import DeepDensity, OnePassGPAW, SeededGPAW
 from ase_deepdensity.checks import PredictionError
 from ase_deepdensity.level import Level, LevelError
 from ase_deepdensity.predict import Predictor
+from ase_deepdensity.scf import calculator
 from ase_deepdensity.scf.bounds import Bounds
 from ase_deepdensity.scf.compatible import LevelWarning
 from ase_deepdensity.scf.protocol import Protocol
@@ -484,6 +485,26 @@ def test_forces_of_a_model_without_derivatives(small_water, converged):
     assert calc.seed_report.accepted
     np.testing.assert_allclose(forces_av, converged.get_forces(), atol=5e-3)
     np.testing.assert_allclose(forces_av, calc.dft._calculate_forces() * Ha / Bohr, rtol=0, atol=1e-12)
+
+
+def test_one_derivative_along_the_residual_serves_energy_and_forces(tiny_model, small_water, monkeypatch):
+    """It costs a potential: the energy's error is asked for at the last iteration, not before."""
+    iterations_made = []
+
+    class Counted(calculator.Residual):
+        def __init__(self, dft):
+            iterations_made.append(dft.scf_loop.niter)
+            super().__init__(dft)
+
+    monkeypatch.setattr(calculator, 'Residual', Counted)
+    anything = Protocol(refused=np.inf, refused_atomic=np.inf)
+    atoms, last = small_water.copy(), []
+    atoms.calc = SeededGPAW(tiny_model, txt=None, protocol=anything, mode={'name': 'pw', 'ecut': 250}, xc='LDA')
+    for _ in range(2):
+        atoms.get_forces()
+        last.append(atoms.calc.get_number_of_iterations())
+        atoms.positions[1] += 0.01
+    assert iterations_made == last
 
 
 def test_convergence_of_the_level_is_kept(tiny_model):
