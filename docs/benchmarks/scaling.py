@@ -65,7 +65,7 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
     left.legend()
     right.loglog(atoms, memory, 'o-', label='as it is')
     right.loglog(atoms, memory[-1] * atoms / atoms[-1], 'k:', linewidth=0.8, label='if it went with the atoms')
-    right.set(xlabel='atoms', ylabel='memory above that of the program, GiB')
+    right.set(xlabel='atoms', ylabel='memory, GiB')
     right.legend()
     figure.savefig(path, dpi=120)
 
