@@ -13,7 +13,7 @@ from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.scf.bounds import described, may_be_refused
 from ase_deepdensity.scf.default_start import State
 from ase_deepdensity.scf.protocol import Hold, Start
-from ase_deepdensity.scf.secants import Secant, teach
+from ase_deepdensity.scf.secants import DEPTH, Secant, teach
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
@@ -79,7 +79,7 @@ class SeededLoop(SCFLoop):
                 found = Output(density, ibzwfs, self.mixer, self.comm)
                 seams.report_change(context, found.change)
                 if before is not None:
-                    start.secants.insert(0, found.since(before))
+                    start.secants = [found.since(before), *start.secants[: DEPTH - 1]]
                     start.step = start.step or start.secants[0].share(density, self.comm)
                 if hold.verdict == 'hold':
                     self._decide(hold, found, context, ibzwfs, log)

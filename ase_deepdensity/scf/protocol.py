@@ -115,7 +115,7 @@ class Start:
     known: list[Secant] = field(default_factory=list)
     """How residuals answered in the cycles before, the newest first."""
     secants: list[Secant] = field(default_factory=list)
-    """How they do in this one, likewise."""
+    """How they do in this one, likewise; no more than are remembered."""
     rest: State | None = None
     """What was left at its end: (ñ, D) of the orbitals minus those that they were made in."""
     untouched: bool = False

@@ -9,7 +9,7 @@ from ase.build import bulk
 from gpaw.new.ase_interface import GPAW
 
 from ase_deepdensity import SeededGPAW
-from ase_deepdensity.scf import secants, start
+from ase_deepdensity.scf import loop, secants, start
 from ase_deepdensity.scf.default_start import State
 from ase_deepdensity.scf.protocol import Protocol
 from ase_deepdensity.scf.secants import Secant, add_next_step, teach
@@ -106,6 +106,15 @@ def test_the_next_step_is_told(carry, tiny_model, small_water):
     atoms.set_cell(1.02 * atoms.cell, scale_atoms=True)
     atoms.get_potential_energy()
     assert calc._starter.start.known == []
+
+
+def test_a_long_cycle_keeps_no_more_than_the_newest(tiny_model, small_water, monkeypatch):
+    monkeypatch.setattr(loop, 'DEPTH', 2)
+    atoms = small_water.copy()
+    atoms.calc = calc = SeededGPAW(tiny_model, txt=None, protocol=ANYTHING, **DZP)
+    atoms.get_potential_energy()
+    assert calc.get_number_of_iterations() > 4
+    assert len(calc._starter.start.secants) == 2
 
 
 def test_metals_need_fewer_iterations(monkeypatch):
