@@ -13,7 +13,7 @@ doi:10.1021/acs.jctc.1c00751); here the density tells them, and orbitals follow 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from ase import Atoms
 from ase_deepdensity.scf.default_start import State
 
 if TYPE_CHECKING:
+    from gpaw.mpi import MPIComm
     from gpaw.new.density import Density
 
 DEPTH = 3
@@ -81,13 +82,17 @@ class History:
     def _differences(self, density: Density) -> np.ndarray:
         """b of the differences of steps, the same on all ranks of the grid."""
         nt_ksR = [step.predicted.nt_sR for step in self.steps]
-        difference_kx = [(newer - older).ravel() for newer, older in pairwise(nt_ksR)]
-        change_x = (density.nt_sR.data - nt_ksR[0]).ravel()
-        n = len(difference_kx)
-        if not n:
-            return np.zeros(0)
-        product_kk = np.array([[a @ b for b in [*difference_kx, change_x]] for a in difference_kx]).reshape(n, n + 1)
-        density.nt_sR.desc.comm.sum(product_kk)
-        gram_kk, right_k = product_kk[:, :n], product_kk[:, n]
-        b_k: np.ndarray = np.linalg.lstsq(gram_kk + RIDGE * np.diag(gram_kk.diagonal()), right_k, rcond=1e-12)[0]
-        return b_k
+        differences = [newer - older for newer, older in pairwise(nt_ksR)]
+        return fitted(differences, density.nt_sR.data - nt_ksR[0], RIDGE, density.nt_sR.desc.comm)
+
+
+def fitted(x_ksR: Sequence[np.ndarray], target_sR: np.ndarray, ridge: float, comm: MPIComm) -> np.ndarray:
+    """b_k with the least |target − Σ_k b_k x_k|² + λ Σ_k b_k² |x_k|², the same on all ranks of the grid."""
+    n = len(x_ksR)
+    if not n:
+        return np.zeros(0)
+    product_kk = np.array([[np.vdot(x_sR, y_sR) for y_sR in [*x_ksR, target_sR]] for x_sR in x_ksR])
+    comm.sum(product_kk)
+    gram_kk, right_k = product_kk[:, :n], product_kk[:, n]
+    b_k: np.ndarray = np.linalg.lstsq(gram_kk + ridge * np.diag(gram_kk.diagonal()), right_k, rcond=1e-12)[0]
+    return b_k

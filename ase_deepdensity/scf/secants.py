@@ -18,6 +18,7 @@ from gpaw.mpi import broadcast_float
 
 from ase_deepdensity.codes.gpaw import seams
 from ase_deepdensity.scf.default_start import State
+from ase_deepdensity.scf.history import fitted
 
 if TYPE_CHECKING:
     from gpaw.mpi import MPIComm
@@ -76,14 +77,8 @@ def add_next_step(state: State, residual: State, secants: Sequence[Secant], shar
         For its grid, whose ranks all get the same γ.
     """
     state.add(residual, share)
-    answers_kx = [secant.dr.nt_sR.ravel() for secant in secants]
-    n = len(answers_kx)
-    if not n:
-        return
-    product_kk = np.array([[a @ b for b in [*answers_kx, residual.nt_sR.ravel()]] for a in answers_kx])
-    density.nt_sR.desc.comm.sum(product_kk)
-    gram_kk, right_k = product_kk[:, :n], product_kk[:, n]
-    gamma_k = np.linalg.lstsq(gram_kk + ERROR**2 * np.diag(gram_kk.diagonal()), -right_k, rcond=1e-12)[0]
+    answers = [secant.dr.nt_sR for secant in secants]
+    gamma_k = fitted(answers, -residual.nt_sR, ERROR**2, density.nt_sR.desc.comm)
     for gamma, secant in zip(gamma_k, secants, strict=True):
         state.add(secant.dx, gamma)
         state.add(secant.dr, gamma * share)

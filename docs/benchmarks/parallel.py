@@ -225,6 +225,7 @@ def _chains(folder: str, config: dict[str, object], *steps_x: int) -> None:
 
 
 def _water(folder: str, config: dict[str, object], *steps_x: int) -> None:
+    """The same of five boxes of 32 molecules, displaced at random."""
     from ase.io import read, write
 
     frames = [read(WATER) for _ in range(5)]

@@ -224,7 +224,7 @@ def test_mixer_can_be_replaced(mode):
 
 
 def test_mixer_can_be_told_of_other_densities(mode):
-    """A residual that is doubted counts less than what it is told besides."""
+    """With two spins; the square of an error adds to the product of that residual with itself alone."""
     dft = new_calculation(mode, spinpol=True, mixer={'name': 'pulay'}).dft
     density, mixer = dft.density, dft.scf_loop.mixer
     nt_sR, D_asii = density.nt_sR.data.copy(), density.D_asii.copy()
